@@ -1,0 +1,26 @@
+# make setup | demo | test | check        TORCH=2.1.2 selects another torch
+TORCH ?= 2.14.1
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := mask_rcnn_lite0_mini-lvis
+
+.PHONY: setup demo test check clean
+
+setup:  ## the environment: minutes the first time, a second when it is there
+	@tools/setup.sh $(VENV) $(TORCH)
+
+demo: setup  ## frozen beside fine-tuned on the embedded data, one table
+	$(BIN)/python tools/prepare_mini_lvis.py --out data/mini_lvis
+	$(BIN)/python tools/export_lite0_weights.py --out data/weights
+	$(BIN)/python tools/train_pair.py configs/frozen/$(DEMO).py
+
+test: setup check  ## everything that CI runs
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, format, types: seconds
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) work_dirs data/mini_lvis data/weights

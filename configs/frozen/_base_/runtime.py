@@ -1,0 +1,12 @@
+"""Hooks, logging, seeds; the import that registers mmfrozen."""
+
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmfrozen'], allow_failed_imports=False)
+
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2),
+    frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
+)
+custom_hooks = [dict(type='NumClassCheckHook')]
+randomness = dict(seed=0)

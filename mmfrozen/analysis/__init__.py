@@ -1,0 +1,1 @@
+"""Read what runs have written; draw tables. Nothing here trains."""

@@ -1,0 +1,81 @@
+"""Check a weights file before time is spent on it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+# resnet101-63fe2227.pth: torch's and OpenMMLab's convention for published
+# files is the start of their SHA-256. A date (-20220307) is no hash.
+HASH_IN_NAME = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$')
+
+
+def is_local(checkpoint: str) -> bool:
+    """Whether a checkpoint names a file, not a URL or ``torchvision://``."""
+    return '://' not in checkpoint
+
+
+def check_file(path: str, key: str, expected: str | None = None) -> None:
+    """Check that a weights file is there, whole, and what its name says.
+
+    Args:
+        path: A ``.safetensors`` file or what ``torch.save`` wrote.
+        key: The config key that names it, for the message.
+        expected: Start of its SHA-256; by default what its name ends in.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is cut short or has another SHA-256.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f'{key} must be an existing file, a URL or torchvision://NAME, '
+            f'got {path!r}. Correct the path or download the file.'
+        )
+    match = HASH_IN_NAME.search(file.name)
+    expected = expected or (match[1] if match else '')
+    actual = sha256(file) if expected else ''
+    if not actual.startswith(expected):
+        raise ValueError(
+            f'{key} must have SHA-256 {expected}, as its name says, got '
+            f'{actual[: len(expected)]} for {path!r}. Download it again, or '
+            'rename it if it is meant to differ.'
+        )
+    if not _is_whole(file):
+        raise ValueError(
+            f'{key} must be a whole weights file, got {path!r} '
+            f'({file.stat().st_size} bytes), which is cut short or no '
+            'weights file. Download it again.'
+        )
+
+
+def sha256(file: Path) -> str:
+    """Hash a file without reading it into memory at once."""
+    state = hashlib.sha256()
+    with file.open('rb') as stream:
+        while block := stream.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
+
+
+def _is_whole(file: Path) -> bool:
+    if file.suffix == '.safetensors':
+        try:
+            with safe_open(file, framework='np'):
+                return True
+        except SafetensorError:
+            return False
+    with file.open('rb') as stream:
+        start = stream.read(2)
+    # A zip's directory is its last part. Before torch 1.6 files were bare
+    # pickles (0x80) or tar archives, which tell nothing without reading.
+    return (
+        zipfile.is_zipfile(file)
+        if start == b'PK'
+        else (start[:1] == b'\x80' or not file.suffix.startswith('.pt'))
+    )

@@ -1,0 +1,242 @@
+"""The host's data sets, checked before time is spent on them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset, LVISV1Dataset
+from mmdet.registry import DATASETS
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from PIL import Image
+
+JPEG_END = b'\xff\xd9'
+
+
+def image_fault(path: str, width: int, height: int) -> str | None:
+    """Say what is wrong with an image file, reading as little as possible.
+
+    Args:
+        path: The file.
+        width: Width by the annotations, in pixels.
+        height: Height by the annotations, in pixels.
+
+    Returns:
+        A phrase, or None if the file is whole and of that size. A JPEG
+        whose end is in place is not decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            # a viewer's rotation (EXIF) swaps the sides
+            if sorted(image.size) != sorted((width, height)):
+                return (
+                    f'is {image.width} x {image.height} instead of '
+                    f'{width} x {height} pixels'
+                )
+            if image.format != 'JPEG' or not _has_jpeg_end(path):
+                image.load()
+    except FileNotFoundError:
+        return 'does not exist'
+    except (OSError, SyntaxError, ValueError) as error:
+        return f'cannot be read ({error})'
+    return None
+
+
+def _has_jpeg_end(path: str) -> bool:
+    with open(path, 'rb') as stream:
+        stream.seek(max(0, Path(path).stat().st_size - 64))
+        return JPEG_END in stream.read()
+
+
+def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
+    """Check every image of a data set.
+
+    Args:
+        infos: The host's data list: ``img_path``, ``width``, ``height``.
+        threads: Files that are looked at in parallel.
+
+    Raises:
+        ValueError: If any is missing, cut short or of another size.
+    """
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        faults = list(
+            pool.map(
+                lambda info: image_fault(
+                    info['img_path'], info['width'], info['height']
+                ),
+                infos,
+            )
+        )
+    found = [
+        (info['img_path'], fault)
+        for info, fault in zip(infos, faults)
+        if fault
+    ]
+    if found:
+        path, fault = found[0]
+        raise ValueError(
+            f'Every image of the data set must be whole, got {len(found)} of '
+            f'{len(infos)} that are not; the first, {path!r}, {fault}. '
+            'Correct data_root and data_prefix, or restore the files.'
+        )
+    print_log(
+        f'checked {len(infos)} images in {time.perf_counter() - start:.1f} s',
+        logger='current',
+    )
+
+
+class _CheckedMixin:
+    """Checks of :class:`CheckedCocoDataset`.
+
+    Args:
+        check_images: Look at every image file before training starts. For
+            slow disks it can be switched off.
+    """
+
+    #: What to do when the annotation file is missing.
+    remedy = 'Correct data_root and ann_file.'
+
+    def __init__(
+        self, *args: Any, check_images: bool = True, **kwargs: Any
+    ) -> None:
+        self._check_images = check_images
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Load the annotations once they are known to be there."""
+        if '://' not in self.ann_file and not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f'{type(self).__name__}.ann_file must be an existing '
+                f'annotation file, got {self.ann_file!r}. {self.remedy}'
+            )
+        try:
+            return super().load_data_list()
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f'{type(self).__name__}.ann_file must be whole JSON, got '
+                f'{self.ann_file!r} ({error}). Download it again.'
+            ) from error
+
+    def filter_data(self) -> list[dict]:
+        """Check the images of what the host keeps."""
+        kept = super().filter_data()
+        used = kept
+        if isinstance(self._indices, int):
+            used = (
+                kept[: self._indices]
+                if self._indices >= 0
+                else kept[self._indices :]
+            )
+        elif self._indices is not None:
+            used = [kept[i] for i in self._indices]
+        if not used:
+            raise ValueError(
+                f'{type(self).__name__} must have images with annotations of '
+                f'its classes, got none in {self.ann_file!r}. Compare '
+                'metainfo.classes with the categories of that file.'
+            )
+        local = '://' not in used[0]['img_path']
+        if self._check_images and local and is_main_process():
+            check_images(used)
+        return kept
+
+    def _refuse_classes(
+        self, wrong: Iterable[str], known: Iterable[str]
+    ) -> None:
+        wrong, known = list(wrong), list(known)
+        near = difflib.get_close_matches(wrong[0], known, n=1)
+        hint = f' (did you mean {near[0]!r}?)' if near else ''
+        raise ValueError(
+            f'metainfo.classes must be categories of {self.ann_file!r}, got '
+            f'{len(wrong)} that are not, the first is {wrong[0]!r}{hint}. '
+            'Use the names of that file.'
+        )
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(_CheckedMixin, CocoDataset):
+    """COCO-format data, refused before training if it cannot work.
+
+    What the host lacks: classes that the annotation file does not have are
+    dropped in silence, which shifts every label behind them; a missing or
+    broken image ends the run whenever a worker comes to it.
+
+    Args:
+        check_images: Look at every image file first (100,000 take seconds
+            on a local disk). False switches it off.
+
+    Raises:
+        FileNotFoundError: If there is no annotation file.
+        ValueError: If classes, images or annotations do not fit.
+
+    Example config::
+
+        dataset=dict(
+            type='CheckedCocoDataset',
+            data_root='data/mine/',
+            ann_file='train.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=('cat', 'dog')))
+    """
+
+    @property
+    def coco(self) -> Any:
+        """Annotations, which the host assigns and deletes while loading."""
+        return self._coco
+
+    @coco.setter
+    def coco(self, api: Any) -> None:
+        names = [category['name'] for category in api.cats.values()]
+        wrong = [c for c in self.metainfo['classes'] if c not in names]
+        if wrong:
+            self._refuse_classes(wrong, names)
+        self._coco = api
+
+    @coco.deleter
+    def coco(self) -> None:
+        del self._coco
+
+
+@DATASETS.register_module()
+class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
+    """LVIS v1, refused before training if it cannot work.
+
+    As :class:`CheckedCocoDataset`; LVIS labels are positions in the file's
+    category list, so that classes and categories must agree one by one.
+    """
+
+    remedy = (
+        'Download LVIS v1, or write the embedded stand-in with '
+        'tools/prepare_mini_lvis.py --out data/lvis_v1.'
+    )
+
+    @property
+    def lvis(self) -> Any:
+        """Annotations, which the host assigns and deletes while loading."""
+        return self._lvis
+
+    @lvis.setter
+    def lvis(self, api: Any) -> None:
+        names = [api.cats[i]['name'] for i in sorted(api.cats)]
+        classes = list(self.metainfo['classes'])
+        wrong = [c for c, n in zip(classes, names) if not _same_name(c, n)]
+        wrong += classes[len(names) :] or names[len(classes) :]
+        if wrong:
+            self._refuse_classes(wrong, names)
+        self._lvis = api
+
+    @lvis.deleter
+    def lvis(self) -> None:
+        del self._lvis
+
+
+def _same_name(a: str, b: str) -> bool:
+    """Up to spelling: LVIS has stero_equipment, mmdet stereo_equipment."""
+    return a == b or difflib.SequenceMatcher(None, a, b).ratio() > 0.9

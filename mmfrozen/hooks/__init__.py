@@ -1,0 +1,3 @@
+"""Hooks that verify and record a run."""
+
+from .frozen_guard import FrozenGuardHook as FrozenGuardHook

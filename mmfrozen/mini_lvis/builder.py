@@ -1,0 +1,190 @@
+"""Build mini-LVIS on disk, whole or not at all.
+
+The annotation files have LVIS v1's layout and category list. There is no
+offline source for the official senses: every `synset` is the placeholder
+`NAME.n.01` and every `def` is empty.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..version import __version__
+from .annotations import INFO, LICENSES, category_records
+from .materials import digest_materials, load_category_names, load_materials
+from .plan import ImagePlan, flat_counts, long_tail_counts, plan_images
+from .split import Split
+
+MANIFEST = 'mini_lvis.json'
+VAL_EVERY = 4  # every fourth photograph is kept from training
+
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What decides a set, together with the package's version."""
+
+    num_train: int = 1000
+    num_val: int = 250
+    height: int = 256
+    width: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ('num_train', 1),
+            ('num_val', 1),
+            ('height', 64),
+            ('width', 64),
+            ('seed', 0),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(
+                    f'{name} must be at least {least}, got {value}. '
+                    f'Choose a larger {name}.'
+                )
+
+
+def build(
+    out: Path,
+    parameters: Parameters,
+    *,
+    force: bool = False,
+    track: Track = lambda items, _: items,
+) -> bool:
+    """Write a set into a new folder.
+
+    Args:
+        out: The set's folder. It appears when the set is complete.
+        parameters: What to make.
+        force: Replace an unchanged mini-LVIS of other parameters.
+        track: Wraps the images of a split, to show progress.
+
+    Returns:
+        False if `out` already is this very set.
+
+    Raises:
+        ValueError: If `out` holds something that may not be replaced.
+        RuntimeError: If `out` is a mini-LVIS that was changed later.
+    """
+    out = Path(out).resolve()
+    recipe = {
+        'mmfrozen': __version__,
+        'materials_sha256': digest_materials(),
+        'parameters': asdict(parameters),
+    }
+    if _is_made(out, recipe, force):
+        return False
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix='.mini_lvis-', dir=out.parent
+    ) as scratch:
+        fresh = Path(scratch) / 'fresh'
+        _write_set(fresh, parameters, track)
+        manifest = {**recipe, 'files_sha256': digest_files(fresh)}
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
+        if out.exists():
+            out.rename(Path(scratch) / 'former')
+        fresh.rename(out)
+    return True
+
+
+def digest_files(root: Path) -> str:
+    """Return a SHA-256 over names and contents of all but the manifest."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob('*')):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and name != MANIFEST:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f'{name} {content}\n'.encode())
+    return digest.hexdigest()
+
+
+def _is_made(out: Path, recipe: dict[str, Any], force: bool) -> bool:
+    """Tell a finished set from a free place; raise on anything else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        manifest = json.loads((out / MANIFEST).read_text())
+        former = {name: manifest[name] for name in recipe}
+        files_sha256 = manifest['files_sha256']
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            '--out must be a new folder or a former mini-LVIS, got '
+            f'{out}, which holds something else. Choose another --out.'
+        ) from None
+    if files_sha256 != digest_files(out):
+        raise RuntimeError(
+            f'a mini-LVIS must be as {MANIFEST} records it, got changed, '
+            f'missing or added files in {out}. Remove it by hand.'
+        )
+    if former != recipe and not force:
+        raise ValueError(
+            '--out must be a new folder or this same set, got a mini-LVIS of '
+            f'other parameters or version in {out}. Use --force to replace '
+            'it, or another --out.'
+        )
+    return former == recipe
+
+
+def _write_set(root: Path, parameters: Parameters, track: Track) -> None:
+    rng = np.random.default_rng(parameters.seed)
+    materials = load_materials()
+    # ranks change with the seed: no class is rare by our choice
+    names = rng.permutation(sorted(materials.sprites)).tolist()
+    ids = {name: load_category_names().index(name) + 1 for name in names}
+    photographs = materials.photographs
+    held_out = photographs[::VAL_EVERY]
+    kept = [
+        photograph
+        for index, photograph in enumerate(photographs)
+        if index % VAL_EVERY
+    ]
+    splits = {}
+    for name, count, num_images, backgrounds in (
+        ('train', long_tail_counts, parameters.num_train, kept),
+        ('val', flat_counts, parameters.num_val, held_out),
+    ):
+        split = Split(
+            name,
+            parameters.seed,
+            (parameters.height, parameters.width),
+            ids,
+            replace(materials, photographs=tuple(backgrounds)),
+        )
+        plans = plan_images(rng, count(len(ids), num_images), num_images)
+        splits[name] = _write_images(root, split, plans, track)
+    categories = category_records(splits['train']['annotations'])
+    (root / 'annotations').mkdir()
+    for name, records in splits.items():
+        content = {
+            'info': INFO,
+            'licenses': LICENSES,
+            'categories': categories,
+            **records,
+        }
+        path = root / 'annotations' / f'lvis_v1_{name}.json'
+        path.write_text(json.dumps(content, separators=(',', ':')))
+
+
+def _write_images(
+    root: Path, split: Split, plans: list[ImagePlan], track: Track
+) -> dict[str, list[dict[str, Any]]]:
+    folder = root / f'{split.name}2017'
+    folder.mkdir(parents=True)
+    images, annotations = [], []
+    for index, plan in enumerate(track(plans, split.name)):
+        image, found = split.write_image(index, plan, folder)
+        images.append(image)
+        annotations += found
+    for index, annotation in enumerate(annotations, start=1):
+        annotation['id'] = index
+    return {'images': images, 'annotations': annotations}

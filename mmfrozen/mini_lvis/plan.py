@@ -1,0 +1,78 @@
+"""Which classes appear in which image: a long tail, or nearly flat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+COPY_PROBABILITY = 0.2  # of one more instance of a class in the same image
+LEFT_OUT_PROBABILITY = 0.06  # of leaving one of several copies unannotated
+MAX_CLUTTER = 4
+CLASSES_PER_IMAGE = 6  # mean in the flat split; as in the long tail
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """The things to paint into one image.
+
+    Attributes:
+        annotated: A class index per instance that gets an annotation.
+        left_out: A class index per instance that gets none; each also
+            occurs in `annotated`.
+        num_clutter: Things without a class.
+    """
+
+    annotated: tuple[int, ...]
+    left_out: tuple[int, ...]
+    num_clutter: int
+
+
+def long_tail_counts(num_classes: int, num_images: int) -> np.ndarray:
+    """Return how many images hold each class, most frequent first.
+
+    Zipf-Mandelbrot, chosen so that 1,000 images hold all three of LVIS's
+    frequency groups; far smaller sets lack some of the rarest classes.
+    """
+    rank = np.arange(num_classes)
+    share = 0.36 * (24 / (rank + 24)) ** 2.3 - 0.002
+    return _round_keeping_sum(share.clip(0) * num_images)
+
+
+def flat_counts(num_classes: int, num_images: int) -> np.ndarray:
+    """Return nearly equal image counts, falling to half for the rarest."""
+    weight = np.linspace(4 / 3, 2 / 3, num_classes)
+    mean = CLASSES_PER_IMAGE * num_images / num_classes
+    return _round_keeping_sum(weight * mean)
+
+
+def _round_keeping_sum(counts: np.ndarray) -> np.ndarray:
+    return np.diff(np.rint(np.cumsum(counts)), prepend=0).astype(int)
+
+
+def plan_images(
+    rng: np.random.Generator, counts: np.ndarray, num_images: int
+) -> list[ImagePlan]:
+    """Deal every class out to exactly `counts[class]` images.
+
+    Images with room left are preferred, so that crowds stay small.
+    """
+    room = rng.uniform(0.5, 1.5, num_images) * counts.sum() / num_images
+    classes: list[list[int]] = [[] for _ in range(num_images)]
+    for index, count in enumerate(counts):
+        # Gumbel noise on log weights: a weighted draw without replacement
+        keys = np.log(np.maximum(room, 0.05)) + rng.gumbel(size=num_images)
+        for image in np.argsort(-keys, kind='stable')[:count]:
+            classes[image].append(index)
+            room[image] -= 1
+    return [_plan_image(rng, present) for present in classes]
+
+
+def _plan_image(rng: np.random.Generator, present: list[int]) -> ImagePlan:
+    annotated, left_out = [], []
+    for index in present:
+        copies = min(int(rng.geometric(1 - COPY_PROBABILITY)), 4)
+        if copies > 1 and rng.random() < LEFT_OUT_PROBABILITY:
+            left_out.append(index)
+            copies -= 1
+        annotated += [index] * copies
+    num_clutter = int(rng.integers(0, MAX_CLUTTER + 1))
+    return ImagePlan(tuple(annotated), tuple(left_out), num_clutter)

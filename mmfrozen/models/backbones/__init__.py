@@ -1,0 +1,4 @@
+"""Backbones that the host lacks, and the way to freeze its own."""
+
+from .frozen import FrozenBackbone as FrozenBackbone
+from .timm_backbone import TimmBackbone as TimmBackbone

@@ -1,0 +1,197 @@
+"""Any timm classifier as a backbone."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from timm.models import load_state_dict
+
+TIMM = 'timm://'
+
+
+@MODELS.register_module()
+class TimmBackbone(BaseModule):
+    """The feature pyramid of a timm classifier.
+
+    What the host lacks: MMDetection has no way to timm's classifiers, and
+    MMPretrain's TIMMBackbone loads partly matching weights in silence.
+
+    Args:
+        model_name: A name from ``timm.list_models()``.
+        out_indices: Feature levels to return, fine to coarse. Level i has
+            stride 2**(i + 1) in most convolutional networks.
+        model_args: Further arguments of ``timm.create_model``, such as
+            ``dict(drop_path_rate=0.2)``.
+        init_cfg: ``None`` for random weights, or
+            ``dict(type='Pretrained', checkpoint=...)``: a file (``.pth``,
+            ``.safetensors``), a URL, or ``timm://NAME`` for the weights that
+            timm publishes under a name. They must fill every tensor; the
+            classifier's last layer may be missing or of another size.
+
+    Raises:
+        ValueError: If name, levels or weights do not fit.
+
+    Example config::
+
+        backbone=dict(
+            type='FrozenBackbone',
+            backbone=dict(
+                type='TimmBackbone',
+                model_name='resnetrs101',
+                out_indices=(1, 2, 3, 4),
+                init_cfg=dict(
+                    type='Pretrained',
+                    checkpoint='timm://resnetrs101.tf_in1k')))
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        out_indices: tuple[int, ...] = (1, 2, 3, 4),
+        *,
+        model_args: dict[str, Any] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if init_cfg and (
+            init_cfg.get('type') != 'Pretrained'
+            or not init_cfg.get('checkpoint')
+        ):
+            raise ValueError(
+                'model.backbone.init_cfg must be None or dict(type='
+                f"'Pretrained', checkpoint=...), got {init_cfg}. "
+                'Name a file, a URL or timm://NAME.'
+            )
+        if not timm.is_model(model_name):
+            near = difflib.get_close_matches(model_name, timm.list_models())
+            raise ValueError(
+                'model.backbone.model_name must be a model of timm '
+                f'{timm.__version__}, got {model_name!r}. '
+                f'Did you mean {" or ".join(near) or "another one"}?'
+            )
+        self.model_name = model_name
+        self.model_args = dict(model_args or {})
+        self.model = self._build_features(tuple(out_indices))
+
+    def _build_features(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
+        try:
+            model = timm.create_model(
+                self.model_name,
+                pretrained=False,
+                features_only=True,
+                out_indices=out_indices,
+                **self.model_args,
+            )
+            #: Channels and strides of the returned levels, fine to coarse.
+            self.channels = model.feature_info.channels()
+            self.strides = model.feature_info.reduction()
+        except (AssertionError, IndexError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                "model.backbone.out_indices and model_args must fit timm's "
+                f'{self.model_name}, got {out_indices} and '
+                f'{self.model_args} ({error or "level out of range"}). '
+                'Correct them.'
+            ) from error
+        return model
+
+    def init_weights(self) -> None:
+        """Load the classifier's weights; without ``init_cfg``, keep timm's
+        random ones."""
+        if not self.init_cfg:
+            return
+        source = self.init_cfg['checkpoint']
+        classifier = self._load_classifier(source)
+        # timm renames a.b.c to a_b.c in FeatureListNet, to model.a.b.c in
+        # FeatureGetterNet and not at all in EfficientNetFeatures.
+        known = {
+            alias: tensor
+            for key, tensor in classifier.items()
+            for alias in (key, key.replace('.', '_', 1), f'model.{key}')
+        }
+        own = self.model.state_dict()
+        missing = [
+            key
+            for key in own
+            if key not in known or known[key].shape != own[key].shape
+        ]
+        if missing:
+            raise _misfit(source, self.model_name, missing)
+        self.model.load_state_dict({key: known[key] for key in own})
+
+    def _load_classifier(self, source: str) -> dict[str, torch.Tensor]:
+        """Load the whole classifier strictly, as timm itself would."""
+        name = self.model_name
+        overlay: dict[str, Any] = {}
+        if source.startswith(TIMM):
+            name = source[len(TIMM) :]
+        elif '://' in source:
+            overlay = dict(url=source)
+        else:
+            overlay = dict(state_dict=self._read(source))
+        if overlay:  # else timm would prefer its own hub to what we name
+            overlay.update(hf_hub_id=None, source='')
+        try:
+            model = timm.create_model(
+                name,
+                pretrained=True,
+                pretrained_cfg_overlay=overlay,
+                **self.model_args,
+            )
+        except RuntimeError as error:
+            raise _misfit(source, name, [str(error)]) from error
+        except OSError as error:
+            raise OSError(
+                f'model.backbone.init_cfg.checkpoint must be reachable, got '
+                f'{source!r} ({error}). Download it and give its path.'
+            ) from error
+        return model.state_dict()
+
+    def _read(self, path: str) -> dict[str, torch.Tensor]:
+        """Read a file; complete it with a random last layer, which the
+        features do not use, where it has none that fits."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                'model.backbone.init_cfg.checkpoint must be an existing '
+                f'file, a URL or timm://NAME, got {path!r}. Correct the path '
+                'or download the file.'
+            )
+        state = load_state_dict(path)
+        fresh = timm.create_model(self.model_name, **self.model_args)
+        heads = fresh.pretrained_cfg.get('classifier') or ()
+        heads = (heads,) if isinstance(heads, str) else heads
+        for key, tensor in fresh.state_dict().items():
+            if key.rpartition('.')[0] in heads and (
+                key not in state or state[key].shape != tensor.shape
+            ):
+                state[key] = tensor
+        return state
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the features.
+
+        Args:
+            x: Images, (N, 3, H, W).
+
+        Returns:
+            One (N, channels[i], ~H / strides[i], ~W / strides[i]) tensor a
+            level, fine to coarse.
+        """
+        features = self.model(x)
+        if str(getattr(self.model, 'output_fmt', 'NCHW')) == 'NHWC':
+            features = [f.permute(0, 3, 1, 2) for f in features]
+        return tuple(features)
+
+
+def _misfit(source: str, name: str, missing: list[str]) -> ValueError:
+    more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
+    return ValueError(
+        f"model.backbone.init_cfg.checkpoint must hold all weights of timm's "
+        f'{name}, got {source!r}, which lacks or differs in: '
+        f'{", ".join(missing[:3])}{more}. Give the weights of that model.'
+    )

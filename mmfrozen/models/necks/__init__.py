@@ -1,0 +1,3 @@
+"""Necks that the host lacks."""
+
+from .nas_fpn import AnySizeNASFPN as AnySizeNASFPN

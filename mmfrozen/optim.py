@@ -1,0 +1,29 @@
+"""Build the optimizer over what trains, and over nothing else."""
+
+from __future__ import annotations
+
+from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from torch import nn
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """The host's constructor without the frozen parameters.
+
+    What the host lacks: unless ``paramwise_cfg`` is set it gives every
+    parameter to the optimizer, frozen ones too (mmengine #1245).
+
+        optim_wrapper = dict(
+            constructor='TrainableOptimWrapperConstructor',
+            optimizer=dict(type='SGD', lr=0.16))
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapper, then drop what does not require grad."""
+        wrapper = super().__call__(model)
+        groups = wrapper.optimizer.param_groups
+        for group in groups:
+            group['params'] = [p for p in group['params'] if p.requires_grad]
+        groups[:] = [group for group in groups if group['params']]
+        return wrapper
