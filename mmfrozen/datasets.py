@@ -76,7 +76,7 @@ def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
         )
     found = [
         (info['img_path'], fault)
-        for info, fault in zip(infos, faults)
+        for info, fault in zip(infos, faults, strict=True)
         if fault
     ]
     if found:
@@ -226,7 +226,11 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
     def lvis(self, api: Any) -> None:
         names = [api.cats[i]['name'] for i in sorted(api.cats)]
         classes = list(self.metainfo['classes'])
-        wrong = [c for c, n in zip(classes, names) if not _same_name(c, n)]
+        wrong = [
+            c
+            for c, n in zip(classes, names, strict=False)
+            if not _same_name(c, n)
+        ]
         wrong += classes[len(names) :] or names[len(classes) :]
         if wrong:
             self._refuse_classes(wrong, names)

@@ -97,16 +97,14 @@ def find_faults(
             continue
         if RANDOM_LAYER.search(type(child).__name__):
             random.append(name)
-        elif any(True for _ in child.parameters(recurse=False)) or any(
-            True for _ in child.buffers(recurse=False)
-        ):
+        elif any(True for _ in child.buffers(recurse=False)):
             moving.append(name)
     found = [
         (grads, 'parameters require grad'),
         (groups, 'parameters are in the optimizer'),
         (
             moving,
-            'layers with weights or running statistics are in training mode',
+            'layers with running statistics are in training mode',
         ),
         (random, 'dropout or stochastic depth layers are on'),
     ]
@@ -139,7 +137,8 @@ def fingerprint(module: nn.Module) -> dict[str, str]:
 def digest(tensor: torch.Tensor) -> str:
     """Digest the bytes of a tensor, whatever its dtype and device."""
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(flat.numpy(), digest_size=16).hexdigest()
+    data = flat.numpy().tobytes()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def changed_tensors(

@@ -16,6 +16,7 @@ from lvis import LVIS, LVISEval, LVISResults
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.utils import digit_version
 from torch import nn
@@ -28,6 +29,15 @@ needs_new_torch = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.6.0'),
     reason='torch reads every file, hostile ones too',
 )
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """A runner leaves its registry scope behind for the tests after it."""
+    scopes = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(scopes)
 
 
 class Points(Dataset):
@@ -407,11 +417,17 @@ def test_other_schemes_reach_their_own_loader(monkeypatch, tmp_path):
 
 
 @needs_new_torch
-def test_nothing_is_allowed_outside_a_load_of_mmengine(stopped):
+def test_what_is_allowed_outside_a_load_of_mmengine_stays_as_it_was(
+    stopped, tmp_path
+):
     with torch.serialization.safe_globals([Points, np.ndarray]):
         before = torch.serialization.get_safe_globals()
         CheckpointLoader.load_checkpoint(str(stopped[1]))
         assert set(torch.serialization.get_safe_globals()) == set(before)
+        path = tmp_path / 'own.pth'
+        torch.save(Points(), path)  # what a user allowed, still is
+        loaded = CheckpointLoader.load_checkpoint(str(path))
+        assert type(loaded) is Points
     with pytest.raises(pickle.UnpicklingError):
         torch.load(stopped[1], weights_only=True)
 

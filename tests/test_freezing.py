@@ -96,8 +96,8 @@ def test_every_fault_is_found_and_names_its_first_place():
     assert find_faults(net, groups) == [
         '4 parameters require grad, the first is conv.weight',
         '1 parameters are in the optimizer, the first is norm.bias',
-        '2 layers with weights or running statistics are in training mode, '
-        'the first is conv',
+        '1 layers with running statistics are in training mode, '
+        'the first is norm',
         '1 dropout or stochastic depth layers are on, the first is drop',
     ]
 

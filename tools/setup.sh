@@ -28,8 +28,8 @@ if [ -f "$mark" ] && [ "$(cat "$mark")" = "$wanted" ]; then
     exit 0
 fi
 
-${PYTHON:-python3} -c 'import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' ||
-    die "Python 3.9 to 3.12 with venv is required, got $(${PYTHON:-python3} --version 2>&1). Set PYTHON=/path/to/python3.11."
+${PYTHON:-python3} -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' ||
+    die "Python 3.10 to 3.12 with venv is required, got $(${PYTHON:-python3} --version 2>&1). Set PYTHON=/path/to/python3.11."
 command -v g++ >/dev/null ||
     die "g++ is required to compile mmcv's operators, got none. Install it (Debian: apt-get install g++)."
 

@@ -44,9 +44,9 @@ def export_lite0(folder: Path) -> Path:
         expected = timm.create_model('tf_efficientnet_lite0').state_dict()
         renamed = {
             name: tensor.contiguous()
-            for name, tensor in zip(expected, published.values())
+            for name, tensor in zip(expected, published.values(), strict=True)
         }
-        assert len(published) == len(expected) and all(
+        assert all(
             renamed[name].shape == like.shape
             for name, like in expected.items()
         )

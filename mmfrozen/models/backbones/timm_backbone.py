@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
+from timm.layers import Format
 from timm.models import load_state_dict
+
+from ...checkpoints import check_file, is_local
 
 TIMM = 'timm://'
 
@@ -130,7 +132,7 @@ class TimmBackbone(BaseModule):
         overlay: dict[str, Any] = {}
         if source.startswith(TIMM):
             name = source[len(TIMM) :]
-        elif '://' in source:
+        elif not is_local(source):
             overlay = dict(url=source)
         else:
             overlay = dict(state_dict=self._read(source))
@@ -144,7 +146,8 @@ class TimmBackbone(BaseModule):
                 **self.model_args,
             )
         except RuntimeError as error:
-            raise _misfit(source, name, [str(error)]) from error
+            reason = ' '.join(str(error).split())[:400]  # in one line
+            raise _misfit(source, name, [reason]) from error
         except OSError as error:
             raise OSError(
                 f'model.backbone.init_cfg.checkpoint must be reachable, got '
@@ -155,12 +158,7 @@ class TimmBackbone(BaseModule):
     def _read(self, path: str) -> dict[str, torch.Tensor]:
         """Read a file; complete it with a random last layer, which the
         features do not use, where it has none that fits."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                'model.backbone.init_cfg.checkpoint must be an existing '
-                f'file, a URL or timm://NAME, got {path!r}. Correct the path '
-                'or download the file.'
-            )
+        check_file(path, 'model.backbone.init_cfg.checkpoint')
         state = load_state_dict(path)
         fresh = timm.create_model(self.model_name, **self.model_args)
         heads = fresh.pretrained_cfg.get('classifier') or ()
@@ -183,7 +181,8 @@ class TimmBackbone(BaseModule):
             level, fine to coarse.
         """
         features = self.model(x)
-        if str(getattr(self.model, 'output_fmt', 'NCHW')) == 'NHWC':
+        layout = getattr(self.model, 'output_fmt', Format.NCHW)
+        if Format(layout) is Format.NHWC:
             features = [f.permute(0, 3, 1, 2) for f in features]
         return tuple(features)
 

@@ -40,7 +40,7 @@ class AnySizeNASFPN(NASFPN):
         out_channels: Channels of every level of the output.
         num_outs: Levels of the output: 5.
         stack_times: Repeats of the searched cell; the paper has 7, the
-            frozen-backbone paper 5 (PAPER.md).
+            frozen-backbone paper (CVPR 2022) 5.
         start_level: The backbone's first level that is used: 1 for P3 to P7
             of a backbone that gives C2 to C5.
         norm_cfg: Norm after every convolution.
@@ -212,9 +212,9 @@ def _check(
 
 def _check_sizes(levels: Sequence[Tensor]) -> None:
     sizes = [tuple(x.shape[-2:]) for x in levels]
-    for fine, coarse in zip(sizes, sizes[1:]):
-        for before, after in zip(fine, coarse):
-            if after not in (before // 2, (before + 1) // 2):
+    for i, size in enumerate(sizes[1:]):
+        for side, finer in enumerate(sizes[i]):
+            if size[side] not in (finer // 2, (finer + 1) // 2):
                 raise _refuse(
                     'in_channels must list levels that halve in size',
                     sizes,

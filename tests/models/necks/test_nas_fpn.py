@@ -189,7 +189,7 @@ def test_forward_and_backward_run_on_fake_tensors():
     ids=lambda value: str(value) if isinstance(value, dict) else '',
 )
 def test_bad_option_is_refused_in_one_line(options, message):
-    options = dict(type='AnySizeNASFPN', in_channels=CHANNELS) | options
+    options = dict(type='mmdet.AnySizeNASFPN', in_channels=CHANNELS) | options
     with pytest.raises(ValueError, match=message) as caught:
         MODELS.build(options)
     text = str(caught.value)

@@ -1,0 +1,208 @@
+"""The guard in real runs of a small detector."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+
+from mmfrozen.freezing import changed_tensors, fingerprint
+from tests.tiny import build, tiny_config
+
+
+@pytest.fixture
+def config(tmp_path, mini_lvis, resnet18):
+    return tiny_config(tmp_path / 'run', mini_lvis, resnet18)
+
+
+def files(cfg):
+    """Checkpoints of a run."""
+    return sorted(p.name for p in Path(cfg.work_dir).glob('*.pth'))
+
+
+def test_frozen_run_trains_and_its_backbone_is_bitwise_the_classifier(
+    config, resnet18
+):
+    runner = build(config)
+    before = fingerprint(runner.model.neck)
+    runner.train()
+    assert files(config) == ['epoch_1.pth', 'epoch_2.pth']
+    saved = torch.load(Path(config.work_dir, 'epoch_2.pth'))['state_dict']
+    classifier = torch.load(resnet18)
+    own = {k: v for k, v in saved.items() if k.startswith('backbone.')}
+    assert len(own) == len(classifier) - 2  # without its last layer
+    for name, tensor in own.items():
+        assert torch.equal(tensor, classifier[name[len('backbone.') :]]), name
+    assert changed_tensors(before, fingerprint(runner.model.neck))
+    record = json.loads(Path(config.work_dir, 'backbone.json').read_text())
+    assert record['state'] == 'frozen'
+    assert record['backbone']['trainable'] == 0
+    assert record['verified_iter'] == runner.iter == 4
+
+
+@pytest.mark.parametrize('state', ['finetuned', 'scratch'])
+def test_controls_train_every_stage(tmp_path, mini_lvis, resnet18, state):
+    cfg = tiny_config(tmp_path / 'run', mini_lvis, resnet18, state)
+    cfg.train_cfg.max_epochs = 1
+    runner = build(cfg)
+    backbone = runner.model.backbone
+    runner.train()
+    weights = torch.load(resnet18)
+    moved = [
+        n
+        for n, p in backbone.named_parameters()
+        if not torch.equal(p, weights[n])
+    ]
+    assert moved == [n for n, _ in backbone.named_parameters()]
+    record = json.loads(Path(cfg.work_dir, 'backbone.json').read_text())
+    assert record['backbone']['trainable'] == record['backbone']['total']
+
+
+def refused(cfg, *words):
+    """The run stops before its first checkpoint, in one telling line."""
+    with pytest.raises(
+        (ValueError, RuntimeError, FileNotFoundError)
+    ) as caught:
+        build(cfg).train()
+    message = str(caught.value).strip().splitlines()[-1]
+    for word in (*words, 'must', 'got'):
+        assert word in message, message
+    assert files(cfg) == []
+
+
+def test_stage_left_out_is_refused(config):
+    config.model.backbone.frozen_stages = 1
+    refused(
+        config,
+        'model.backbone.frozen_stages',
+        'got 1',
+        'Set frozen_stages=4',
+        'configs/finetuned/',
+    )
+
+
+def test_stem_alone_trainable_is_refused(config):
+    config.model.backbone.frozen_stages = -1
+    refused(config, 'got -1')
+
+
+def test_random_backbone_is_refused(config):
+    config.model.backbone.init_cfg = None
+    refused(config, 'model.backbone.init_cfg', 'got None')
+
+
+def test_missing_checkpoint_is_refused(config):
+    config.model.backbone.init_cfg.checkpoint = 'no/such.pth'
+    refused(config, 'model.backbone.init_cfg.checkpoint', 'no/such.pth')
+
+
+def test_truncated_checkpoint_is_refused(config, tmp_path, resnet18):
+    part = tmp_path / 'part.pth'
+    part.write_bytes(resnet18.read_bytes()[:100_000])
+    config.model.backbone.init_cfg.checkpoint = str(part)
+    refused(config, 'part.pth', '100000 bytes', 'cut short')
+
+
+def test_checkpoint_with_wrong_hash_is_refused(config, tmp_path, resnet18):
+    named = tmp_path / 'resnet18-5c106cde.pth'
+    shutil.copy(resnet18, named)
+    config.model.backbone.init_cfg.checkpoint = str(named)
+    refused(config, '5c106cde', 'SHA-256')
+
+
+def test_checkpoint_of_another_architecture_is_refused(config):
+    config.model.backbone.depth = 34
+    refused(config, 'layer1.2.', 'random')
+
+
+def test_partly_filled_checkpoint_is_refused_with_the_missing_keys(
+    config, tmp_path, resnet18
+):
+    state = torch.load(resnet18)
+    del state['layer3.0.conv1.weight']
+    part = tmp_path / 'part.pth'
+    torch.save(state, part)
+    config.model.backbone.init_cfg.checkpoint = str(part)
+    refused(config, 'layer3.0.conv1.weight', 'leaves 1 random')
+
+
+def test_frozen_parameters_in_the_optimizer_are_refused(config):
+    del config.optim_wrapper.constructor
+    refused(config, 'in the optimizer', 'TrainableOptimWrapperConstructor')
+
+
+def test_norm_that_moves_is_refused(config):
+    config.custom_hooks.append(dict(type='WakeNorms'))
+    refused(config, 'training mode')
+
+
+def test_load_from_that_changes_the_classifier_is_refused(config, tmp_path):
+    runner = build(config)
+    other = tmp_path / 'other.pth'
+    torch.save(runner.model.state_dict(), other)  # random weights
+    config.load_from = str(other)
+    refused(config, 'load_from', 'differs')
+
+
+def test_load_from_of_a_frozen_run_is_taken(config, tmp_path):
+    build(config).train()
+    config.load_from = str(Path(config.work_dir, 'epoch_2.pth'))
+    config.work_dir = str(tmp_path / 'next')
+    build(config).train()
+    assert files(config) == ['epoch_1.pth', 'epoch_2.pth']
+
+
+def test_frozen_weight_that_moves_stops_the_run_before_the_checkpoint(config):
+    config.custom_hooks.append(dict(type='NudgeBackbone', epoch=1))
+    with pytest.raises(RuntimeError) as caught:
+        build(config).train()
+    assert 'layer4.1.bn2.running_mean' in str(caught.value)
+    assert 'iteration 3' in str(caught.value)
+    assert files(config) == ['epoch_1.pth'], 'the good one is kept'
+
+
+def test_pretrained_scratch_is_refused(tmp_path, mini_lvis, resnet18):
+    cfg = tiny_config(tmp_path / 'run', mini_lvis, resnet18, 'scratch')
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(resnet18)
+    )
+    refused(cfg, 'model.backbone.init_cfg', 'None from scratch')
+
+
+def test_control_with_a_frozen_stage_is_refused(tmp_path, mini_lvis, resnet18):
+    cfg = tiny_config(tmp_path / 'run', mini_lvis, resnet18, 'finetuned')
+    cfg.model.backbone.frozen_stages = 1
+    refused(cfg, 'train every stage', 'conv1.weight')
+
+
+def test_unknown_state_is_refused(config):
+    config.default_hooks.frozen_guard.state = 'cold'
+    with pytest.raises(ValueError, match="got 'cold'"):
+        build(config)
+
+
+@HOOKS.register_module()
+class WakeNorms(Hook):
+    """Somebody's hook that puts a frozen norm in training mode."""
+
+    def before_train_epoch(self, runner):
+        norm = runner.model.backbone.layer2[0].bn1
+        norm.train = lambda mode=True: norm  # deaf to the host's train()
+        norm.training = True
+
+
+@HOOKS.register_module()
+class NudgeBackbone(Hook):
+    """Somebody's hook that writes to a frozen buffer."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def after_train_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ):
+        if runner.epoch == self.epoch:
+            runner.model.backbone.layer4[1].bn2.running_mean[0] += 1

@@ -1,0 +1,168 @@
+"""Data sets that are refused before training."""
+
+import json
+import shutil
+
+import pytest
+from mmdet.registry import DATASETS
+from PIL import Image
+
+import mmfrozen  # noqa: F401  (registers)
+
+
+@pytest.fixture
+def root(mini_lvis, tmp_path):
+    """A copy that may be damaged."""
+    return shutil.copytree(mini_lvis, tmp_path / 'lvis_v1')
+
+
+def build(root, kind='CheckedLVISV1Dataset', **options):
+    defaults = dict(
+        type=kind,
+        data_root=str(root),
+        data_prefix=dict(img=''),
+        ann_file='annotations/lvis_v1_train.json',
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=[],
+    )
+    return DATASETS.build({**defaults, **options})
+
+
+def edit(root, change):
+    path = root / 'annotations/lvis_v1_train.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def refused(error, *words, **options):
+    with pytest.raises(error) as caught:
+        build(**options)
+    message = str(caught.value).splitlines()[-1]
+    for word in (*words, 'must', 'got'):
+        assert word in message, message
+
+
+def first_image(root):
+    return sorted((root / 'train2017').glob('*.jpg'))[0]
+
+
+def test_good_data_are_those_of_the_host(root):
+    ours = build(root)
+    host = build(root, 'LVISV1Dataset')
+    assert len(ours) == len(host) == 24
+    assert ours.get_data_info(3) == host.get_data_info(3)
+
+
+def test_missing_annotation_file_is_refused(root):
+    refused(
+        FileNotFoundError,
+        'no.json',
+        'prepare_mini_lvis',
+        root=root,
+        ann_file='no.json',
+    )
+
+
+def test_broken_annotation_file_is_refused(root):
+    path = root / 'annotations/lvis_v1_train.json'
+    path.write_text(path.read_text()[:10_000])
+    refused(ValueError, 'lvis_v1_train.json', 'whole JSON', root=root)
+
+
+def test_missing_image_is_refused(root):
+    path = first_image(root)
+    path.unlink()
+    refused(ValueError, path.name, 'does not exist', '1 of 24', root=root)
+
+
+def test_truncated_image_is_refused(root):
+    path = first_image(root)
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(ValueError, path.name, 'cannot be read', root=root)
+
+
+def test_file_that_is_no_image_is_refused(root):
+    first_image(root).write_text('<html>not found</html>')
+    refused(ValueError, 'cannot be read', root=root)
+
+
+def test_image_of_another_size_is_refused(root):
+    Image.new('RGB', (64, 64)).save(first_image(root))
+    refused(ValueError, '64 x 64 instead of 128 x 96', root=root)
+
+
+def test_image_on_its_side_is_taken(root):
+    path = first_image(root)
+    with Image.open(path) as image:
+        image.rotate(90, expand=True).save(path)
+    build(root)
+
+
+def test_only_the_images_of_a_subset_are_looked_at(root):
+    first_image(root).unlink()
+    build(root, indices=[5, 6])
+    refused(ValueError, '1 of 2', root=root, indices=2)
+
+
+def test_images_are_not_looked_at_when_switched_off(root):
+    first_image(root).unlink()
+    build(root, check_images=False)
+
+
+def test_lvis_classes_that_differ_from_the_file_are_refused(root):
+    def rename(content):
+        content['categories'][2]['name'] = 'something else'
+
+    edit(root, rename)
+    refused(ValueError, 'metainfo.classes', 'airplane', root=root)
+
+
+def test_missing_lvis_category_is_refused(root):
+    edit(root, lambda content: content['categories'].pop())
+    refused(ValueError, 'metainfo.classes', root=root)
+
+
+def test_the_official_files_own_misspelling_is_taken(root):
+    """LVIS v1 has stero_equipment where mmdet has stereo_equipment."""
+
+    def rename(content):
+        found = [
+            c
+            for c in content['categories']
+            if c['name'] == 'speaker_(stereo_equipment)'
+        ]
+        found[0]['name'] = 'speaker_(stero_equipment)'
+
+    edit(root, rename)
+    assert len(build(root)) == 24
+
+
+def test_coco_classes_are_a_choice_from_the_file(root):
+    with open(root / 'annotations/lvis_v1_train.json') as stream:
+        content = json.load(stream)
+    for image in content['images']:
+        image['file_name'] = image['coco_url'].rpartition('/')[2]
+    (root / 'mine.json').write_text(json.dumps(content))
+    present = {a['category_id'] for a in content['annotations']}
+    name = content['categories'][min(present) - 1]['name']
+    options = dict(
+        root=root,
+        kind='CheckedCocoDataset',
+        ann_file='mine.json',
+        data_prefix=dict(img='train2017/'),
+    )
+    assert len(build(**options, metainfo=dict(classes=(name,)))) > 0
+    refused(
+        ValueError,
+        'did you mean',
+        name,
+        metainfo=dict(classes=(name, name + 's')),
+        **options,
+    )
+    absent = content['categories'][min(set(range(1, 1204)) - present) - 1][
+        'name'
+    ]
+    refused(
+        ValueError, 'got none', **options, metainfo=dict(classes=(absent,))
+    )
