@@ -4,32 +4,35 @@ Each function does nothing where upstream is fixed; its docstring says where
 the gap is discussed and when the function can go.
 """
 
-import contextlib
 import errno
 import functools
-import pickle
+import logging
 import re
 import types
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
+import mmengine.dist.utils as mmengine_dist
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
-from mmengine.logging import HistoryBuffer
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmengine.utils import digit_version
+from torch import nn
 
-_STATISTICS = ('min', 'max', 'current', 'mean')  # HistoryBuffer's own
+from .inert import allow_records, restore
 
 
 def apply() -> None:
     """Close every gap. Calling it again changes nothing."""
     evaluate_lvis_on_new_numpy()
     resume_on_new_torch()
-    ignore_config_in_checkpoint()  # last: it has to see restored values
+    ignore_config_in_checkpoint()  # after it: has to see restored values
+    distribute_on_cpu()
 
 
 def evaluate_lvis_on_new_numpy() -> None:
@@ -62,7 +65,7 @@ def resume_on_new_torch() -> None:
     https://github.com/open-mmlab/mmengine/issues/1655. Allow-listing numpy's
     own classes would let a file run code (a dtype with forged flags turns
     bytes into object pointers), so their names stand for inert records here,
-    which `_restore` turns into values after checking them.
+    which `inert.restore` turns into values after checking them.
     onedl-mmengine falls back to `weights_only=False`; that is taken out.
     Older torch reads everything, hostile files too: nothing is done there.
     Expires when mmengine resumes on torch >= 2.6 and refuses hostile files.
@@ -74,8 +77,8 @@ def resume_on_new_torch() -> None:
 
     def load(load_upstream: Callable[[], Any], filename: str) -> Any:
         try:
-            with _allow_records():
-                return _restore(load_upstream())
+            with allow_records():
+                return restore(load_upstream())
         except Exception as error:
             if _is_about_machine(error):
                 raise
@@ -110,6 +113,67 @@ def ignore_config_in_checkpoint() -> None:
         _wrap_loader(load)
 
 
+def distribute_on_cpu() -> None:
+    """Let `--launcher pytorch`, `slurm` and `mpi` train without CUDA.
+
+    mmengine's `init_dist` calls `torch.cuda.set_device` always, its runner
+    gives the wrapper `device_ids`, and torch's SyncBN refuses CPU tensors in
+    distributed runs. The environment is set up after a config's
+    `custom_imports`, so this is in time. Where there is a GPU (or another
+    accelerator) nothing is done. Unreported upstream.
+    Expires when mmengine's launchers train on CPUs by themselves.
+    """
+    if get_device() != 'cpu':
+        return
+    for launcher in ('pytorch', 'slurm', 'mpi'):
+        name = f'_init_dist_{launcher}'
+        upstream = getattr(mmengine_dist, name)
+        if not hasattr(upstream, '__wrapped__'):
+            setattr(mmengine_dist, name, _without_cuda(upstream))
+    wrapper = MMDistributedDataParallel
+    if not hasattr(wrapper.__init__, '__wrapped__'):
+        wrapper.__init__ = _on_cpu(wrapper.__init__)
+
+
+def _without_cuda(init_dist: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init_dist)
+    def init(backend: str, *args: Any, **kwargs: Any) -> None:
+        if backend == 'nccl':
+            raise ValueError(
+                'env_cfg.dist_cfg.backend must be gloo without CUDA, got '
+                "'nccl'. Find out why torch sees no GPU, or set it with "
+                '--cfg-options env_cfg.dist_cfg.backend=gloo.'
+            )
+        with mock.patch.object(torch.cuda, 'set_device'):
+            init_dist(backend, *args, **kwargs)
+
+    return init
+
+
+def _on_cpu(upstream: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(upstream)
+    def init(
+        self: nn.Module, module: nn.Module, *args: Any, **kwargs: Any
+    ) -> None:
+        synced = [
+            name
+            for name, child in module.named_modules()
+            if 'SyncBatchNorm' in type(child).__name__  # torch's and mmcv's
+        ]
+        if synced:
+            print_log(
+                f'SyncBN needs GPUs: {len(synced)} of its layers, the first '
+                f'is {synced[0]}, become BN, with the statistics of each '
+                'process by itself.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            module = revert_sync_batchnorm(module)
+        upstream(self, module, *args, **{**kwargs, 'device_ids': None})
+
+    return init
+
+
 def _wrap_loader(load: Callable[[Callable[[], Any], str], Any]) -> None:
     """Pass every load of mmengine (file, http, torchvision) through `load`."""
     loader = mmengine_checkpoint.CheckpointLoader
@@ -141,124 +205,3 @@ def _explain(error: Exception) -> str:
     found = re.search(r'WeightsUnpickler error: (.+)', text)
     line = found.group(1) if found else text.partition('\n')[0]
     return line.partition(' was not an allowed')[0] or type(error).__name__
-
-
-class _Record:
-    """What a checkpoint says about one object; holds it and does nothing.
-
-    Its `build` makes the object; what has none is refused by `_restore`.
-    """
-
-    __hash__ = None  # no dict key, no set member: _restore looks at values
-
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Dtype(_Record):
-    def build(self) -> np.dtype:
-        """Numbers and text only: others hold pointers."""
-        code, order = self.args[0], self.state[1]
-        if not re.fullmatch(r'[biufcSU]\d+', code) or order not in '<>|=':
-            raise pickle.UnpicklingError(f'numpy dtype {code}')
-        return np.dtype(code).newbyteorder(order)
-
-
-class _Scalar(_Record):
-    def build(self) -> np.generic:
-        dtype, data = self.args
-        return np.frombuffer(data, dtype.build(), count=1)[0]
-
-
-class _Array(_Record):
-    def build(self) -> np.ndarray:
-        _, shape, dtype, is_fortran, data = self.state
-        array = np.frombuffer(data, dtype.build())
-        return array.reshape(shape, order='F' if is_fortran else 'C').copy()
-
-
-class _History(_Record):
-    def build(self) -> HistoryBuffer:
-        """Its statistics come from this process, never from the file."""
-        return HistoryBuffer(
-            self.state['_log_history'].build(),
-            self.state['_count_history'].build(),
-            max_length=self.state['max_length'],
-        )
-
-
-class _Config(_Record):
-    def build(self) -> ConfigDict:
-        return ConfigDict(_restore(self.args[0]))
-
-
-class _Getattr(_Record):
-    """`getattr(HistoryBuffer, 'mean')`, as the statistics are pickled."""
-
-    def __init__(self, owner: Any, name: Any) -> None:
-        if owner is not _History or name not in _STATISTICS:
-            raise pickle.UnpicklingError(f'getattr({owner}, {name!r})')
-
-
-def _make_no_bytes() -> bytes:
-    return b''
-
-
-@contextlib.contextmanager
-def _allow_records() -> Iterator[None]:
-    """Let the records, and no real class of the same name, be loaded."""
-    records = _list_records()
-    taken = {name for _, name in records}
-    allowed = torch.serialization.get_safe_globals()
-    others = [x for x in allowed if _get_name(x) not in taken]
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(records + others)
-    try:
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(allowed)
-
-
-def _get_name(allowed: Any) -> str:
-    if isinstance(allowed, tuple):  # (what is allowed, its name)
-        return allowed[1]
-    return f'{allowed.__module__}.{allowed.__qualname__}'
-
-
-def _list_records() -> list[tuple[Any, str]]:
-    """Pair each record with the name that it stands for in a checkpoint."""
-    records = [
-        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_Config, 'mmengine.config.config.ConfigDict'),
-        (_Getattr, 'builtins.getattr'),
-        (_make_no_bytes, 'builtins.bytes'),  # how protocol 2 writes b''
-        (_Dtype, 'numpy.dtype'),
-        ('ndarray', 'numpy.ndarray'),  # an argument only, never called
-    ]
-    for core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
-        records.append((_Array, f'{core}.multiarray._reconstruct'))
-        records.append((_Scalar, f'{core}.multiarray.scalar'))
-    # register_statistics: known here, so named there, but taken from here
-    for method in HistoryBuffer._statistics_methods.values():
-        if '.' not in method.__qualname__:
-            name = f'{method.__module__}.{method.__qualname__}'
-            records.append(('statistics', name))
-    return records
-
-
-def _restore(value: Any) -> Any:
-    """Turn the records within dicts, lists and tuples into objects."""
-    if isinstance(value, _Record):
-        return value.build()
-    if type(value) in (dict, OrderedDict):
-        for key in value:
-            value[key] = _restore(value[key])
-    elif type(value) is list:
-        value[:] = map(_restore, value)
-    elif type(value) is tuple:
-        return tuple(map(_restore, value))
-    return value

@@ -1,11 +1,21 @@
-"""Data and weights that tests share."""
+"""Data, weights and a clean registry that tests share."""
 
 import pytest
+from mmengine.registry import DefaultScope
 
 from mmfrozen.mini_lvis import Parameters
 from mmfrozen.mini_lvis import build as build_mini_lvis
 
 from .tiny import resnet18_weights
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """A runner leaves its registry scope behind for the tests after it."""
+    scopes = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(scopes)
 
 
 @pytest.fixture(scope='session')

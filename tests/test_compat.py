@@ -16,7 +16,6 @@ from lvis import LVIS, LVISEval, LVISResults
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.utils import digit_version
 from torch import nn
@@ -29,15 +28,6 @@ needs_new_torch = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.6.0'),
     reason='torch reads every file, hostile ones too',
 )
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    """A runner leaves its registry scope behind for the tests after it."""
-    scopes = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
 
 
 class Points(Dataset):

@@ -14,7 +14,7 @@ _base_ = [
 ]
 
 width = 128
-num_rois = 64  # an image, of which a quarter may be positive
+num_rois = 64  # an image, of which half may be positive
 
 model = dict(
     # EfficientNet-Lite's own normalisation
@@ -63,18 +63,18 @@ model = dict(
         mask_head=dict(
             num_convs=2,
             in_channels=width,
-            conv_out_channels=width,
+            conv_out_channels=64,
             class_agnostic=True,
             num_classes=1203,
         ),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300),
-        rcnn=dict(sampler=dict(num=num_rois)),
+        rcnn=dict(sampler=dict(num=num_rois, pos_fraction=0.5)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=100),
-        rcnn=dict(score_thr=5e-3, max_per_img=300),
+        rcnn=dict(score_thr=5e-3, max_per_img=100, nms=dict(split_thr=500)),
     ),
 )
 

@@ -1,4 +1,5 @@
 """Backbones that the host lacks, and the way to freeze its own."""
 
 from .frozen import FrozenBackbone as FrozenBackbone
+from .frozen import FrozenModule as FrozenModule
 from .timm_backbone import TimmBackbone as TimmBackbone

@@ -1,52 +1,157 @@
-"""Build any host backbone frozen."""
+"""Build any host module frozen, as a whole or in part."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from mmdet.registry import MODELS
 from torch import nn
 
-from ...freezing import freeze, freeze_norm
+from ...freezing import (
+    freeze,
+    freeze_matching,
+    freeze_norm,
+    freeze_stages,
+    is_kept_in_eval,
+)
+
+KEY = 'model.backbone'
 
 
 @MODELS.register_module()
 def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
-    backbone: dict, frozen: bool = True, norm_eval: bool = True
+    backbone: dict[str, Any],
+    frozen: bool | Sequence[str] = True,
+    norm_eval: bool = True,
+    frozen_stages: int | None = None,
 ) -> nn.Module:
     """Build a backbone, freeze it on the spot and return that same module.
 
     What the host lacks: EfficientNet, SwinTransformer, CSPDarknet, CSPNeXt,
     Darknet and MobileNetV2 freeze only in ``train()``, after the distributed
     wrapper and the optimizer were built (mmdetection #8208, #12345), and
-    leave stochastic depth on. The ResNet family needs no wrapper: there,
+    leave stochastic depth on; others freeze nothing; each counts its stages
+    in its own way. The ResNet family needs no wrapper: there,
     ``frozen_stages=4, norm_eval=True`` is all it takes.
 
     Args:
-        backbone: Config of the backbone. Its own ``frozen_stages`` does not
-            matter: all of it is frozen.
-        frozen: False builds the control, in which every stage trains.
+        backbone: Config of the backbone. Its own ``norm_eval`` does not
+            matter, nor does its ``frozen_stages`` where all of it is frozen.
+        frozen: True freezes all of it. A list freezes the modules and
+            parameters that it names, with ``*``, ``?`` and ``[12]`` as in
+            file names. False builds the control: every stage trains.
         norm_eval: Keep the running statistics of the norm layers fixed. A
-            frozen backbone always does.
+            frozen layer always does.
+        frozen_stages: Freeze the stem (0) and the stages up to this one
+            instead of all; docs/freezing.md says what a stage is.
 
     Returns:
         The host's module; state-dict keys, class and config are untouched.
 
     Raises:
-        ValueError: If a frozen backbone is asked to move its statistics.
+        ValueError: If the options contradict one another, or name a layer
+            or stage that is not there.
 
     Example config::
 
         backbone=dict(
             type='FrozenBackbone',
+            # frozen_stages=2,  # only the stem and stages 1 and 2
             backbone=dict(
                 type='SwinTransformer',
                 init_cfg=dict(type='Pretrained', checkpoint='swin.pth')))
     """
-    if frozen and not norm_eval:
+    whole = frozen is True and frozen_stages is None
+    if whole and not norm_eval:
         raise ValueError(
-            'model.backbone.norm_eval must be True in a frozen backbone, got '
+            f'{KEY}.norm_eval must be True in a frozen backbone, got '
             'False. Leave it out, or set frozen=False for a control.'
         )
+    if frozen_stages is not None and frozen is not True:
+        raise ValueError(
+            f'{KEY}.frozen_stages must be left out where frozen is set, got '
+            f'{frozen_stages!r} beside frozen={frozen!r}. Keep one of them.'
+        )
     module = MODELS.build(backbone)
-    if frozen:
-        return freeze(module)
-    return freeze_norm(module) if norm_eval else module
+    if whole:
+        freeze(module)
+    else:
+        _leave_freezing_to_us(module)
+        if hasattr(module, 'norm_eval'):
+            module.norm_eval = norm_eval
+        if frozen_stages is not None:
+            freeze_stages(module, frozen_stages, f'{KEY}.frozen_stages')
+        elif frozen is not False:
+            freeze_matching(module, frozen, f'{KEY}.frozen')
+        if norm_eval:
+            freeze_norm(module)
+    _check_branches(module)
+    return module
+
+
+@MODELS.register_module()
+def FrozenModule(  # noqa: N802  (registered, so named like a class)
+    module: dict[str, Any],
+    patterns: Sequence[str] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a neck or a head, freeze it on the spot and return that module.
+
+    What the host lacks: no way to freeze a neck or a head (mmdetection
+    #10776, #10804). Weights come from ``load_from``, or from an ``init_cfg``
+    with ``prefix='neck'`` in the module's config.
+
+    Args:
+        module: Config of the module: a neck, an RPN, RoI, box or mask head.
+        patterns: Names of the parts to freeze, with ``*``, ``?`` and
+            ``[12]`` as in file names; None freezes all of it.
+        options: What the detector adds to the config of its parts, such as
+            ``train_cfg``: handed on.
+
+    Returns:
+        The host's module; state-dict keys and class are untouched.
+
+    Raises:
+        ValueError: If a pattern matches nothing.
+
+    Example config::
+
+        neck=dict(
+            type='FrozenModule',
+            patterns=['lateral_convs'],  # without it: the whole neck
+            module=dict(
+                type='FPN',
+                in_channels=[256, 512, 1024, 2048],
+                out_channels=256,
+                num_outs=5))
+    """
+    built = MODELS.build(dict(module, **options))
+    if patterns is None:
+        return freeze(built)
+    return freeze_matching(built, patterns, 'patterns of FrozenModule')
+
+
+def _leave_freezing_to_us(module: nn.Module) -> None:
+    """Refuse a host's own freezing, which may come too late."""
+    stages = getattr(module, 'frozen_stages', -1)
+    # EfficientNet counts its frozen layers: there, 0 is none
+    none = 0 if type(module).__name__ == 'EfficientNet' else -1
+    if stages > none:
+        raise ValueError(
+            f'{KEY}.backbone.frozen_stages must be left out, got {stages}. '
+            f'Set {KEY}.frozen_stages, which freezes before the optimizer is '
+            'built.'
+        )
+
+
+def _check_branches(module: nn.Module) -> None:
+    """TridentNet trains three branches, but evaluates one of them alone."""
+    for child in module.modules():
+        branch = getattr(child, 'test_branch_idx', -1)
+        if branch != -1 and is_kept_in_eval(child):
+            raise ValueError(
+                f'{KEY}.backbone.test_branch_idx must be -1 where its stage '
+                f'is frozen, got {branch}: training needs all branches. Set '
+                'it to -1 here and in roi_head.'
+            )

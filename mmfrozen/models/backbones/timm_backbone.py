@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 import timm
 import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
-from timm.layers import Format
-from timm.models import load_state_dict
+from timm.layers import Format, PatchEmbed
+from timm.models import group_parameters, load_state_dict
 
 from ...checkpoints import check_file, is_local
+from ...freezing import layer_names
 
 TIMM = 'timm://'
+# What lets a family take images of any size: the first that it knows.
+ANY_SIZE: tuple[dict[str, bool], ...] = (
+    dict(dynamic_img_size=True),  # ViT, DINOv2, DINOv3; Swin in newer timm
+    dict(strict_img_size=False),  # Swin in older timm
+    {},  # convolutions do so anyway
+)
+# How layers say that an image does not fit.
+MISFIT = re.compile(r"match|divisible|invalid for input|out of bounds")
 
 
 @MODELS.register_module()
@@ -81,15 +91,32 @@ class TimmBackbone(BaseModule):
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
 
+    def _create(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
+        """Build the model so that it takes images of any size."""
+        for option in ANY_SIZE:
+            arguments = {**option, **self.model_args}
+            try:
+                model = timm.create_model(
+                    self.model_name,
+                    pretrained=False,
+                    features_only=True,
+                    out_indices=out_indices,
+                    **arguments,
+                )
+            except TypeError:
+                if not option:
+                    raise
+            else:
+                self.model_args = arguments
+                for layer in model.modules():
+                    if isinstance(layer, PatchEmbed):
+                        layer.dynamic_img_pad = not layer.strict_img_size
+                return model
+        raise AssertionError('the last option is none')
+
     def _build_features(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
         try:
-            model = timm.create_model(
-                self.model_name,
-                pretrained=False,
-                features_only=True,
-                out_indices=out_indices,
-                **self.model_args,
-            )
+            model = self._create(out_indices)
             #: Channels and strides of the returned levels, fine to coarse.
             self.channels = model.feature_info.channels()
             self.strides = model.feature_info.reduction()
@@ -109,12 +136,10 @@ class TimmBackbone(BaseModule):
             return
         source = self.init_cfg['checkpoint']
         classifier = self._load_classifier(source)
-        # timm renames a.b.c to a_b.c in FeatureListNet, to model.a.b.c in
-        # FeatureGetterNet and not at all in EfficientNetFeatures.
         known = {
             alias: tensor
             for key, tensor in classifier.items()
-            for alias in (key, key.replace('.', '_', 1), f'model.{key}')
+            for alias in _aliases(key)
         }
         own = self.model.state_dict()
         missing = [
@@ -170,6 +195,38 @@ class TimmBackbone(BaseModule):
                 state[key] = tensor
         return state
 
+    def stage_numbers(self) -> dict[str, int]:
+        """Number the stage of every parameter and layer.
+
+        Stages are timm's own coarse groups (``group_matcher``): the stem and
+        the stages of a convolutional network or a Swin; of a plain ViT, each
+        block is one.
+
+        Returns:
+            Stage by name, 0 for the stem; empty where timm has no groups.
+        """
+        classifier = timm.create_model(self.model_name, **self.model_args)
+        if not hasattr(classifier, 'group_matcher'):
+            return {}
+        groups = group_parameters(
+            classifier, classifier.group_matcher(coarse=True), reverse=True
+        )
+        known = {
+            f'model.{alias}': group
+            for name, group in groups.items()
+            for alias in _aliases(name)
+        }
+        names = layer_names(self)
+        # A layer without parameters goes with the one before it, and what
+        # the groups put behind layers that it precedes goes with these.
+        numbers, number = [], 0
+        for name in names:
+            number = known.get(name, number)
+            numbers.append(number)
+        for i in reversed(range(len(numbers) - 1)):
+            numbers[i] = min(numbers[i], numbers[i + 1])
+        return dict(zip(names, numbers, strict=True))
+
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the features.
 
@@ -180,11 +237,31 @@ class TimmBackbone(BaseModule):
             One (N, channels[i], ~H / strides[i], ~W / strides[i]) tensor a
             level, fine to coarse.
         """
-        features = self.model(x)
+        try:
+            features = self.model(x)
+        except (AssertionError, IndexError, RuntimeError) as error:
+            if not MISFIT.search(str(error)):
+                raise
+            raise ValueError(
+                f"Images must have a size that timm's {self.model_name} "
+                f'takes, got {tuple(x.shape[-2:])} ({error}). Pad them to '
+                'multiples with model.data_preprocessor.pad_size_divisor, or '
+                'to one size and set model.backbone.model_args=dict('
+                'img_size=(HEIGHT, WIDTH)).'
+            ) from error
         layout = getattr(self.model, 'output_fmt', Format.NCHW)
         if Format(layout) is Format.NHWC:
             features = [f.permute(0, 3, 1, 2) for f in features]
         return tuple(features)
+
+
+def _aliases(key: str) -> tuple[str, str, str]:
+    """Names that a.b.c of a classifier can have among its features.
+
+    timm makes it a_b.c in FeatureListNet, model.a.b.c in FeatureGetterNet
+    and leaves it in EfficientNetFeatures.
+    """
+    return key, key.replace('.', '_', 1), f'model.{key}'
 
 
 def _misfit(source: str, name: str, missing: list[str]) -> ValueError:

@@ -1,3 +1,6 @@
 """Necks that the host lacks."""
 
 from .nas_fpn import AnySizeNASFPN as AnySizeNASFPN
+from .simple_feature_pyramid import (
+    SimpleFeaturePyramid as SimpleFeaturePyramid,
+)

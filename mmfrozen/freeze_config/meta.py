@@ -1,0 +1,53 @@
+"""Build a host's models without memory, weights or network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmengine.utils import get_installed_path
+from torch import nn
+
+
+@contextlib.contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Move each parameter to torch's meta device as it is registered.
+
+    ``torch.device('meta')`` would also take the small tensors from which
+    the host's constructors read numbers, such as Swin's drop rates.
+    """
+    register = nn.Module.register_parameter
+
+    def register_on_meta(
+        module: nn.Module, name: str, param: nn.Parameter | None
+    ) -> None:
+        # one that is there already may be shared: it stays one object
+        if param is not None and not param.is_meta:
+            param = nn.Parameter(
+                param.detach().to('meta'), param.requires_grad
+            )
+        register(module, name, param)
+
+    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def build(cfg: Any) -> nn.Module:
+    """Build a model or backbone from its config, with empty parameters."""
+    cfg = cfg.deepcopy()
+    teacher = cfg.get('teacher_config')
+    if 'teacher_ckpt' in cfg:
+        cfg.teacher_ckpt = None  # loaded, downloaded even, when built
+    if isinstance(teacher, str) and not Path(teacher).is_file():
+        # relative to the host's root, where its users stand
+        cfg.teacher_config = str(
+            Path(get_installed_path('mmdet'), '.mim', teacher)
+        )
+    with parameters_on_meta():
+        return MODELS.build(cfg)

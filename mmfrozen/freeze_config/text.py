@@ -1,0 +1,154 @@
+"""Write the two configs as a person would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .decide import CONSTRUCTOR, BackbonePlan, Plan
+
+WIDTH = 79
+
+
+@dataclass(frozen=True)
+class Code:
+    """Python code, where a string would be a value."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A value with a comment behind it."""
+
+    value: Any
+    comment: str
+
+
+def frozen_text(plan: Plan, base: str, head: str) -> str:
+    """Write the experiment: what freezes stands in its own body."""
+    settings: dict[str, Any] = {}
+    if plan.imports:
+        settings['custom_imports'] = plan.imports
+    for one in plan.backbones:
+        _put(settings, one.path, _freezing(one, plan))
+    if plan.trains and plan.constructor != CONSTRUCTOR:
+        wrapper: dict[str, Any] = {'constructor': CONSTRUCTOR}
+        if plan.constructor:
+            wrapper['paramwise_cfg'] = _without_layers(plan.constructor)
+        settings['optim_wrapper'] = wrapper
+    if plan.has_guard:
+        guard = {'type': 'FrozenGuardHook', 'state': 'frozen'}
+        settings['default_hooks'] = {'frozen_guard': guard}
+    return _file(head, base, settings)
+
+
+def control_text(plan: Plan, base: str, head: str) -> str:
+    """Write the control, which undoes the freezing and nothing else."""
+    settings: dict[str, Any] = {}
+    for one in plan.backbones:
+        thawed = dict(one.control)
+        if one.stages is None:
+            inner = {'backbone': thawed} if thawed else {}
+            as_base = Noted(False, "the backbone's own settings decide")
+            thawed = {'frozen': False, 'norm_eval': as_base, **inner}
+        _put(settings, one.path, thawed)
+    if plan.constructor not in (None, CONSTRUCTOR):
+        settings['optim_wrapper'] = {
+            'constructor': plan.constructor,
+            'paramwise_cfg': {'_delete_': True, **(plan.paramwise or {})},
+        }
+    if plan.has_guard:
+        settings['default_hooks'] = {'frozen_guard': {'state': 'finetuned'}}
+    return _file(head, base, settings)
+
+
+def _freezing(one: BackbonePlan, plan: Plan) -> dict[str, Any]:
+    init_cfg: dict[str, Any] = {}
+    if plan.load_from and plan.has_guard:
+        init_cfg = {
+            'type': 'Pretrained',
+            'checkpoint': Code('_base_.load_from'),
+            'prefix': 'backbone.',
+        }
+    replaced = {'init_cfg': {'_delete_': True, **init_cfg}} if init_cfg else {}
+    trains = 'nothing in it trains'
+    moves = 'nor do its running statistics move'
+    if one.stages is not None:
+        return {
+            'frozen_stages': Noted(one.stages, f'all of them: {trains}'),
+            'norm_eval': Noted(True, moves),
+            **replaced,
+        }
+    freezing = {'frozen': Noted(True, trains), 'norm_eval': Noted(True, moves)}
+    if one.is_wrapped:
+        return {**freezing, **({'backbone': replaced} if replaced else {})}
+    own: Any = Code(f'_base_.{one.path}')
+    return {
+        '_delete_': Noted(True, "the base's settings move one level in"),
+        'type': 'FrozenBackbone',
+        **freezing,
+        'backbone': {'': own, 'init_cfg': init_cfg} if init_cfg else own,
+    }
+
+
+def _without_layers(constructor: str) -> dict[str, Any] | None:
+    """Settings that keep what the base's constructor did outside layers."""
+    if 'Decay' not in constructor:
+        return None
+    # the host's layer decay spares norms and biases from weight decay
+    return {
+        '_delete_': True,
+        'norm_decay_mult': 0.0,
+        'bias_decay_mult': 0.0,
+    }
+
+
+def _put(settings: dict[str, Any], path: str, value: dict[str, Any]) -> None:
+    *parents, last = path.split('.')
+    for key in parents:
+        settings = settings.setdefault(key, {})
+    settings[last] = value
+
+
+def _file(head: str, base: str, settings: dict[str, Any]) -> str:
+    lines = [f'"""{head}"""\n', f'_base_ = {base!r}\n']
+    lines += [f'{key} = {_render(v, key, 0)}' for key, v in settings.items()]
+    return '\n'.join(lines) + '\n'
+
+
+def _render(value: Any, key: str, indent: int) -> str:
+    """Render a value on one line where it fits, as ruff does."""
+    flat = _flat(value)
+    room = WIDTH - indent - len(key) - len('=,')
+    if flat is not None and len(flat) <= room:
+        return flat
+    if not isinstance(value, dict) or not _is_call(value):
+        return repr(value)
+    lines = []
+    for name, item in value.items():
+        noted = isinstance(item, Noted)
+        behind = f'  # {item.comment}' if noted else ''
+        inner = _render(item.value if noted else item, name, indent + 4)
+        equals = f'{name}=' if name else ''
+        lines.append(f'{" " * (indent + 4)}{equals}{inner},{behind}\n')
+    return f'dict(\n{"".join(lines)}{" " * indent})'
+
+
+def _flat(value: Any) -> str | None:
+    """On one line; None if there is a comment in it."""
+    if isinstance(value, Code):
+        return value.text
+    if isinstance(value, Noted):
+        return None
+    if not isinstance(value, dict) or not _is_call(value):
+        return repr(value)
+    items = {key: _flat(item) for key, item in value.items()}
+    if None in items.values():
+        return None
+    pairs = [f'{k}={v}' if k else f'{v}' for k, v in items.items()]
+    return f'dict({", ".join(pairs)})'
+
+
+def _is_call(value: dict[str, Any]) -> bool:
+    return all(isinstance(k, str) and k.isidentifier() or not k for k in value)

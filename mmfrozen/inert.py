@@ -1,0 +1,140 @@
+"""Inert stand-ins for the few classes that mmengine's checkpoints name.
+
+torch's `weights_only` unpickler builds these instead of the real classes;
+`restore` checks what they hold and turns it into values.
+"""
+
+import contextlib
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+
+_STATISTICS = ('min', 'max', 'current', 'mean')  # HistoryBuffer's own
+
+
+class _Record:
+    """What a checkpoint says about one object; holds it and does nothing.
+
+    Its `build` makes the object; what has none is refused by `restore`.
+    """
+
+    __hash__ = None  # no dict key, no set member: restore looks at values
+
+    def __init__(self, *args: Any) -> None:
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Dtype(_Record):
+    def build(self) -> np.dtype:
+        """Numbers and text only: others hold pointers."""
+        code, order = self.args[0], self.state[1]
+        if not re.fullmatch(r'[biufcSU]\d+', code) or order not in '<>|=':
+            raise pickle.UnpicklingError(f'numpy dtype {code}')
+        return np.dtype(code).newbyteorder(order)
+
+
+class _Scalar(_Record):
+    def build(self) -> np.generic:
+        dtype, data = self.args
+        return np.frombuffer(data, dtype.build(), count=1)[0]
+
+
+class _Array(_Record):
+    def build(self) -> np.ndarray:
+        _, shape, dtype, is_fortran, data = self.state
+        array = np.frombuffer(data, dtype.build())
+        return array.reshape(shape, order='F' if is_fortran else 'C').copy()
+
+
+class _History(_Record):
+    def build(self) -> HistoryBuffer:
+        """Its statistics come from this process, never from the file."""
+        return HistoryBuffer(
+            self.state['_log_history'].build(),
+            self.state['_count_history'].build(),
+            max_length=self.state['max_length'],
+        )
+
+
+class _Config(_Record):
+    def build(self) -> ConfigDict:
+        return ConfigDict(restore(self.args[0]))
+
+
+class _Getattr(_Record):
+    """`getattr(HistoryBuffer, 'mean')`, as the statistics are pickled."""
+
+    def __init__(self, owner: Any, name: Any) -> None:
+        if owner is not _History or name not in _STATISTICS:
+            raise pickle.UnpicklingError(f'getattr({owner}, {name!r})')
+
+
+def _make_no_bytes() -> bytes:
+    return b''
+
+
+@contextlib.contextmanager
+def allow_records() -> Iterator[None]:
+    """Let the records, and no real class of the same name, be loaded."""
+    records = _list_records()
+    taken = {name for _, name in records}
+    allowed = torch.serialization.get_safe_globals()
+    others = [x for x in allowed if _get_name(x) not in taken]
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(records + others)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
+
+
+def _get_name(allowed: Any) -> str:
+    if isinstance(allowed, tuple):  # (what is allowed, its name)
+        return allowed[1]
+    return f'{allowed.__module__}.{allowed.__qualname__}'
+
+
+def _list_records() -> list[tuple[Any, str]]:
+    """Pair each record with the name that it stands for in a checkpoint."""
+    records = [
+        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_Config, 'mmengine.config.config.ConfigDict'),
+        (_Getattr, 'builtins.getattr'),
+        (_make_no_bytes, 'builtins.bytes'),  # how protocol 2 writes b''
+        (_Dtype, 'numpy.dtype'),
+        ('ndarray', 'numpy.ndarray'),  # an argument only, never called
+    ]
+    for core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
+        records.append((_Array, f'{core}.multiarray._reconstruct'))
+        records.append((_Scalar, f'{core}.multiarray.scalar'))
+    # register_statistics: known here, so named there, but taken from here
+    for method in HistoryBuffer._statistics_methods.values():
+        if '.' not in method.__qualname__:
+            name = f'{method.__module__}.{method.__qualname__}'
+            records.append(('statistics', name))
+    return records
+
+
+def restore(value: Any) -> Any:
+    """Turn the records within dicts, lists and tuples into objects."""
+    if isinstance(value, _Record):
+        return value.build()
+    if type(value) in (dict, OrderedDict):
+        for key in value:
+            value[key] = restore(value[key])
+    elif type(value) is list:
+        value[:] = map(restore, value)
+    elif type(value) is tuple:
+        return tuple(map(restore, value))
+    return value

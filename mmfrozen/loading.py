@@ -1,0 +1,115 @@
+"""Record where the weights of a module came from: plain torch."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+# Norms that a class puts on its outputs and that no classifier has: left at
+# scale 1 and shift 0 they only normalise, and the neck's first convolution
+# can express any other scale and shift.
+OUTPUT_NORMS = {'SwinTransformer': re.compile(r'norm\d+\.(weight|bias)')}
+
+
+class LoadRecorder:
+    """Records which tensors of a module are filled from state dicts.
+
+    It sees every load that goes through a module's
+    ``_load_from_state_dict``: torch's, mmengine's and the hosts' own.
+    Tensors of another shape count as missing, since loaders skip them.
+
+    Three kinds of tensors need no source: integer buffers (counters, and
+    index tables such as Swin's ``relative_position_index``), buffers that a
+    layer works out while it loads (the standardisation of DetectoRS's
+    convolutions), and Swin's output norms while they are the identity.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._before = {
+            name: tensor.clone()
+            for name, tensor in module.named_buffers()
+            if tensor.is_floating_point()
+        }
+        parameters = dict(module.named_parameters())
+        self._loadable = {
+            name
+            for name in module.state_dict()
+            if name in parameters or name in self._before
+        }
+        self._filled: set[str] = set()
+        # public as register_load_state_dict_pre_hook only since torch 2.5
+        self._handles = [
+            child._register_load_state_dict_pre_hook(
+                partial(self._record, f'{name}.' if name else '', child)
+            )
+            for name, child in module.named_modules()
+        ]
+
+    def _record(
+        self,
+        own: str,
+        child: nn.Module,
+        state_dict: dict[str, torch.Tensor],
+        prefix: str,
+        *_: Any,
+    ) -> None:
+        tensors = {**child._parameters, **child._buffers}
+        for name, tensor in tensors.items():
+            source = state_dict.get(prefix + name)
+            if (
+                tensor is not None
+                and source is not None
+                and source.shape == tensor.shape
+            ):
+                self._filled.add(own + name)
+
+    def stop(self) -> list[str]:
+        """Stop recording and name the tensors that nothing has filled."""
+        for handle in self._handles:
+            handle.remove()
+        now = self._module.state_dict()
+        return sorted(
+            name
+            for name in self._loadable - self._filled
+            if not self._is_worked_out(name, now[name])
+            and not self._is_identity(name, now[name])
+        )
+
+    def _is_worked_out(self, name: str, tensor: torch.Tensor) -> bool:
+        before = self._before.get(name)
+        return before is not None and not torch.equal(
+            before, tensor.to(before.device)
+        )
+
+    def _is_identity(self, name: str, tensor: torch.Tensor) -> bool:
+        pattern = next(
+            (
+                OUTPUT_NORMS[cls.__name__]
+                for cls in type(self._module).__mro__
+                if cls.__name__ in OUTPUT_NORMS
+            ),
+            None,
+        )
+        if pattern is None or not pattern.fullmatch(name):
+            return False
+        value = 1.0 if name.endswith('weight') else 0.0
+        return bool((tensor == value).all())
+
+
+def checkpoint_of(module: nn.Module) -> str | None:
+    """Name the checkpoint that a module's config says to load.
+
+    ``init_cfg`` has it, or ``pretrained`` where a class keeps it there
+    (DetectoRS does, whatever the config says).
+    """
+    init_cfg = getattr(module, 'init_cfg', None)
+    for cfg in init_cfg if isinstance(init_cfg, list) else [init_cfg]:
+        if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained':
+            return cfg.get('checkpoint')
+    pretrained = getattr(module, 'pretrained', None)
+    return pretrained if isinstance(pretrained, str) else None

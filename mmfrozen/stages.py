@@ -1,0 +1,90 @@
+"""Which stage of a backbone each of its layers belongs to: plain torch.
+
+Everywhere in this package stage 0 is the stem, what runs before the first
+repeated part, and stage k is the k-th of those parts, in order of
+computation. ``frozen_stages=k`` means stem and stages 1 to k.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from torch import nn
+
+# By class, or by its nearest base class: a pattern that starts a name and
+# holds the stage's number, and what to add to it. The first that fits
+# counts; what none fits is the stem.
+Rules = tuple[tuple[str, int], ...]
+HOST: dict[str, Rules] = {
+    # with ResNetV1d, ResNeXt, ResNeSt, Res2Net, RegNet, DetectoRS, Trident
+    'ResNet': ((r'layer(\d+)', 0),),
+    # a transition makes the branches of the stage after it
+    'HRNet': ((r'transition(\d+)', 1), (r'(?:layer|stage)(\d+)', 0)),
+    'EfficientNet': ((r'layers\.(\d+)', 0),),  # layers.0 is the stem
+    'MobileNetV2': ((r'layer(\d+)', 0), (r'conv2()', 8)),
+    'CSPDarknet': ((r'stage(\d+)', 0),),
+    'CSPNeXt': ((r'stage(\d+)', 0),),
+    'Darknet': ((r'conv_res_block(\d+)', 0),),
+    # stages with the norm of their output
+    'SwinTransformer': ((r'(?:stages\.|norm)(\d+)', 1),),
+    # the first patch embedding is the stem, as in the other transformers
+    'PyramidVisionTransformer': ((r'layers\.0\.0\b()', 0), (r'layers\.(\d+)', 1)),
+    # a stage is an hourglass with its output; what leads on is the next's
+    'HourglassNet': (
+        (r'(?:hourglass_modules|out_convs)\.(\d+)', 1),
+        (r'(?:inters|conv1x1s|remap_convs)\.(\d+)', 2),
+    ),
+}
+
+
+def layer_names(module: nn.Module) -> list[str]:
+    """Name all parameters and all layers, which are modules without
+    children, in the order of definition."""
+    names = []
+    for name, child in module.named_modules():
+        prefix = f'{name}.' if name else ''
+        names += [prefix + n for n in child._parameters]
+        if name and not any(True for _ in child.children()):
+            names.append(name)
+    return names
+
+
+def stage_numbers(module: nn.Module) -> dict[str, int]:
+    """Number the stage of every parameter and layer of a backbone.
+
+    A class that this module does not know says so itself with a method
+    ``stage_numbers``, as TimmBackbone does.
+
+    Returns:
+        Stage by name of the parameter or layer (see :func:`layer_names`);
+        empty where the stages of a class are not known.
+    """
+    if hasattr(module, 'stage_numbers'):
+        numbers: dict[str, int] = module.stage_numbers()
+        return numbers
+    names = layer_names(module)
+    classes = [cls.__name__ for cls in type(module).__mro__]
+    if 'SSDVGG' in classes:
+        return _count_pools(module, names)
+    for name in classes:
+        if name in HOST:
+            return {n: _number(n, HOST[name]) for n in names}
+    return {}
+
+
+def _number(name: str, rules: Rules) -> int:
+    for pattern, offset in rules:
+        match = re.match(pattern, name)
+        if match:
+            return int(match[1] or 0) + offset
+    return 0
+
+
+def _count_pools(vgg: nn.Module, names: Iterable[str]) -> dict[str, int]:
+    """A pooling ends a stage of a VGG, which has no stem."""
+    stages, stage = {}, 1
+    for name, layer in vgg.features.named_children():  # type: ignore[operator, union-attr]
+        stages[f'features.{name}'] = stage
+        stage += isinstance(layer, nn.MaxPool2d)
+    return {n: stages.get('.'.join(n.split('.')[:2]), 1) for n in names}

@@ -1,0 +1,49 @@
+"""Hooks that a launched run imports: one looks inside, others do harm."""
+
+import json
+from pathlib import Path
+
+from mmdet.registry import HOOKS
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from torch import nn
+
+from mmfrozen.freezing import fingerprint
+
+
+@HOOKS.register_module()
+class ProbeHook(Hook):
+    """Writes what DDP and the optimizer hold, and what came of it."""
+
+    def before_train(self, runner):
+        wrapped = runner.model
+        names = {p: n for n, p in wrapped.module.named_parameters()}
+        buckets = wrapped.reducer._get_zeros_like_grad_buckets()
+        groups = runner.optim_wrapper.optimizer.param_groups
+        self.seen = dict(
+            in_buckets=[names[p] for b in buckets for p in b.parameters()],
+            in_optimizer=[names[p] for g in groups for p in g['params']],
+            before=fingerprint(wrapped.module),
+            find_unused_parameters=wrapped.find_unused_parameters,
+            norms=sorted(
+                {
+                    type(m).__name__
+                    for m in wrapped.module.neck.modules()
+                    if isinstance(m, nn.modules.batchnorm._BatchNorm)
+                }
+            ),
+        )
+
+    def after_train(self, runner):
+        self.seen['after'] = fingerprint(runner.model.module)
+        path = Path(runner.work_dir, f'rank_{get_rank()}.json')
+        path.write_text(json.dumps(self.seen))
+
+
+@HOOKS.register_module()
+class NudgeOnRank0(Hook):
+    """Moves a frozen statistic, in one of the processes only."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if get_rank() == 0:
+            runner.model.module.backbone.bn1.running_mean[0] += 1

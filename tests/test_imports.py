@@ -1,0 +1,51 @@
+"""Data flows one way: who may import whom."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / 'mmfrozen'
+SHARED = {'freezing', 'checkpoints', 'records', 'version', 'compat'}
+#: Parts that may not import one another.
+PARTS = {'models', 'datasets', 'hooks', 'optim', 'analysis', 'mini_lvis'}
+
+
+def imported(file):
+    """Parts of mmfrozen that a file imports, and other top packages."""
+    inside = file.relative_to(PACKAGE).parts
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = inside[: len(inside) - node.level]
+            names = (
+                [node.module]
+                if node.module
+                else [alias.name for alias in node.names]
+            )
+            for name in names:
+                yield (*base, *name.split('.'))[0], True
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split('.')[0], False
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split('.')[0], False
+
+
+def test_parts_import_only_what_they_share_and_nothing_above_them():
+    files = [
+        f
+        for f in PACKAGE.rglob('*.py')
+        if f.parent != PACKAGE or f.stem in PARTS
+    ]
+    assert len(files) > 15
+    for file in files:
+        part = file.relative_to(PACKAGE).parts[0].removesuffix('.py')
+        for name, ours in imported(file):
+            if ours:
+                assert name in SHARED | {part}, f'{file} imports {name}'
+            else:
+                assert name not in ('tools', 'configs', 'tests'), file
+
+
+def test_shared_modules_need_no_host():
+    for name in ('freezing', 'records', 'checkpoints'):
+        tops = {top for top, _ in imported(PACKAGE / f'{name}.py')}
+        assert not tops & {'mmdet', 'mmcv', 'mmengine', 'timm'}, name
