@@ -13,7 +13,7 @@ from torch import Tensor
 from .records import StageDrift
 
 ALL = 'all'
-STATISTIC = re.compile(r'\brunning_(mean|var)$')
+STATISTIC = re.compile(r'\b(running_(mean|var)|num_batches_tracked)$')
 # layer1.0.conv1.weight -> layer1, model.blocks.2.0.bn1.bias -> blocks.2
 STAGE = re.compile(r'(?:model\.)*([a-zA-Z_]+(?:\d+|\.\d+)?)')
 
@@ -100,7 +100,7 @@ class _Sums:
             self.num_tensors,
             self.num_changed,
             relative_l2=_relative(self.parameters),
-            cosine=_divide(product, math.sqrt(old) * math.sqrt(new)),
+            cosine=_divide(product, math.sqrt(old * new)),  # 1.0 if equal
             statistics_relative_l2=_relative(self.statistics),
         )
 

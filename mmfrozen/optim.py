@@ -20,10 +20,19 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper, then drop what does not require grad."""
+        """Build the wrapper, then drop what does not require grad.
+
+        Raises:
+            ValueError: If nothing trains.
+        """
         wrapper = super().__call__(model)
         groups = wrapper.optimizer.param_groups
         for group in groups:
             group['params'] = [p for p in group['params'] if p.requires_grad]
         groups[:] = [group for group in groups if group['params']]
+        if not groups:
+            raise ValueError(
+                'model must have parameters that require grad, got none: all '
+                'is frozen. Leave the neck or a head trainable.'
+            )
         return wrapper

@@ -29,7 +29,10 @@ HOST: dict[str, Rules] = {
     # stages with the norm of their output
     'SwinTransformer': ((r'(?:stages\.|norm)(\d+)', 1),),
     # the first patch embedding is the stem, as in the other transformers
-    'PyramidVisionTransformer': ((r'layers\.0\.0\b()', 0), (r'layers\.(\d+)', 1)),
+    'PyramidVisionTransformer': (
+        (r'layers\.0\.0\b()', 0),
+        (r'layers\.(\d+)', 1),
+    ),
     # a stage is an hourglass with its output; what leads on is the next's
     'HourglassNet': (
         (r'(?:hourglass_modules|out_convs)\.(\d+)', 1),
@@ -60,8 +63,9 @@ def stage_numbers(module: nn.Module) -> dict[str, int]:
         Stage by name of the parameter or layer (see :func:`layer_names`);
         empty where the stages of a class are not known.
     """
-    if hasattr(module, 'stage_numbers'):
-        numbers: dict[str, int] = module.stage_numbers()
+    own = getattr(module, 'stage_numbers', None)
+    if own is not None:
+        numbers: dict[str, int] = own()
         return numbers
     names = layer_names(module)
     classes = [cls.__name__ for cls in type(module).__mro__]
@@ -71,6 +75,12 @@ def stage_numbers(module: nn.Module) -> dict[str, int]:
         if name in HOST:
             return {n: _number(n, HOST[name]) for n in names}
     return {}
+
+
+def num_stages(module: nn.Module) -> int:
+    """Number of the last stage of a backbone that has parameters."""
+    numbers = stage_numbers(module)
+    return max(numbers[name] for name, _ in module.named_parameters())
 
 
 def _number(name: str, rules: Rules) -> int:
@@ -84,7 +94,8 @@ def _number(name: str, rules: Rules) -> int:
 def _count_pools(vgg: nn.Module, names: Iterable[str]) -> dict[str, int]:
     """A pooling ends a stage of a VGG, which has no stem."""
     stages, stage = {}, 1
-    for name, layer in vgg.features.named_children():  # type: ignore[operator, union-attr]
-        stages[f'features.{name}'] = stage
-        stage += isinstance(layer, nn.MaxPool2d)
-    return {n: stages.get('.'.join(n.split('.')[:2]), 1) for n in names}
+    for name, layer in vgg.named_modules():
+        if name.count('.') == 1:  # features.0, features.1, ...
+            stages[name] = stage
+            stage += isinstance(layer, nn.MaxPool2d)
+    return {n: stages['.'.join(n.split('.')[:2])] for n in names}

@@ -1,6 +1,7 @@
 """Data, weights and a clean registry that tests share."""
 
 import pytest
+import torch.distributed
 from mmengine.registry import DefaultScope
 
 from mmfrozen.mini_lvis import Parameters
@@ -32,3 +33,13 @@ def mini_lvis(tmp_path_factory):
 def resnet18(tmp_path_factory):
     """A ResNet-18 checkpoint in torchvision's layout."""
     return resnet18_weights(tmp_path_factory.mktemp('weights'))
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A process group of one, as a distributed run has."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()

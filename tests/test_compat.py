@@ -8,6 +8,7 @@ import zipfile
 from collections import OrderedDict
 
 import lvis.eval
+import mmengine.dist.utils as mmengine_dist
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from lvis import LVIS, LVISEval, LVISResults
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.utils import digit_version
 from torch import nn
@@ -459,6 +460,43 @@ def test_applying_twice_changes_nothing():
     before = CheckpointLoader.load_checkpoint.__func__, lvis.eval.np
     compat.apply()
     assert (CheckpointLoader.load_checkpoint.__func__, lvis.eval.np) == before
+
+
+@pytest.fixture
+def upstream_wrapper(monkeypatch):
+    """mmengine's wrapper as it comes."""
+    init = MMDistributedDataParallel.__init__
+    init = getattr(init, '__wrapped__', init)
+    monkeypatch.setattr(MMDistributedDataParallel, '__init__', init)
+    return init
+
+
+def test_without_a_gpu_sync_bn_becomes_bn_of_the_same_weights(
+    one_process, upstream_wrapper, monkeypatch
+):
+    monkeypatch.setattr(compat, 'get_device', lambda: 'cpu')
+    compat.distribute_on_cpu()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4))
+    weight = model[1].weight
+    wrapped = MMDistributedDataParallel(model, device_ids=[0])
+    assert isinstance(wrapped.module[1], nn.modules.batchnorm._BatchNorm)
+    assert not isinstance(wrapped.module[1], nn.SyncBatchNorm)
+    wrapped(torch.randn(2, 3, 4, 4)).square().sum().backward()
+    assert wrapped.module[1].weight is weight and weight.grad is not None
+
+
+def test_with_a_gpu_nothing_of_the_distributed_launch_is_changed(
+    one_process, upstream_wrapper, monkeypatch
+):
+    monkeypatch.setattr(compat, 'get_device', lambda: 'cuda')
+    before = vars(mmengine_dist).copy()
+    compat.distribute_on_cpu()
+    assert vars(mmengine_dist) == before
+    assert MMDistributedDataParallel.__init__ is upstream_wrapper
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4))
+    with pytest.raises(ValueError, match='only work with GPU modules'):
+        MMDistributedDataParallel(model)  # so it was left as it is
+    assert isinstance(model[1], nn.SyncBatchNorm)
 
 
 def build_lvis(num_images=4):

@@ -12,8 +12,11 @@ TOOLS = sorted((ROOT / 'tools').glob('*.py'))
 
 def run(tool, *args, cwd=ROOT):
     return subprocess.run(
-        [sys.executable, ROOT / 'tools' / tool, *args], cwd=cwd,
-        capture_output=True, text=True)
+        [sys.executable, ROOT / 'tools' / tool, *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize('tool', TOOLS, ids=lambda p: p.stem)
@@ -38,6 +41,8 @@ def test_exported_weights_are_timms_and_are_not_written_twice(tmp_path):
     first = run('export_lite0_weights.py', '--out', str(tmp_path))
     path = first.stdout.strip()
     before = (tmp_path / path).stat().st_mtime_ns
-    assert run('export_lite0_weights.py', '--out', str(tmp_path)
-               ).stdout.strip() == path
+    assert (
+        run('export_lite0_weights.py', '--out', str(tmp_path)).stdout.strip()
+        == path
+    )
     assert (tmp_path / path).stat().st_mtime_ns == before

@@ -85,7 +85,7 @@ def say(result: Result) -> None:
                 f'{one.path}: {one.name} does not freeze by its own keys '
                 'alone, so FrozenBackbone builds and freezes it'
             )
-    for note in result.plan.notes:
+    for note in result.notes:
         err.print(f'note: {note}')
     for warning in result.warnings:
         err.print(f'warning: {warning}')
@@ -106,7 +106,8 @@ def convert(args: argparse.Namespace) -> None:
                 f'--out must be another file than CONFIG, got {args.out}. '
                 'Choose another name.'
             )
-    result = freeze_config(source, args.out and args.out.absolute())
+    out = args.out and args.out.parent.resolve() / args.out.name
+    result = freeze_config(source, out)
     say(result)
     if not args.out:
         print(result.frozen, end='')
@@ -136,7 +137,7 @@ def try_one(source: Path) -> dict[str, Any]:
         ],
         'total': result.counts and result.counts.total,
         'trainable': result.counts and result.counts.trainable,
-        'notes': result.plan.notes,
+        'notes': result.notes,
         'warnings': result.warnings,
     }
 

@@ -90,7 +90,8 @@ say "3/4 mmcv, MMDetection, mim and this package"
 pip install -c "$constraints" "$store"/mmcv-*.whl
 pip install -c "$constraints" --no-build-isolation -e '.[test]'
 # all that openmim needs but opendatalab, which downgrades setuptools and rich
-pip install -c "$constraints" click colorama model-index pandas requests tabulate
+# (click 8.3 and newer break its --launcher slurm)
+pip install -c "$constraints" 'click<8.3' colorama model-index pandas requests tabulate
 pip install --no-deps "openmim==$mim"
 
 say "4/4 checking that it works"

@@ -41,7 +41,7 @@ model = dict(
         in_channels=[40, 112, 320],
         out_channels=width,
         start_level=0,  # C3 is the first that the backbone returns
-        stack_times=3,
+        stack_times=1,
         norm_cfg=dict(type='BN'),
     ),
     rpn_head=dict(
@@ -52,7 +52,7 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=width, finest_scale=56),
         bbox_head=dict(
-            num_shared_convs=2,
+            num_shared_convs=0,
             in_channels=width,
             conv_out_channels=width,
             norm_cfg=dict(type='BN'),

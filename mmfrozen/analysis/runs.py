@@ -41,7 +41,12 @@ def read_run(work_dir: Path) -> RunRecord:
         for line in log.read_text().splitlines()
     ]
     steps = [line['time'] for line in lines if 'loss' in line]
-    evaluations = [line for line in lines if 'loss' not in line]
+    # hooks write lines too: an evaluation is what holds an AP
+    evaluations = [
+        line
+        for line in lines
+        if any(key.endswith(('_AP', '_mAP')) for key in line)
+    ]
     last = evaluations[-1] if evaluations else {}
     return RunRecord(
         backbone=_read_backbone(work_dir / 'backbone.json'),

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from ..freezing import find_faults
+from ..freezing import checkpoint_of, find_faults
 from . import meta
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
-# Layers that detectors put into a backbone and no classifier has.
-ADDED_LAYERS = ('dcn', 'plugins', 'sac', 'rfp_inplanes')
 
 
 class CannotFreezeError(ValueError):
@@ -33,7 +31,8 @@ class BackbonePlan:
             freeze it; None if it needs ``FrozenBackbone``.
         is_wrapped: The base says ``FrozenBackbone`` already.
         checkpoint: The classifier that its ``init_cfg`` names.
-        control: Settings of the control, as nested dicts.
+        control: What the control sets, as nested dicts.
+        reload: What loads it from ``load_from``, likewise.
     """
 
     path: str
@@ -42,6 +41,7 @@ class BackbonePlan:
     is_wrapped: bool
     checkpoint: str | None
     control: dict[str, Any]
+    reload: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,17 @@ class Plan:
         backbones: One or more, in the order of the config.
         imports: ``custom_imports`` of the written config.
         has_guard: The model has what FrozenGuardHook looks at.
-        load_from: The base continues from this detector.
         constructor: The base's optimizer constructor; None without one.
         paramwise: Its ``paramwise_cfg``.
         trains: The base has an ``optim_wrapper``.
-        notes: What was left as it is, and why.
-        warnings: What the user has to see to.
     """
 
     backbones: list[BackbonePlan]
     imports: dict[str, Any] | None
     has_guard: bool
-    load_from: str | None
     constructor: str | None
     paramwise: dict[str, Any] | None
     trains: bool
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -118,7 +112,7 @@ def decide(cfg: Config) -> Plan:
         )
     found = dict(find_backbones(model))
     backbones = [
-        plan_backbone(path, value)
+        plan_backbone(path, value, cfg.get('load_from'))
         for path, value in found.items()
         if is_detectors(path)
     ]
@@ -128,22 +122,21 @@ def decide(cfg: Config) -> Plan:
             f'{model.get("type")} with {", ".join(found) or "none"}. Freeze '
             'what it uses with mmfrozen.freezing.freeze.'
         )
-    wrapper = cfg.get('optim_wrapper')
-    plan = Plan(
+    wrapper = cfg.get('optim_wrapper') or {}
+    constructor = wrapper.get('constructor')
+    if constructor == 'DefaultOptimWrapperConstructor':
+        constructor = None  # as without one: ours is that, less the frozen
+    return Plan(
         backbones=backbones,
         imports=merge_imports(cfg.get('custom_imports')),
         has_guard='backbone' in model,
-        load_from=cfg.get('load_from'),
-        constructor=wrapper.get('constructor') if wrapper else None,
-        paramwise=wrapper.get('paramwise_cfg') if wrapper else None,
+        constructor=constructor,
+        paramwise=wrapper.get('paramwise_cfg'),
         trains=bool(wrapper),
     )
-    plan.notes.extend(take_notes(cfg, plan, found))
-    plan.warnings.extend(warn(cfg, plan))
-    return plan
 
 
-def plan_backbone(path: str, cfg: Any) -> BackbonePlan:
+def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
     """Find the way to freeze one backbone."""
     if not isinstance(cfg.get('type'), str):
         raise CannotFreezeError(
@@ -151,26 +144,28 @@ def plan_backbone(path: str, cfg: Any) -> BackbonePlan:
             f'{cfg.get("type")!r}. Freeze a foreign model with '
             'mmfrozen.freezing.freeze.'
         )
+    is_wrapped = cfg.type == 'FrozenBackbone'
     try:
-        way, checkpoint = try_ways(Frozen(cfg))
+        stages, checkpoint = try_ways(Key(cfg))
+        inner = cfg.backbone if is_wrapped else cfg
+        control = thaw(Key(inner), is_keyed=stages is not None)
     except Exception as error:  # whatever a constructor raises
         raise CannotFreezeError(
             f'{path} must build here, got {explain(error)}. Install what '
             'it needs.'
         ) from error
-    is_wrapped = cfg.type == 'FrozenBackbone'
-    inner = cfg.backbone if is_wrapped else cfg
-    control: dict[str, Any] = {}
-    if way is not None or inner.get('frozen_stages', -1) >= 0:
-        control['frozen_stages'] = -1
-    if way is not None and not inner.get('norm_eval', True):
-        control['norm_eval'] = False
-    if inner.get('norm_cfg') and not inner.norm_cfg.get('requires_grad', True):
-        control['norm_cfg'] = {'requires_grad': True}
-    return BackbonePlan(path, inner.type, way, is_wrapped, checkpoint, control)
+    reload: dict[str, Any] = {}
+    if detector and path == 'model.backbone':
+        init_cfg = {'type': 'Pretrained', 'checkpoint': detector}
+        reload['init_cfg'] = {**init_cfg, 'prefix': 'backbone.'}
+        if 'convert_weights' in inner:  # a detector's are converted already
+            reload['convert_weights'] = False
+    return BackbonePlan(
+        path, inner.type, stages, is_wrapped, checkpoint, control, reload
+    )
 
 
-class Frozen:
+class Key:
     """A config dict that can be a cache's key."""
 
     def __init__(self, cfg: ConfigDict) -> None:
@@ -180,17 +175,14 @@ class Frozen:
         return hash(repr(self.cfg))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Frozen) and repr(self.cfg) == repr(other.cfg)
+        return isinstance(other, Key) and repr(self.cfg) == repr(other.cfg)
 
 
 @functools.cache
-def try_ways(key: Frozen) -> tuple[int | None, str | None]:
+def try_ways(key: Key) -> tuple[int | None, str | None]:
     """Return the number of stages that freezes it, and its classifier."""
     module = meta.build(key.cfg)
-    init_cfg = getattr(module, 'init_cfg', None) or {}
-    checkpoint = None
-    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-        checkpoint = init_cfg.get('checkpoint')
+    checkpoint = checkpoint_of(module)
     stages = getattr(module, 'num_stages', None)
     if stages is None or key.cfg.type == 'FrozenBackbone':
         return None, checkpoint
@@ -200,6 +192,29 @@ def try_ways(key: Frozen) -> tuple[int | None, str | None]:
     except Exception:  # no such keys, or another count: needs the wrapper
         return None, checkpoint
     return (stages if is_frozen(frozen) else None), checkpoint
+
+
+@functools.cache
+def thaw(key: Key, is_keyed: bool) -> dict[str, Any]:
+    """Return the settings with which a backbone trains every stage."""
+    norm = {}
+    if (key.cfg.get('norm_cfg') or {}).get('requires_grad') is False:
+        norm = {'norm_cfg': {'requires_grad': True}}
+    if is_keyed and not key.cfg.get('norm_eval', True):
+        norm['norm_eval'] = False
+    # EfficientNet counts from 0, which is none there
+    tries = [{}, {'frozen_stages': -1}, {'frozen_stages': 0}]
+    for stages in tries[is_keyed:]:
+        settings = {**stages, **norm}
+        cfg = key.cfg.deepcopy()
+        try:
+            module = meta.build(Config._merge_a_into_b(settings, cfg))
+        except Exception:  # no such key or value
+            continue
+        module.train()
+        if all(p.requires_grad for p in module.parameters()):
+            return settings
+    raise ValueError('no setting of frozen_stages that trains every stage')
 
 
 def merge_imports(own: Any) -> dict[str, Any] | None:
@@ -215,69 +230,9 @@ def merge_imports(own: Any) -> dict[str, Any] | None:
     }
 
 
-def take_notes(
-    cfg: Config, plan: Plan, found: dict[str, Any]
-) -> Iterator[str]:
-    """Say what was left as it is."""
-    for path in found:
-        if not is_detectors(path):
-            yield f'{path} is left as it is: it is no part of the backbone'
-    if plan.constructor and plan.constructor != CONSTRUCTOR:
-        yield (
-            f'optim_wrapper.constructor was {plan.constructor}: its rates by '
-            'layer mean nothing where no layer trains; the control keeps it'
-        )
-    elif plan.paramwise:
-        yield (
-            'optim_wrapper.paramwise_cfg is kept: what it says of the '
-            'backbone has no effect, since nothing there trains'
-        )
-    if cfg.get('find_unused_parameters'):
-        yield (
-            'find_unused_parameters is kept: the backbone does not need it, '
-            'other parts may'
-        )
-    if not plan.has_guard:
-        yield (
-            'FrozenGuardHook is left out: it looks at model.backbone, which '
-            f'is {plan.backbones[0].path} here'
-        )
-
-
-def warn(cfg: Config, plan: Plan) -> Iterator[str]:
-    """Say what the user has to see to."""
-    for one in plan.backbones:
-        inner = '.backbone' * (one.stages is None)
-        settings = functools.reduce(
-            lambda node, key: node[key], one.path.split('.'), cfg
-        )
-        added = [key for key in ADDED_LAYERS if settings.get(key)]
-        if added:
-            yield (
-                f'{one.path}.{added[0]} adds layers that no classifier has '
-                'and that would stay random: the guard refuses them. Take '
-                'it out, or give weights that have them'
-            )
-        if not one.checkpoint and not plan.load_from:
-            yield (
-                f'{one.path} starts from random weights, which must not be '
-                f'frozen: set {one.path}{inner}.init_cfg=dict('
-                "type='Pretrained', checkpoint=...)"
-            )
-    if plan.load_from:
-        yield (
-            'load_from names a detector, so what is frozen is its backbone, '
-            "not a classifier's"
-        )
-    hooks = cfg.get('custom_hooks') or []
-    if any(hook.get('ema_type') == 'ExpMomentumEMA' for hook in hooks):
-        yield (
-            'ExpMomentumEMA rounds its copy of frozen weights too, so that '
-            'it differs from the classifier in the last bits'
-        )
-
-
 def explain(error: Exception) -> str:
     """Put an exception in a few words."""
-    text = str(error).strip().partition('\n')[0].rstrip('.')
-    return f'{type(error).__name__}: {text[:160]}'
+    text = ' '.join(str(error).split())
+    if len(text) > 160:
+        text = f'{text[:160]}...'
+    return f'{type(error).__name__}: {text.rstrip(".")}'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import MODELS
+from mmengine.registry import DefaultScope
 from mmengine.utils import get_installed_path
 from torch import nn
 
@@ -40,7 +41,7 @@ def parameters_on_meta() -> Iterator[None]:
 
 def build(cfg: Any) -> nn.Module:
     """Build a model or backbone from its config, with empty parameters."""
-    cfg = cfg.deepcopy()
+    cfg = _without_groups(cfg.deepcopy())
     teacher = cfg.get('teacher_config')
     if 'teacher_ckpt' in cfg:
         cfg.teacher_ckpt = None  # loaded, downloaded even, when built
@@ -49,5 +50,15 @@ def build(cfg: Any) -> nn.Module:
         cfg.teacher_config = str(
             Path(get_installed_path('mmdet'), '.mim', teacher)
         )
-    with parameters_on_meta():
+    with DefaultScope.overwrite_default_scope('mmdet'), parameters_on_meta():
         return MODELS.build(cfg)
+
+
+def _without_groups(cfg: Any) -> Any:
+    """Ask for no process group, as MMSyncBN does when it is built."""
+    for key, value in cfg.items() if isinstance(cfg, dict) else enumerate(cfg):
+        if value == 'MMSyncBN':
+            cfg[key] = 'SyncBN'  # has the same parameters
+        elif isinstance(value, (dict, list)):
+            _without_groups(value)
+    return cfg

@@ -31,7 +31,7 @@ def frozen_text(plan: Plan, base: str, head: str) -> str:
     if plan.imports:
         settings['custom_imports'] = plan.imports
     for one in plan.backbones:
-        _put(settings, one.path, _freezing(one, plan))
+        _put(settings, one.path, _freezing(one))
     if plan.trains and plan.constructor != CONSTRUCTOR:
         wrapper: dict[str, Any] = {'constructor': CONSTRUCTOR}
         if plan.constructor:
@@ -63,32 +63,27 @@ def control_text(plan: Plan, base: str, head: str) -> str:
     return _file(head, base, settings)
 
 
-def _freezing(one: BackbonePlan, plan: Plan) -> dict[str, Any]:
-    init_cfg: dict[str, Any] = {}
-    if plan.load_from and plan.has_guard:
-        init_cfg = {
-            'type': 'Pretrained',
-            'checkpoint': Code('_base_.load_from'),
-            'prefix': 'backbone.',
-        }
-    replaced = {'init_cfg': {'_delete_': True, **init_cfg}} if init_cfg else {}
+def _freezing(one: BackbonePlan) -> dict[str, Any]:
+    merged = dict(one.reload)
+    if merged:
+        merged['init_cfg'] = {'_delete_': True, **merged['init_cfg']}
     trains = 'nothing in it trains'
     moves = 'nor do its running statistics move'
     if one.stages is not None:
         return {
             'frozen_stages': Noted(one.stages, f'all of them: {trains}'),
             'norm_eval': Noted(True, moves),
-            **replaced,
+            **merged,
         }
     freezing = {'frozen': Noted(True, trains), 'norm_eval': Noted(True, moves)}
     if one.is_wrapped:
-        return {**freezing, **({'backbone': replaced} if replaced else {})}
+        return {**freezing, **({'backbone': merged} if merged else {})}
     own: Any = Code(f'_base_.{one.path}')
     return {
         '_delete_': Noted(True, "the base's settings move one level in"),
         'type': 'FrozenBackbone',
         **freezing,
-        'backbone': {'': own, 'init_cfg': init_cfg} if init_cfg else own,
+        'backbone': {'': own, **one.reload} if one.reload else own,
     }
 
 

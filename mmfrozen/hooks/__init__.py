@@ -1,3 +1,4 @@
 """Hooks that verify and record a run."""
 
+from .drift import DriftHook as DriftHook
 from .frozen_guard import FrozenGuardHook as FrozenGuardHook

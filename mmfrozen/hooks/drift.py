@@ -18,7 +18,7 @@ from torch import Tensor
 from ..drift import measure
 from ..freezing import digest
 from ..records import DriftRecord
-from .checks import find_backbone
+from .run import find_backbone
 
 FILE = 'drift.json'
 
@@ -108,7 +108,7 @@ class DriftHook(Hook):
             self._record(runner, runner.iter)
 
     def _remember(self, runner: Runner) -> None:
-        if self._before or not self._is_active:
+        if not self._is_active or self._before:
             return
         state = find_backbone(runner).state_dict()
         self._before = {n: t.detach().cpu().clone() for n, t in state.items()}

@@ -1,4 +1,4 @@
-"""The guard in real runs of a small detector."""
+"""The guard in real runs; what it catches is in test_injected_faults.py."""
 
 import json
 import shutil
@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import HOOKS
-from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader
 
+from mmfrozen.analysis.verify import verify
 from mmfrozen.freezing import changed_tensors, fingerprint
 from tests.tiny import build, tiny_config
-
-
-@pytest.fixture
-def config(tmp_path, mini_lvis, resnet18):
-    return tiny_config(tmp_path / 'run', mini_lvis, resnet18)
 
 
 def load(path):
@@ -46,6 +40,8 @@ def test_frozen_run_trains_and_its_backbone_is_bitwise_the_classifier(
     assert record['state'] == 'frozen'
     assert record['backbone']['trainable'] == 0
     assert record['verified_iter'] == runner.iter == 4
+    result = verify(str(Path(config.work_dir, 'epoch_2.pth')))
+    assert result.changed == [] and result.classifier == str(resnet18)
 
 
 @pytest.mark.parametrize('state', ['finetuned', 'scratch'])
@@ -78,25 +74,9 @@ def refused(cfg, *words):
     assert files(cfg) == []
 
 
-def test_stage_left_out_is_refused(config):
-    config.model.backbone.frozen_stages = 1
-    refused(
-        config,
-        'model.backbone.frozen_stages',
-        'got 1',
-        'Set frozen_stages=4',
-        'configs/finetuned/',
-    )
-
-
 def test_stem_alone_trainable_is_refused(config):
     config.model.backbone.frozen_stages = -1
     refused(config, 'got -1')
-
-
-def test_random_backbone_is_refused(config):
-    config.model.backbone.init_cfg = None
-    refused(config, 'model.backbone.init_cfg', 'got None')
 
 
 def test_missing_checkpoint_is_refused(config):
@@ -118,55 +98,12 @@ def test_checkpoint_with_wrong_hash_is_refused(config, tmp_path, resnet18):
     refused(config, '5c106cde', 'SHA-256')
 
 
-def test_checkpoint_of_another_architecture_is_refused(config):
-    config.model.backbone.depth = 34
-    refused(config, 'layer1.2.', 'random')
-
-
-def test_partly_filled_checkpoint_is_refused_with_the_missing_keys(
-    config, tmp_path, resnet18
-):
-    state = load(resnet18)
-    del state['layer3.0.conv1.weight']
-    part = tmp_path / 'part.pth'
-    torch.save(state, part)
-    config.model.backbone.init_cfg.checkpoint = str(part)
-    refused(config, 'layer3.0.conv1.weight', 'leaves 1 random')
-
-
-def test_frozen_parameters_in_the_optimizer_are_refused(config):
-    del config.optim_wrapper.constructor
-    refused(config, 'in the optimizer', 'TrainableOptimWrapperConstructor')
-
-
-def test_norm_that_moves_is_refused(config):
-    config.custom_hooks.append(dict(type='WakeNorms'))
-    refused(config, 'training mode')
-
-
-def test_load_from_that_changes_the_classifier_is_refused(config, tmp_path):
-    runner = build(config)
-    other = tmp_path / 'other.pth'
-    torch.save(runner.model.state_dict(), other)  # random weights
-    config.load_from = str(other)
-    refused(config, 'load_from', 'differs')
-
-
 def test_load_from_of_a_frozen_run_is_taken(config, tmp_path):
     build(config).train()
     config.load_from = str(Path(config.work_dir, 'epoch_2.pth'))
     config.work_dir = str(tmp_path / 'next')
     build(config).train()
     assert files(config) == ['epoch_1.pth', 'epoch_2.pth']
-
-
-def test_frozen_weight_that_moves_stops_the_run_before_the_checkpoint(config):
-    config.custom_hooks.append(dict(type='NudgeBackbone', epoch=1))
-    with pytest.raises(RuntimeError) as caught:
-        build(config).train()
-    assert 'layer4.1.bn2.running_mean' in str(caught.value)
-    assert 'iteration 4' in str(caught.value)
-    assert files(config) == ['epoch_1.pth'], 'the good one is kept'
 
 
 def test_pretrained_scratch_is_refused(tmp_path, mini_lvis, resnet18):
@@ -187,27 +124,3 @@ def test_unknown_state_is_refused(config):
     config.default_hooks.frozen_guard.state = 'cold'
     with pytest.raises(ValueError, match="got 'cold'"):
         build(config)
-
-
-@HOOKS.register_module()
-class WakeNorms(Hook):
-    """Somebody's hook that puts a frozen norm in training mode."""
-
-    def before_train_epoch(self, runner):
-        norm = runner.model.backbone.layer2[0].bn1
-        norm.train = lambda mode=True: norm  # deaf to the host's train()
-        norm.training = True
-
-
-@HOOKS.register_module()
-class NudgeBackbone(Hook):
-    """Somebody's hook that writes to a frozen buffer."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def after_train_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ):
-        if runner.epoch == self.epoch:
-            runner.model.backbone.layer4[1].bn2.running_mean[0] += 1

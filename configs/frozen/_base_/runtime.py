@@ -7,6 +7,7 @@ custom_imports = dict(imports=['mmfrozen'], allow_failed_imports=False)
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2),
     frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
+    drift=dict(type='DriftHook', interval=500),
 )
 custom_hooks = [dict(type='NumClassCheckHook')]
 randomness = dict(seed=0)

@@ -24,7 +24,7 @@ ANY_SIZE: tuple[dict[str, bool], ...] = (
     {},  # convolutions do so anyway
 )
 # How layers say that an image does not fit.
-MISFIT = re.compile(r"match|divisible|invalid for input|out of bounds")
+MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 
 
 @MODELS.register_module()
@@ -34,12 +34,19 @@ class TimmBackbone(BaseModule):
     What the host lacks: MMDetection has no way to timm's classifiers, and
     MMPretrain's TIMMBackbone loads partly matching weights in silence.
 
+    Transformers take images of any size, where timm can make them: position
+    embeddings are resized, images padded with zeros at the bottom and right
+    to whole patches. The maps of a plain ViT all have one stride: return
+    one and put ``SimpleFeaturePyramid`` on it.
+
     Args:
         model_name: A name from ``timm.list_models()``.
         out_indices: Feature levels to return, fine to coarse. Level i has
-            stride 2**(i + 1) in most convolutional networks.
+            stride 2**(i + 1) in most convolutional networks; in a plain ViT
+            it is a block.
         model_args: Further arguments of ``timm.create_model``, such as
-            ``dict(drop_path_rate=0.2)``.
+            ``dict(drop_path_rate=0.2)``, or ``img_size`` for a model that
+            takes one size alone.
         init_cfg: ``None`` for random weights, or
             ``dict(type='Pretrained', checkpoint=...)``: a file (``.pth``,
             ``.safetensors``), a URL, or ``timm://NAME`` for the weights that
@@ -90,6 +97,7 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
+        self._stages: dict[str, int] | None = None
 
     def _create(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
         """Build the model so that it takes images of any size."""
@@ -205,6 +213,11 @@ class TimmBackbone(BaseModule):
         Returns:
             Stage by name, 0 for the stem; empty where timm has no groups.
         """
+        if self._stages is None:
+            self._stages = self._number_stages()
+        return self._stages
+
+    def _number_stages(self) -> dict[str, int]:
         classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}

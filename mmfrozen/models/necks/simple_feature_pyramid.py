@@ -71,6 +71,12 @@ class SimpleFeaturePyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.in_channels = _check_channels(in_channels)
+        if type(out_channels) is not int or out_channels < 1:
+            raise _refuse(
+                'out_channels must be a positive integer',
+                out_channels,
+                'Set out_channels=256',
+            )
         self.out_channels = out_channels
         octaves = _octaves(in_stride, strides)
         self.norm_cfg = norm_cfg
@@ -155,13 +161,14 @@ def _octaves(in_stride: Any, strides: Any) -> list[int]:
         raise _refuse(
             'in_stride must be the patch size', in_stride, 'Set in_stride=16'
         )
-    octaves = [
-        math.log2(s / in_stride) if isinstance(s, (int, float)) and s > 0 else 9
-        for s in strides
+    listed = isinstance(strides, (list, tuple)) and len(strides) > 0
+    ratios = [
+        s / in_stride if isinstance(s, (int, float)) else 0
+        for s in (strides if listed else [0])
     ]
-    first = octaves[0] if octaves else 9
-    if first not in (-2, -1, 0) or octaves != [
-        first + i for i in range(len(octaves))
+    first = ratios[0]
+    if first not in (0.25, 0.5, 1) or ratios != [
+        first * 2**i for i in range(len(ratios))
     ]:
         raise _refuse(
             f'strides must double from one to the next and begin at '
@@ -169,7 +176,7 @@ def _octaves(in_stride: Any, strides: Any) -> list[int]:
             strides,
             'Set strides=(4, 8, 16, 32, 64) for patches of 16',
         )
-    return [int(octave) for octave in octaves]
+    return [int(math.log2(ratio)) for ratio in ratios]
 
 
 def _refuse(required: str, got: Any, what_to_do: str) -> ValueError:

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from safetensors.torch import save_file
 
@@ -76,6 +77,99 @@ def test_channels_last_features_come_out_channels_first():
     first, second = backbone(torch.zeros(1, 3, 224, 224))
     assert first.shape == (1, 24, 56, 56)
     assert second.shape == (1, 48, 28, 28)
+
+
+SWIN = dict(embed_dim=24, depths=(2, 2, 1, 1))
+SIZES = [(96, 160), (100, 150), (33, 225)]  # none is the classifiers' 224
+ANY_SIZE = [
+    ('vit_tiny_patch16_224', (1,), dict(depth=2)),
+    ('vit_small_patch14_reg4_dinov2', (1,), dict(depth=2, embed_dim=48)),
+    ('vit_small_patch16_dinov3', (1,), dict(depth=2, embed_dim=48)),
+    ('swin_tiny_patch4_window7_224', (0, 1, 2, 3), SWIN),
+    ('swinv2_tiny_window8_256', (0, 1, 2, 3), SWIN),
+    ('samvit_base_patch16', (1,), dict(depth=2, embed_dim=48, num_heads=2)),
+    ('test_convnext', (0, 1, 2, 3), {}),
+]
+
+
+@pytest.mark.parametrize('name, levels, args', ANY_SIZE)
+@pytest.mark.parametrize('size', SIZES)
+def test_images_of_any_size_give_whole_levels(name, levels, args, size):
+    backbone = build(name=name, out_indices=levels, model_args=args)
+    with torch.no_grad():
+        features = backbone(torch.randn(1, 3, *size))
+    strides = zip(features, backbone.strides, strict=True)
+    for feature, stride in strides:
+        for got, side in zip(feature.shape[-2:], size, strict=True):
+            assert got in (side // stride, -(-side // stride))
+        assert feature.isfinite().all()
+
+
+@pytest.mark.parametrize('name, levels, args', ANY_SIZE[:5])
+def test_padding_to_whole_patches_is_what_the_detector_would_do(
+    name, levels, args
+):
+    """Zeros at the bottom right, as a padded batch has them."""
+    backbone = build(name=name, out_indices=levels, model_args=args)
+    images = torch.randn(1, 3, 100, 150)
+    patch = 14 if 'patch14' in name else backbone.strides[0]
+    padded = F.pad(images, (0, -150 % patch, 0, -100 % patch))
+    with torch.no_grad():
+        for a, b in zip(backbone(images), backbone(padded), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    'name, levels, size',
+    [
+        ('beit_base_patch16_224', (0,), (96, 96)),
+        ('coat_tiny', (0,), (96, 96)),
+        ('gcvit_xxtiny', (0, 1), (100, 150)),
+        ('hrnet_w18_small', (1,), (100, 150)),
+    ],
+)
+def test_size_that_a_model_cannot_take_is_refused_in_one_line(
+    name, levels, size
+):
+    depth = dict(depth=1) if 'beit' in name else {}
+    backbone = build(name=name, out_indices=levels, model_args=depth)
+    with pytest.raises(ValueError, match='pad_size_divisor') as caught:
+        backbone(torch.randn(1, 3, *size))
+    message = str(caught.value)
+    assert name in message and str(size) in message and '\n' not in message
+
+
+def test_errors_of_another_kind_are_left_alone():
+    with pytest.raises(RuntimeError, match='type'):
+        build()(torch.zeros(1, 3, 64, 64, dtype=torch.long))
+
+
+def test_size_and_patch_of_the_classifier_can_be_changed(tmp_path):
+    """timm resamples position and patch embeddings while it loads."""
+    args = dict(depth=2, embed_dim=48)
+    name = 'vit_small_patch14_dinov2'
+    path, _ = classifier_file(tmp_path, name, **args)
+    backbone = build(
+        path,
+        name,
+        out_indices=(1,),
+        model_args=dict(args, img_size=224, patch_size=16),
+    )
+    assert backbone.model.model.pos_embed.shape == (1, 14 * 14 + 1, 48)
+    with torch.no_grad():
+        (feature,) = backbone(torch.randn(1, 3, 96, 160))
+    assert feature.shape == (1, 48, 6, 10)
+    assert feature.isfinite().all()
+
+
+def test_options_of_the_config_win_over_ours():
+    backbone = build(
+        name='vit_tiny_patch16_224',
+        out_indices=(0,),
+        model_args=dict(depth=1, dynamic_img_size=False),
+    )
+    with pytest.raises(ValueError, match='224'):
+        backbone(torch.randn(1, 3, 96, 96))
 
 
 def test_safetensors_and_pth_fill_the_same_weights(tmp_path):

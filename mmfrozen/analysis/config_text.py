@@ -1,0 +1,129 @@
+"""Read the config in a checkpoint without running it."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from mmdet.registry import MODELS
+
+#: Where what a backbone's config may name is defined. Detectors are not
+#: among it: some read and run further config files.
+TRUSTED = (
+    'torch.',
+    'mmcv.',
+    'mmengine.model',
+    'mmdet.models.backbones',
+    'mmdet.models.layers',
+    'mmfrozen.models',
+)
+#: Arguments of timm that would read a file of the checkpoint's choice.
+LOADING = ('checkpoint_path', 'pretrained')
+
+
+def read_backbone_config(text: str) -> dict[str, Any] | None:
+    """Find ``model.backbone`` in the text of a config.
+
+    mmengine's own reader executes the text. Here it is only parsed: calls
+    of ``dict``, lists, tuples, numbers, text, True, False and None.
+
+    Returns:
+        The config of the backbone, without wrappers such as FrozenBackbone;
+        None if the text has none.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _not_plain(str(error)) from error
+    for node in body:
+        if not isinstance(node, ast.Assign):
+            continue
+        (name, *_) = node.targets
+        if not (isinstance(name, ast.Name) and name.id == 'model'):
+            continue
+        found = _items(node.value).get('backbone')
+        config = _value(found) if found else None
+        while isinstance(config, dict) and 'backbone' in config:
+            config = config['backbone']
+        return config
+    return None
+
+
+def _items(node: ast.expr) -> dict[Any, ast.expr]:
+    """Entries of ``dict(a=1)`` or ``{'a': 1}``."""
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        keys = [ast.literal_eval(key) for key in node.keys if key]
+        return dict(zip(keys, node.values, strict=True))
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == 'dict'
+        and not node.args
+        and all(k.arg for k in node.keywords)
+    ):
+        return {k.arg: k.value for k in node.keywords}
+    raise _not_plain(ast.unparse(node)[:80])
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, (ast.Dict, ast.Call)):
+        return {key: _value(value) for key, value in _items(node).items()}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        kind = list if isinstance(node, ast.List) else tuple
+        return kind(_value(item) for item in node.elts)
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise _not_plain(ast.unparse(node)[:80]) from error
+
+
+def _not_plain(what: str) -> ValueError:
+    return ValueError(
+        'meta.cfg of a checkpoint must hold a plain model.backbone, got '
+        f'{what!r}. Name the classifier with --against.'
+    )
+
+
+def check_types(config: Any) -> None:
+    """Check that a config names nothing but parts of backbones.
+
+    mmengine's registry imports whatever dotted name it does not know, so
+    that a ``type`` could run any function.
+
+    Raises:
+        ValueError: If it names anything else.
+    """
+    if isinstance(config, (list, tuple)):
+        for item in config:
+            check_types(item)
+    if not isinstance(config, dict):
+        return
+    name = config.get('type')
+    if 'type' in config and not _is_trusted(name):
+        raise ValueError(
+            'model.backbone of a checkpoint must be built of registered '
+            f'parts of backbones, got type={name!r}. Compare it with weights '
+            'whose tensors have the same names (--against).'
+        )
+    for key, item in config.items():
+        if key == 'model_args' and isinstance(item, dict):
+            for argument in item:
+                if str(argument).startswith(LOADING):
+                    raise ValueError(
+                        'model.backbone.model_args of a checkpoint must not '
+                        f'load files, got {argument}. Use --against.'
+                    )
+        check_types(item)
+
+
+def _is_trusted(name: Any) -> bool:
+    registry = MODELS
+    while registry is not None:
+        part = registry.module_dict.get(name) if type(name) is str else None
+        if part is not None:
+            return str(part.__module__).startswith(TRUSTED)
+        registry = registry.parent
+    return False

@@ -1,0 +1,69 @@
+"""Say what was left as it is, and what the user has to see to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from mmengine.config import Config
+
+from .decide import CONSTRUCTOR, Plan, find_backbones, is_detectors
+
+# Layers that detectors put into a backbone and no classifier has.
+ADDED_LAYERS = ('dcn', 'plugins', 'sac')
+
+
+def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
+    """Say what was left as it is, and why."""
+    for path, _ in find_backbones(cfg.model):
+        if not is_detectors(path):
+            yield f'{path} is left as it is: it is no part of the backbone'
+    if plan.constructor and plan.constructor != CONSTRUCTOR:
+        yield (
+            f'optim_wrapper.constructor was {plan.constructor}, which the '
+            'control keeps: its rates by layer mean nothing in a backbone '
+            'that does not train'
+        )
+    elif plan.paramwise:
+        yield (
+            'optim_wrapper.paramwise_cfg is kept: what it says of the '
+            'backbone has no effect, since nothing there trains'
+        )
+    if cfg.get('find_unused_parameters'):
+        yield (
+            'find_unused_parameters is kept: the backbone does not need it, '
+            'other parts may'
+        )
+    if not plan.has_guard:
+        yield (
+            'FrozenGuardHook is left out: it looks at model.backbone, which '
+            f'is {plan.backbones[0].path} here'
+        )
+
+
+def warn(cfg: Config, plan: Plan) -> Iterator[str]:
+    """Say what the user has to see to."""
+    load_from = cfg.get('load_from')
+    for one in plan.backbones:
+        inner = '.backbone' * (one.stages is None)
+        settings = functools.reduce(
+            lambda node, key: node[key], one.path.split('.'), cfg
+        )
+        added = [key for key in ADDED_LAYERS if settings.get(key)]
+        if added:
+            yield (
+                f'{one.path}.{added[0]} adds layers that no classifier has '
+                'and that would stay random: the guard refuses them. Take '
+                'it out, or give weights that have them'
+            )
+        if not one.checkpoint and not load_from:
+            yield (
+                f'{one.path} starts from random weights, which must not be '
+                f'frozen: set {one.path}{inner}.init_cfg=dict('
+                "type='Pretrained', checkpoint=...)"
+            )
+    if load_from:
+        yield (
+            'load_from names a detector, so what is frozen is its backbone, '
+            "not a classifier's"
+        )
