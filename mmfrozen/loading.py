@@ -109,7 +109,10 @@ def checkpoint_of(module: nn.Module) -> str | None:
     """
     init_cfg = getattr(module, 'init_cfg', None)
     for cfg in init_cfg if isinstance(init_cfg, list) else [init_cfg]:
-        if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained':
+        # PVT's configs leave the type out
+        if isinstance(cfg, dict) and (
+            cfg.get('type', 'Pretrained') == 'Pretrained'
+        ):
             return cfg.get('checkpoint')
     pretrained = getattr(module, 'pretrained', None)
     return pretrained if isinstance(pretrained, str) else None

@@ -11,6 +11,7 @@ from mmfrozen.freezing import (
     LoadRecorder,
     changed_tensors,
     checkpoint_of,
+    checkpoint_of,
     count_parameters,
     describe,
     digest,
@@ -293,3 +294,18 @@ def test_pattern_of_one_parameter_leaves_its_layer_in_training():
     net.train()
     assert net.norm.training and not net.norm.weight.requires_grad
     assert net.norm.bias.requires_grad
+
+
+@pytest.mark.parametrize(
+    'init_cfg, expected',
+    [
+        (dict(type='Pretrained', checkpoint='a.pth'), 'a.pth'),
+        (dict(checkpoint='a.pth'), 'a.pth'),  # as PVT's configs have it
+        ([dict(type='Kaiming', layer='Conv2d')], None),
+        (None, None),
+    ],
+)
+def test_checkpoint_is_found_in_a_modules_config(init_cfg, expected):
+    net = Net()
+    net.init_cfg = init_cfg
+    assert checkpoint_of(net) == expected

@@ -71,6 +71,7 @@ def command(*more):
         '0',
         '--work-dir',
         'run',
+        '--auto-scale-lr',  # 0.16 is for a batch of 64
         *more,
         '--cfg-options',
         *OPTIONS,
