@@ -11,7 +11,6 @@ from mmfrozen.freezing import (
     LoadRecorder,
     changed_tensors,
     checkpoint_of,
-    checkpoint_of,
     count_parameters,
     describe,
     digest,

@@ -1,0 +1,73 @@
+"""The commands of `make demo`, for a few steps on a few images."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mmfrozen.analysis.runs import read_run
+from tests.tiny import ROOT
+
+CONFIG = ROOT / 'configs/frozen/mask_rcnn_lite0_mini-lvis.py'
+STEPS = 4
+
+
+def tool(name, *args, cwd):
+    return subprocess.run(
+        [sys.executable, ROOT / 'tools' / name, *args],
+        cwd=cwd,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+def train_pair(folder):
+    return tool(
+        'train_pair.py',
+        str(CONFIG),
+        '--cfg-options',
+        f'train_cfg.max_iters={STEPS}',
+        f'train_cfg.val_interval={STEPS}',
+        'default_hooks.logger.interval=2',
+        'val_dataloader.dataset.indices=8',
+        cwd=folder,
+    )
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('demo')
+    tool(
+        'prepare_mini_lvis.py',
+        *('--out', 'data/mini_lvis', '--num-train', '40', '--num-val', '8'),
+        cwd=folder,
+    )
+    tool('export_lite0_weights.py', cwd=folder)
+    return folder
+
+
+def test_demo_trains_both_evaluates_both_and_prints_one_table(workspace):
+    table = train_pair(workspace).stdout
+    for row in ('box AP', 'box APr', 'mask APf', 'step, s', 'trainable, M'):
+        assert row in table
+    runs = {
+        state: read_run(workspace / 'work_dirs' / state / CONFIG.stem)
+        for state in ('frozen', 'finetuned')
+    }
+    for state, run in runs.items():
+        assert run.step == STEPS and run.backbone.state == state
+        assert 'lvis/bbox_APr' in run.metrics and run.step_seconds > 0
+    assert runs['frozen'].backbone.verified_iter == STEPS
+    trainable = [run.backbone.model.trainable for run in runs.values()]
+    assert trainable[1] - trainable[0] == (
+        runs['frozen'].backbone.backbone.total
+    )
+
+
+def test_finished_demo_is_not_run_again(workspace):
+    logs = set((workspace / 'work_dirs').rglob('scalars.json'))
+    done = train_pair(workspace)
+    assert done.stderr.count('trained already') == 2
+    assert 'box APr' in done.stdout
+    assert set((workspace / 'work_dirs').rglob('scalars.json')) == logs
