@@ -78,8 +78,8 @@ model = dict(
 
 default_hooks = dict(
     logger=dict(interval=25),
-    checkpoint=dict(by_epoch=False, interval=75),
-    drift=dict(interval=75),
+    checkpoint=dict(by_epoch=False, interval=50),
+    drift=dict(interval=50),
 )
 log_processor = dict(by_epoch=False)
 env_cfg = dict(dist_cfg=dict(backend='gloo'))

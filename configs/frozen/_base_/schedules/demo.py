@@ -1,6 +1,6 @@
 """A few hundred AdamW steps at a batch of 4: minutes on a laptop CPU."""
 
-max_iters = 450
+max_iters = 350
 
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
