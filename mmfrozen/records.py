@@ -28,7 +28,8 @@ class BackboneRecord:
     """What a run did with its backbone: ``WORK_DIR/backbone.json``.
 
     Attributes:
-        state: ``'frozen'``, ``'finetuned'`` or ``'scratch'``.
+        state: What FrozenGuardHook was told: ``'frozen'``, ``'partial'``,
+            ``'finetuned'`` or ``'scratch'``.
         backbone_type: Class of the backbone.
         classifier: Checkpoint that it was filled from.
         backbone: Parameters of the backbone.

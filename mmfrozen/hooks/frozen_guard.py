@@ -15,9 +15,10 @@ from .checks import (
     check_stages,
 )
 from .frozen_watch import FrozenWatch
+from .part_watch import PartWatch
 from .run import find_backbone, find_model, optimizer_groups, write_record
 
-STATES = ('frozen', 'finetuned', 'scratch')
+STATES = ('frozen', 'partial', 'finetuned', 'scratch')
 
 
 @HOOKS.register_module()
@@ -33,11 +34,12 @@ class FrozenGuardHook(Hook):
     weights to the last tensor, and that ``scratch`` ones were not. A frozen
     backbone is looked at again at every checkpoint, before the file is
     written, and at the end, and compared bit by bit with its classifier (see
-    FrozenWatch). Nothing is checked in validation and testing. Writes
-    ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
+    FrozenWatch); in ``partial`` runs so is whatever was frozen at
+    construction, in the neck and the heads too. Nothing is checked in
+    validation and testing. Writes ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
 
     Args:
-        state: ``'frozen'``, ``'finetuned'`` or ``'scratch'``.
+        state: ``'frozen'``, ``'partial'``, ``'finetuned'`` or ``'scratch'``.
 
     Raises:
         ValueError: If the config contradicts the state.
@@ -58,17 +60,24 @@ class FrozenGuardHook(Hook):
             )
         self.state = state
         self._recorder: LoadRecorder | None = None
-        self._watch: FrozenWatch | None = None
+        self._watch: FrozenWatch | PartWatch | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Check the built model, then watch its weights being loaded."""
         self._recorder = None
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             return  # testing: nothing is trained
-        backbone = find_backbone(runner)
+        backbone, model = find_backbone(runner), find_model(runner)
+        if self.state == 'partial':
+            check_init(model, self.state)
+            self._recorder = LoadRecorder(model)
+            if self._watch is None:
+                self._watch = PartWatch(model)
+                runner.register_hook(self._watch)
+            return
         groups = optimizer_groups(runner.optim_wrapper)
         check_stages(backbone, self.state, groups)
-        check_init(find_model(runner), self.state)
+        check_init(model, self.state)
         self._recorder = LoadRecorder(backbone)
         if self.state == 'frozen' and self._watch is None:
             self._watch = FrozenWatch(backbone)
@@ -78,17 +87,23 @@ class FrozenGuardHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse ``load_from`` and ``resume`` files with another backbone."""
-        if self._recorder is None:
-            return
+        if self._recorder is None or self.state == 'partial':
+            return  # a part may be filled from this very file
         self._finish_loading(runner)
         if self.state == 'frozen':
             check_same(find_backbone(runner), checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Check where the weights came from and take their fingerprint."""
-        self._finish_loading(runner)
-        if self._watch:
-            self._watch.remember(find_backbone(runner))
+        if isinstance(self._watch, PartWatch):
+            if self._recorder:
+                missing = self._recorder.stop()
+                self._recorder = None
+                self._watch.remember(find_model(runner), missing)
+        else:
+            self._finish_loading(runner)
+            if self._watch:
+                self._watch.remember(find_backbone(runner))
         record = write_record(runner, self.state)
         share = record.model.trainable / max(record.model.total, 1)
         runner.logger.info(
