@@ -36,7 +36,8 @@ class FrozenGuardHook(Hook):
     written, and at the end, and compared bit by bit with its classifier (see
     FrozenWatch); in ``partial`` runs so is whatever was frozen at
     construction, in the neck and the heads too. Nothing is checked in
-    validation and testing. Writes ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
+    validation and testing. Writes ``WORK_DIR/backbone.json``.
+    docs/proof.md lists what it catches.
 
     Args:
         state: ``'frozen'``, ``'partial'``, ``'finetuned'`` or ``'scratch'``.
