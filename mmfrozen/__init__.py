@@ -4,6 +4,14 @@ Importing the package registers its modules with MMDetection; a config does
 so with ``custom_imports = dict(imports=['mmfrozen'])``.
 """
 
+try:
+    import mmcv.ops  # noqa: F401
+except ImportError as error:  # pip cannot compile it by itself
+    raise ImportError(
+        'mmfrozen must find mmcv with its compiled operators, got '
+        f'{error}. Run `make setup`, or `mim install mmcv==2.1.0`.'
+    ) from error
+
 from . import compat
 from .version import __version__ as __version__
 

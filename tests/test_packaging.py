@@ -73,3 +73,18 @@ def test_materials_and_their_licences_are_shipped(wheel):
 def test_tests_and_tools_are_not_shipped(wheel):
     tops = {Path(name).parts[0].split('-')[0] for name in wheel}
     assert tops == {'mmfrozen'}
+
+
+def test_import_without_mmcv_says_what_to_install():
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import sys; sys.modules["mmcv"] = None; import mmfrozen',
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    line = done.stderr.splitlines()[-1]
+    assert 'mmfrozen must find mmcv' in line and 'mim install' in line
