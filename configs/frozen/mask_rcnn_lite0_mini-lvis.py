@@ -77,7 +77,7 @@ model = dict(
 )
 
 default_hooks = dict(
-    logger=dict(interval=25),
+    logger=dict(interval=25, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=50),
     drift=dict(interval=50),
 )
