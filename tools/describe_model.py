@@ -70,7 +70,7 @@ def main() -> int:
         run(args, Console())
     except Exception as error:  # whatever a config's modules raise
         text = ' '.join(str(error).split()) or type(error).__name__
-        Console(stderr=True, soft_wrap=True).print(text, markup=False)
+        print(f'error: {text}', file=sys.stderr)
         return 2
     return 0
 

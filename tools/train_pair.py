@@ -102,7 +102,7 @@ def main() -> int:
     for config in (args.config, control):
         if not config.is_file():
             print(
-                'An experiment and its control must exist, got '
+                'error: An experiment and its control must exist, got '
                 f'{str(config)!r}, which does not. Give a file of '
                 'configs/frozen/.',
                 file=sys.stderr,
@@ -115,7 +115,7 @@ def main() -> int:
             train(config, work_dir, args)
         except subprocess.CalledProcessError:
             print(
-                f'Training {config} must succeed, got the error above. '
+                f'error: Training {config} must succeed, got the error above. '
                 'Mend it and run the same command: it goes on from the '
                 'last checkpoint.',
                 file=sys.stderr,
