@@ -93,6 +93,9 @@ def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
         print(f'{config}: trained already, see {work_dir}', file=sys.stderr)
         return
     mim('train', config, work_dir, args, '--resume')
+    if not read_run(work_dir).metrics:  # it had broken off in its evaluation
+        last = (work_dir / 'last_checkpoint').read_text().strip()
+        mim('test', config, work_dir, args, '--checkpoint', last)
     done.touch()
 
 

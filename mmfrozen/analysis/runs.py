@@ -35,6 +35,8 @@ def read_run(work_dir: Path) -> RunRecord:
             'A work dir must hold */vis_data/scalars.json, got '
             f'{str(work_dir)!r} without one. Train first.'
         )
+    # what `mim test` found stands beside them, in TIME/TIME.json
+    logs += sorted(work_dir.glob('*/[0-9]*_[0-9]*.json'))
     lines = [
         json.loads(line)
         for log in logs
@@ -48,9 +50,10 @@ def read_run(work_dir: Path) -> RunRecord:
         if any(key.endswith(('_AP', '_mAP')) for key in line)
     ]
     last = evaluations[-1] if evaluations else {}
+    reached = max((x['step'] for x in lines if 'step' in x), default=None)
     return RunRecord(
         backbone=_read_backbone(work_dir / 'backbone.json'),
-        step=last.get('step'),
+        step=last.get('step', reached) if last else None,
         metrics={k: v for k, v in last.items() if '/' in k},
         step_seconds=median(steps) if steps else None,
     )

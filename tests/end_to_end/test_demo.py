@@ -65,6 +65,18 @@ def test_demo_trains_both_evaluates_both_and_prints_one_table(workspace):
     )
 
 
+def test_run_that_broke_off_in_its_evaluation_is_evaluated(workspace):
+    run = workspace / 'work_dirs/frozen' / CONFIG.stem
+    before = read_run(run).metrics
+    (run / '.trained').unlink()
+    for log in run.rglob('scalars.json'):
+        kept = [x for x in log.read_text().splitlines() if '_AP' not in x]
+        log.write_text('\n'.join(kept))
+    assert read_run(run).metrics == {}
+    train_pair(workspace)
+    assert read_run(run).metrics.keys() == before.keys()
+
+
 def test_finished_demo_is_not_run_again(workspace):
     logs = set((workspace / 'work_dirs').rglob('scalars.json'))
     done = train_pair(workspace)
