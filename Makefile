@@ -1,10 +1,10 @@
-# make setup | demo | test | check        TORCH=2.1.2 selects another torch
+# make setup | demo | test | test-configs | check        TORCH=2.1.2 selects another torch
 TORCH ?= 2.14.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := mask_rcnn_lite0_mini-lvis
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test test-configs check clean
 
 setup:  ## the environment: minutes the first time, a second when it is there
 	@tools/setup.sh $(VENV) $(TORCH)
@@ -16,6 +16,9 @@ demo: setup  ## frozen beside fine-tuned on the embedded data, one table
 
 test: setup check  ## everything that CI runs
 	$(BIN)/python -m pytest
+
+test-configs: setup  ## a training step of every config: minutes, 6 GB
+	$(BIN)/python -m pytest tests/configs -m "configs or not configs"
 
 check: setup  ## lint, format, types: seconds
 	$(BIN)/ruff check .

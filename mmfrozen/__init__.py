@@ -17,4 +17,11 @@ from .version import __version__ as __version__
 
 compat.apply()
 
-from . import datasets, hooks, models, optim  # noqa: E402, F401
+from . import (  # noqa: E402, F401
+    datasets,
+    evaluation,
+    hooks,
+    models,
+    optim,
+    transforms,
+)

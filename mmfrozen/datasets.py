@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import gc
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,29 @@ def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
     )
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Loading makes millions of lists, which Python would visit repeatedly."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _Ids(list):
+    """A list that finds an id among 1,203 without looking at all of them."""
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        super().__init__(ids)
+        self._set = frozenset(self)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._set
+
+
 class _CheckedMixin:
     """Checks of :class:`CheckedCocoDataset`.
 
@@ -117,12 +142,22 @@ class _CheckedMixin:
                 f'annotation file, got {self.ann_file!r}. {self.remedy}'
             )
         try:
-            return super().load_data_list()
+            with _no_garbage_collection():
+                return super().load_data_list()
         except json.JSONDecodeError as error:
             raise ValueError(
                 f'{type(self).__name__}.ann_file must be whole JSON, got '
                 f'{self.ann_file!r} ({error}). Download it again.'
             ) from error
+
+    @property
+    def cat_ids(self) -> list[int]:
+        """Category ids of the labels; the host looks annotations up in it."""
+        return self._cat_ids
+
+    @cat_ids.setter
+    def cat_ids(self, ids: list[int]) -> None:
+        self._cat_ids = _Ids(ids)
 
     def filter_data(self) -> list[dict]:
         """Check the images of what the host keeps."""
@@ -210,7 +245,33 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     As :class:`CheckedCocoDataset`; LVIS labels are positions in the file's
     category list, so that classes and categories must agree one by one.
+
+    Args:
+        federated: Carry what is known of an image's other classes, for
+            losses that ask for it: ``neg_labels``, looked for and not
+            there, and ``not_exhaustive_labels``, not annotated completely.
+            The host reads neither. ``PackDetInputs`` hands them on when its
+            ``meta_keys`` name them.
     """
+
+    def __init__(
+        self, *args: Any, federated: bool = False, **kwargs: Any
+    ) -> None:
+        self._federated = federated
+        super().__init__(*args, **kwargs)
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Parse as the host, with the two lists where they are wanted."""
+        info = super().parse_data_info(raw_data_info)
+        if self._federated:
+            image = raw_data_info['raw_img_info']
+            for key in ('neg', 'not_exhaustive'):
+                info[f'{key}_labels'] = sorted(
+                    self.cat2label[i]
+                    for i in image.get(f'{key}_category_ids', ())
+                    if i in self.cat2label
+                )
+        return info
 
     remedy = (
         'Download LVIS v1, or write the embedded stand-in with '

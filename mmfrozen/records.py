@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .counting.flops import Flops
 
 
 @dataclass(frozen=True)
@@ -138,3 +142,193 @@ class Verification:
     classifier: str
     changed: list[str]
     stages: dict[str, StageDrift]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of a sample, in the unit of its field.
+
+    Attributes:
+        lower: First quartile.
+        median: Second.
+        upper: Third.
+        num: Values in the sample.
+    """
+
+    lower: float
+    median: float
+    upper: float
+    num: int
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """FLOPs of one real training step, counted while it ran.
+
+    A multiply-add is 2 FLOPs.
+
+    Attributes:
+        iter: The step, counted from 1.
+        batch_shape: Its images: number, height, width; None if unknown.
+        components: By component.
+        uncounted: Operators without a formula, with their calls.
+    """
+
+    iter: int
+    batch_shape: tuple[int, int, int] | None
+    components: dict[str, Flops]
+    uncounted: dict[str, int]
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Peaks over training steps of one process, in bytes.
+
+    Attributes:
+        cuda_allocated_peak_bytes: Of CUDA's allocator; None on other
+            devices. The next likewise.
+        cuda_reserved_peak_bytes: What it held from the driver.
+        resident_peak_bytes: Largest resident set at the end of a forward
+            pass, when all that backward needs is alive.
+        process_peak_bytes: Largest resident set since the process began,
+            loading and validation included; None where the system does not
+            say.
+    """
+
+    cuda_allocated_peak_bytes: int | None
+    cuda_reserved_peak_bytes: int | None
+    resident_peak_bytes: int | None
+    process_peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step costs: an entry of ``WORK_DIR/step_cost.json``.
+
+    A step is one iteration of the training loop in the main process. There
+    is one entry a start of the run, so that a resumed run never mixes what
+    two machines measured.
+
+    Attributes:
+        config: Name of the config, without ``.py``.
+        begin_iter: Training steps done when this start began.
+        end_iter: Training steps done when this was written.
+        iters_per_epoch: Training steps that make an epoch.
+        batch_shape: Images a process, height, width: the most frequent one.
+        num_batch_shapes: How many different ones there were.
+        dtype: Of the parameters, and of autocast where it is on.
+        device: Its name.
+        world_size: Processes that train together.
+        accumulative_counts: Training steps an update of the optimizer.
+        seed: Of the run.
+        versions: Of the packages that matter.
+        timer: ``'host clock'`` or ``'CUDA events'``.
+        num_steps: Steps that were timed.
+        seconds: Time by part: ``data``, ``backbone`` (its forward pass),
+            ``forward`` (the rest of it), ``backward``, ``optimizer`` (over
+            the steps that updated), ``hooks`` (what is left), and ``step``,
+            the sum of all; empty before the first step was timed.
+        memory: Peaks.
+        joules_per_step: Energy of the main process's GPU, its other users
+            included; None where nothing measures it.
+        flops: None where they were not counted.
+        notes: Why something is missing, by name of the field.
+    """
+
+    config: str | None
+    begin_iter: int
+    end_iter: int
+    iters_per_epoch: int | None
+    batch_shape: tuple[int, int, int] | None
+    num_batch_shapes: int
+    dtype: str
+    device: str
+    world_size: int
+    accumulative_counts: int
+    seed: int | None
+    versions: dict[str, str]
+    timer: str
+    num_steps: int
+    seconds: dict[str, Spread]
+    memory: StepMemory
+    joules_per_step: float | None
+    flops: StepFlops | None
+    notes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """AP of a part of the categories, or of the objects of one size.
+
+    Attributes:
+        by: What the parts are made by: ``'frequency'``,
+            ``'training_annotations'``, ``'training_images'``, ``'size'``
+            or ``'category'``.
+        name: Of the part, such as ``'r'``, ``'10-31'``, ``'small'``.
+        low: Least count of training images or annotations, or least area in
+            square pixels, included; None where there is none.
+        high: Greatest, included; None where there is none.
+        num_categories: Categories of the part.
+        num_absent: Those of them without an instance to find: no AP.
+        num_instances: Instances to find, crowds and ignored ones left out.
+        ap: Mean AP of the categories that are present, as a fraction of 1;
+            None if none is.
+        ap_low: Lower bound of the confidence interval of ``ap``; None where
+            it is not defined or was not asked for.
+        ap_high: Upper bound.
+    """
+
+    by: str
+    name: str
+    low: float | None
+    high: float | None
+    num_categories: int
+    num_absent: int
+    num_instances: int
+    ap: float | None
+    ap_low: float | None
+    ap_high: float | None
+
+
+@dataclass(frozen=True)
+class StrataRecord:
+    """Strata of one kind of AP in one evaluation.
+
+    Attributes:
+        iou_type: ``'bbox'`` or ``'segm'``.
+        protocol: ``'coco'`` or ``'lvis'``.
+        num_images: Images of the annotation file.
+        num_evaluated_images: Those that the detector was run on.
+        num_detections: Detections that took part.
+        counts_from: Where the training counts come from; None for nowhere.
+        resamples: Draws of images for the intervals.
+        confidence: Of the intervals.
+        strata: The parts.
+    """
+
+    iou_type: str
+    protocol: str
+    num_images: int
+    num_evaluated_images: int
+    num_detections: int
+    counts_from: str | None
+    resamples: int
+    confidence: float
+    strata: list[Stratum]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``WORK_DIR/strata.json``: the last evaluation of a run.
+
+    Attributes:
+        iter: Training steps done; None outside of training.
+        ann_file: Annotations that it was judged by.
+        metrics: As the evaluator reports them.
+        records: One for each kind of AP.
+    """
+
+    iter: int | None
+    ann_file: str
+    metrics: dict[str, float | None]
+    records: list[StrataRecord]

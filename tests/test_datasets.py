@@ -1,5 +1,7 @@
 """Data sets that are refused before training."""
 
+import copy
+import gc
 import json
 import shutil
 
@@ -166,3 +168,18 @@ def test_coco_classes_are_a_choice_from_the_file(root):
     refused(
         ValueError, 'got none', **options, metainfo=dict(classes=(absent,))
     )
+
+
+def test_loading_leaves_the_collector_on_and_finds_ids_like_a_list(root):
+    assert gc.isenabled()
+    ours = build(root)
+    assert gc.isenabled()
+    host = build(root, 'LVISV1Dataset')
+    copied = copy.deepcopy(ours).cat_ids
+    assert copied == host.cat_ids
+    for category in (0, 1, 1203, 1204):
+        assert (category in copied) == (category in host.cat_ids)
+    edit(root, lambda content: content.pop('images'))
+    with pytest.raises(KeyError):
+        build(root)
+    assert gc.isenabled()

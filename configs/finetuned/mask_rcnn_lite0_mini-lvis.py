@@ -8,10 +8,7 @@
 _base_ = '../frozen/mask_rcnn_lite0_mini-lvis.py'
 
 model = dict(
-    backbone=dict(
-        frozen=False,
-        # statistics over 4 images would hurt the control: it keeps them
-        norm_eval=True,
-    )
+    # statistics over 4 images would hurt the control: it keeps them
+    backbone=dict(frozen=False, norm_eval=True)
 )
 default_hooks = dict(frozen_guard=dict(state='finetuned'))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.table import Table
 
@@ -27,28 +28,15 @@ def read_run(work_dir: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: If nothing was logged there.
+        ValueError: If a log holds anything else than it should.
     """
     work_dir = Path(work_dir)
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    if not logs:
-        raise FileNotFoundError(
-            'A work dir must hold */vis_data/scalars.json, got '
-            f'{str(work_dir)!r} without one. Train first.'
-        )
+    logs = find_logs(work_dir)
     # what `mim test` found stands beside them, in TIME/TIME.json
     logs += sorted(work_dir.glob('*/[0-9]*_[0-9]*.json'))
-    lines = [
-        json.loads(line)
-        for log in logs
-        for line in log.read_text().splitlines()
-    ]
-    steps = [line['time'] for line in lines if 'loss' in line]
-    # hooks write lines too: an evaluation is what holds an AP
-    evaluations = [
-        line
-        for line in lines
-        if any(key.endswith(('_AP', '_mAP')) for key in line)
-    ]
+    lines = [line for log in logs for line in read_log(log)]
+    steps = [x['time'] for x in lines if 'loss' in x and 'time' in x]
+    evaluations = [line for line in lines if is_evaluation(line)]
     last = evaluations[-1] if evaluations else {}
     reached = max((x['step'] for x in lines if 'step' in x), default=None)
     return RunRecord(
@@ -59,13 +47,67 @@ def read_run(work_dir: Path) -> RunRecord:
     )
 
 
+def find_logs(work_dir: Path) -> list[Path]:
+    """Find the logs of a run's starts, in their order.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not logs:
+        raise FileNotFoundError(
+            'A work dir must hold */vis_data/scalars.json, got '
+            f'{str(work_dir)!r} without one. Train first.'
+        )
+    return logs
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read a log, one record a line.
+
+    Args:
+        path: Of the log; its last line may be half written by a run that is
+            still going, and is left out then.
+
+    Raises:
+        ValueError: If any other line is no JSON object.
+    """
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+        except ValueError:
+            if number == len(lines):
+                break
+            raise ValueError(
+                f'{path} must hold one JSON object a line, got {line[:40]!r} '
+                f'in line {number}. Remove the line, or the folder.'
+            ) from None
+        records.append(record)
+    return records
+
+
+def is_evaluation(line: dict[str, Any]) -> bool:
+    """Tell an evaluation, which holds an AP, from other lines of a log."""
+    return any(key.endswith(('_AP', '_mAP', '/mAP')) for key in line)
+
+
 def _read_backbone(path: Path) -> BackboneRecord | None:
     if not path.is_file():
         return None
-    fields = json.loads(path.read_text())
-    for part in ('backbone', 'model'):
-        fields[part] = ParameterCounts(**fields[part])
-    return BackboneRecord(**fields)
+    try:
+        fields = json.loads(path.read_text())
+        for part in ('backbone', 'model'):
+            fields[part] = ParameterCounts(**fields[part])
+        return BackboneRecord(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f'{path} must be what FrozenGuardHook writes, got '
+            f'{type(error).__name__}: {error}. Remove it.'
+        ) from error
 
 
 def pair_table(
@@ -115,8 +157,8 @@ def pair_table(
 
 
 def _percent(value: float | None) -> float | None:
-    """AP in per cent; evaluators write -1 where a bin has no class."""
-    return None if value is None or value < 0 else 100 * value
+    """AP in per cent; NaN, or the host's -1, where a bin has no class."""
+    return 100 * value if value is not None and value >= 0 else None
 
 
 def _show(value: float | None, form: str) -> str:

@@ -96,6 +96,7 @@ def _backbone_tensors(content: Any, path: str) -> dict[str, Tensor]:
         k.removeprefix('backbone.'): v
         for k, v in _tensors(content).items()
         if k.startswith('backbone.')
+        and not k.startswith('backbone.adapters.')  # they train beside it
     }
     if not own:
         raise ValueError(

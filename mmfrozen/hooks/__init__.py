@@ -2,3 +2,4 @@
 
 from .drift import DriftHook as DriftHook
 from .frozen_guard import FrozenGuardHook as FrozenGuardHook
+from .step_cost import StepCostHook as StepCostHook

@@ -8,6 +8,7 @@ default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2),
     frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
     drift=dict(type='DriftHook', interval=500),
+    step_cost=dict(type='StepCostHook', interval=50),
 )
 custom_hooks = [dict(type='NumClassCheckHook')]
 randomness = dict(seed=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from mmdet.registry import MODELS
@@ -15,6 +17,7 @@ from ...freezing import (
     freeze_stages,
     is_kept_in_eval,
 )
+from .adapters import add_adapters
 
 KEY = 'model.backbone'
 
@@ -25,6 +28,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
     frozen: bool | Sequence[str] = True,
     norm_eval: bool = True,
     frozen_stages: int | None = None,
+    adapters: dict[str, int] | None = None,
 ) -> nn.Module:
     """Build a backbone, freeze it on the spot and return that same module.
 
@@ -45,6 +49,10 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
             frozen layer always does.
         frozen_stages: Freeze the stem (0) and the stages up to this one
             instead of all; docs/freezing.md says what a stage is.
+        adapters: Residual branches that train beside the blocks, frozen or
+            not: ``dict()`` for the defaults of ``adapters.add_adapters``,
+            ``dict(reduction=8, first_stage=3)``. The guard's state is then
+            ``'partial'``.
 
     Returns:
         The host's module; state-dict keys, class and config are untouched.
@@ -87,6 +95,9 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
         if norm_eval:
             freeze_norm(module)
     _check_branches(module)
+    if adapters is not None:
+        _check_adapters(adapters)
+        add_adapters(module, **adapters)
     return module
 
 
@@ -130,6 +141,22 @@ def FrozenModule(  # noqa: N802  (registered, so named like a class)
     if patterns is None:
         return freeze(built)
     return freeze_matching(built, patterns, 'patterns of FrozenModule')
+
+
+def _check_adapters(adapters: Any) -> None:
+    known = list(signature(add_adapters).parameters)[1:]
+    if not isinstance(adapters, dict):
+        raise ValueError(
+            f'{KEY}.adapters must be a dict of {" and ".join(known)}, got '
+            f'{adapters!r}. Write adapters=dict() for the defaults.'
+        )
+    for name in adapters:
+        if name not in known:
+            near = get_close_matches(name, known) or known
+            raise ValueError(
+                f'{KEY}.adapters must have options that it knows, got '
+                f'{name!r}. Did you mean {" or ".join(near)}?'
+            )
 
 
 def _leave_freezing_to_us(module: nn.Module) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import timm
 import torch
 from mmdet.registry import MODELS
+from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
-from timm.layers import Format, PatchEmbed
+from timm.layers import Format, PatchEmbed, convert_sync_batchnorm
 from timm.models import group_parameters, load_state_dict
 
 from ...checkpoints import check_file, is_local
@@ -47,6 +48,9 @@ class TimmBackbone(BaseModule):
         model_args: Further arguments of ``timm.create_model``, such as
             ``dict(drop_path_rate=0.2)``, or ``img_size`` for a model that
             takes one size alone.
+        sync_bn: Batch norms take their statistics over all GPUs of a
+            distributed run. (mmengine's top-level ``sync_bn`` would drop the
+            activations that timm has inside its batch norms.)
         init_cfg: ``None`` for random weights, or
             ``dict(type='Pretrained', checkpoint=...)``: a file (``.pth``,
             ``.safetensors``), a URL, or ``timm://NAME`` for the weights that
@@ -75,6 +79,7 @@ class TimmBackbone(BaseModule):
         out_indices: tuple[int, ...] = (1, 2, 3, 4),
         *,
         model_args: dict[str, Any] | None = None,
+        sync_bn: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -97,6 +102,8 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
+        if sync_bn and get_world_size() > 1 and torch.cuda.is_available():
+            self.model = convert_sync_batchnorm(self.model)
         self._stages: dict[str, int] | None = None
 
     def _create(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
@@ -157,7 +164,8 @@ class TimmBackbone(BaseModule):
         ]
         if missing:
             raise _misfit(source, self.model_name, missing)
-        self.model.load_state_dict({key: known[key] for key in own})
+        # all of it, so that adapters are asked too
+        self.load_state_dict({f'model.{key}': known[key] for key in own})
 
     def _load_classifier(self, source: str) -> dict[str, torch.Tensor]:
         """Load the whole classifier strictly, as timm itself would."""

@@ -1,5 +1,6 @@
 """Necks that the host lacks."""
 
+from .bifpn import AnySizeBiFPN as AnySizeBiFPN
 from .nas_fpn import AnySizeNASFPN as AnySizeNASFPN
 from .simple_feature_pyramid import (
     SimpleFeaturePyramid as SimpleFeaturePyramid,

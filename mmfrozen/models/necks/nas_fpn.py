@@ -11,6 +11,14 @@ from mmdet.models.necks import NASFPN
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from .levels import (
+    check_count,
+    check_in_channels,
+    check_levels,
+    check_start_level,
+    refuse,
+)
+
 _NUM_LEVELS = 5  # what the searched cell merges: P3 to P7
 
 
@@ -105,15 +113,7 @@ class AnySizeNASFPN(NASFPN):
             ValueError: If the levels are not those of `in_channels`, or do
                 not halve from one to the next.
         """
-        channels = [x.shape[1] for x in inputs]
-        if channels != self.in_channels:
-            raise _refuse(
-                f'in_channels must be the channels {channels} of the '
-                "backbone's levels",
-                self.in_channels,
-                'Set it so, or choose other levels with out_indices',
-            )
-        _check_sizes(inputs[self.start_level :])
+        check_levels(inputs, self.in_channels, self.start_level)
         levels = [
             conv(inputs[self.start_level + i])
             for i, conv in enumerate(self.lateral_convs)
@@ -168,60 +168,13 @@ def _check(
     start_level: Any,
 ) -> None:
     """Refuse what cannot be built, in the order of the arguments."""
-
-    def is_count(value: Any, least: int = 1) -> bool:
-        return type(value) is int and value >= least
-
-    is_list = isinstance(in_channels, (list, tuple)) and len(in_channels) > 0
-    if not (is_list and all(map(is_count, in_channels))):
-        raise _refuse(
-            'in_channels must be a list of positive integers',
-            in_channels,
-            "List the channels of the backbone's levels, finest first",
-        )
-    if not is_count(out_channels):
-        raise _refuse(
-            'out_channels must be a positive integer',
-            out_channels,
-            'Set out_channels=256',
-        )
+    check_in_channels(in_channels)
+    check_count('out_channels', out_channels, 256)
     if num_outs != _NUM_LEVELS:
-        raise _refuse(
+        raise refuse(
             f'num_outs must be {_NUM_LEVELS}, as in the searched cell',
             num_outs,
             'Leave it out',
         )
-    if not is_count(stack_times):
-        raise _refuse(
-            'stack_times must be an integer of at least 1',
-            stack_times,
-            'Set stack_times=5',
-        )
-    num_levels = len(in_channels)
-    if not (
-        is_count(start_level, least=0)
-        and 1 <= num_levels - start_level <= _NUM_LEVELS
-    ):
-        raise _refuse(
-            f'start_level must leave 1 to {_NUM_LEVELS} of the {num_levels} '
-            'levels in in_channels',
-            start_level,
-            'Set start_level=1 where in_channels lists C2 to C5',
-        )
-
-
-def _check_sizes(levels: Sequence[Tensor]) -> None:
-    sizes = [tuple(x.shape[-2:]) for x in levels]
-    for i, size in enumerate(sizes[1:]):
-        for side, finer in enumerate(sizes[i]):
-            if size[side] not in (finer // 2, (finer + 1) // 2):
-                raise _refuse(
-                    'in_channels must list levels that halve in size',
-                    sizes,
-                    'Leave out the others, or take the dilation out of the '
-                    'backbone',
-                )
-
-
-def _refuse(required: str, got: Any, what_to_do: str) -> ValueError:
-    return ValueError(f'model.neck.{required}, got {got!r}. {what_to_do}.')
+    check_count('stack_times', stack_times, 5)
+    check_start_level(start_level, len(in_channels), _NUM_LEVELS)

@@ -178,10 +178,7 @@ def test_forward_and_backward_run_on_fake_tensors():
         (dict(in_channels=[256, 1.5]), r'got \[256, 1.5\]'),
         (dict(out_channels=0), 'out_channels must be a positive integer'),
         (dict(num_outs=4), 'num_outs must be 5, .* got 4'),
-        (
-            dict(stack_times=0),
-            'stack_times must be an integer of at least 1, got 0',
-        ),
+        (dict(stack_times=0), 'stack_times must be a positive integer, got 0'),
         (dict(start_level=4), 'leave 1 to 5 of the 4 .* got 4'),
         (dict(start_level=-1), 'start_level must leave .* got -1'),
         (dict(in_channels=[8] * 6), 'leave 1 to 5 of the 6 .* got 0'),

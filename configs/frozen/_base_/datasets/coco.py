@@ -73,8 +73,10 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
+    type='StratifiedCocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
+    # counts annotations by class; None leaves those strata out
+    train_ann_file=data_root + 'annotations/instances_train2017.json',
     metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator

@@ -1,10 +1,16 @@
 """Mask R-CNN with the capacity that makes freezing pay: NAS-FPN over P3 to
 P7 and a box head of 4 convolutions and 2 fully connected layers.
 
-The experiment sets the backbone, neck.in_channels and num_classes.
+The experiment sets the backbone and neck.in_channels, and num_classes where
+it is not that of COCO.
 """
 
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+
+# TensorFlow's momentum 0.997 is the share of the old statistics that stays
+norm_cfg = dict(type='SyncBN', momentum=0.003, eps=1e-4)
+act_cfg = dict(type='SiLU')  # swish
+strides = [8, 16, 32, 64, 128]
 
 model = dict(
     neck=dict(
@@ -14,38 +20,36 @@ model = dict(
         num_outs=5,
         stack_times=5,  # the paper's; the host's own config has 7
         start_level=1,  # from C3
-        norm_cfg=dict(type='SyncBN'),
-        act_cfg=dict(type='SiLU'),
+        norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
     ),
-    rpn_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 128])),
+    rpn_head=dict(
+        type='NormActRPNHead',
+        num_convs=1,
+        norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
+        anchor_generator=dict(strides=strides),
+    ),
     roi_head=dict(
         # an RoI of 224 pixels reads P4, as in the paper; without P2 the
         # finest level serves everything below
         bbox_roi_extractor=dict(
-            featmap_strides=[8, 16, 32, 64, 128], finest_scale=112
+            type='Float32RoIExtractor',
+            featmap_strides=strides,
+            finest_scale=112,
         ),
         bbox_head=dict(
-            _delete_=True,  # drops the host's Shared2FCBBoxHead
-            type='ConvFCBBoxHead',
+            type='NormActConvFCBBoxHead',
             num_shared_convs=4,
             num_shared_fcs=2,
-            in_channels=256,
             conv_out_channels=256,
-            fc_out_channels=1024,
-            roi_feat_size=7,
-            norm_cfg=dict(type='SyncBN'),
-            num_classes=80,
-            bbox_coder=dict(
-                type='DeltaXYWHBBoxCoder',
-                target_means=[0.0, 0.0, 0.0, 0.0],
-                target_stds=[0.1, 0.1, 0.2, 0.2],
-            ),
-            reg_class_agnostic=False,
-            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False),
-            loss_bbox=dict(type='L1Loss'),
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
         ),
         mask_roi_extractor=dict(
-            featmap_strides=[8, 16, 32, 64, 128], finest_scale=112
+            type='Float32RoIExtractor',
+            featmap_strides=strides,
+            finest_scale=112,
         ),
     ),
 )

@@ -34,5 +34,6 @@ param_scheduler = [
     ),
 ]
 
-# mim train ... --auto-scale-lr scales the rate to your own batch size
+# the linear scaling rule: half the batch, half the rate. mim train ...
+# --auto-scale-lr does so for your own batch, which is GPUs x images a GPU
 auto_scale_lr = dict(enable=False, base_batch_size=64)

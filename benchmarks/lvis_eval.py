@@ -1,0 +1,469 @@
+"""Time and memory of LVIS evaluation: ours, the official package, others.
+
+Writes generated ground truth and predictions once, alike in kind to those of
+a detector on LVIS val: about 12 instances of 8 categories in an image, most
+of which are found, and many detections of categories that the image is not
+annotated for. Then evaluates them, boxes and masks, each engine in a process
+of its own, in two ways:
+
+in a run    the predictions come image by image, as a detector gives them;
+            load the annotations, match, average. MMDetection's LVISMetric is
+            the official package behind a detour through result files; it
+            rounds to 3 digits and sizes masks by their boxes.
+from files  load annotations and result files, match, average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import pickle
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Engines by way; the last is what the others are compared with.
+WAYS = {
+    'in a run': ('StratifiedLVISMetric', 'without bootstrap', 'LVISMetric'),
+    'from files': ('mmfrozen', 'hotcoco', 'faster-coco-eval', 'lvis'),
+}
+ENGINES = tuple(name for names in WAYS.values() for name in names)
+KINDS = ('bbox', 'segm')
+HEIGHT, WIDTH = 480, 640
+FIGURES = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
+
+EXAMPLES = """LVIS val has 19,809 images; the official package then takes tens
+of minutes and more than 20 GB.
+
+examples:
+  python benchmarks/lvis_eval.py --images 1000 --out /tmp/lvis_eval
+  python benchmarks/lvis_eval.py --images 19809 --engines \\
+      StratifiedLVISMetric mmfrozen hotcoco --out /tmp/lvis_eval_full
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--images', type=int, default=1000)
+    parser.add_argument('--categories', type=int, default=1203)
+    parser.add_argument('--detections', type=int, default=300)
+    parser.add_argument(
+        '--engines', nargs='+', choices=ENGINES, default=ENGINES
+    )
+    parser.add_argument(
+        '--out', required=True, help='folder for the files, used again'
+    )
+    parser.add_argument('--run', choices=ENGINES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def octagon(box: np.ndarray) -> list[float]:
+    """A polygon of eight corners in a box of x, y, width, height."""
+    x, y, width, height = box
+    across = np.array([0.3, 0.7, 1, 1, 0.7, 0.3, 0, 0])
+    down = np.array([0, 0, 0.3, 0.7, 1, 1, 0.7, 0.3])
+    points = np.stack([x + across * width, y + down * height], axis=1)
+    return points.round(2).ravel().tolist()
+
+
+def random_box(random: np.random.Generator) -> np.ndarray:
+    """Small, medium and large alike: side lengths by a log-uniform law."""
+    sides = np.exp(random.uniform(np.log(8), np.log(240), 2))
+    corner = random.uniform(0, 1, 2) * (np.array([WIDTH, HEIGHT]) - sides)
+    return np.concatenate([corner, sides]).round(2)
+
+
+def encode(box: np.ndarray) -> dict[str, Any]:
+    """A detected mask."""
+    from pycocotools import mask as mask_utils
+
+    rle = mask_utils.frPyObjects([octagon(box)], HEIGHT, WIDTH)[0]
+    return dict(size=rle['size'], counts=rle['counts'].decode())
+
+
+def write_files(args: argparse.Namespace, folder: Path) -> None:
+    """Write ``gt.json``, ``bbox.json`` and ``segm.json``."""
+    random = np.random.default_rng(0)
+    share = 1 / np.arange(1, args.categories + 1)  # Zipf
+    share /= share.sum()
+    stray = [random_box(random) for _ in range(2000)]
+    stray = [(box.tolist(), encode(box)) for box in stray]
+    images, annotations = [], []
+    with (
+        open(folder / 'bbox.part', 'w') as boxes,
+        open(folder / 'segm.json', 'w') as masks,
+        open(folder / 'predictions.pkl', 'wb') as predictions,
+    ):
+        for image_id in range(1, args.images + 1):
+            image, own, found = make_image(args, random, share, image_id)
+            images.append(image)
+            for annotation in own:
+                annotations.append({**annotation, 'id': len(annotations) + 1})
+            rest = args.detections - len(found)
+            labels = random.choice(args.categories, rest, p=share) + 1
+            picks = random.integers(len(stray), size=rest)
+            scores = random.beta(1, 8, rest).round(6)
+            found += [
+                (int(c), float(s), *stray[i])
+                for c, s, i in zip(labels, scores, picks, strict=True)
+            ]
+            pickle.dump(found, predictions)
+            for stream, key, place in (
+                (boxes, 'bbox', 2),
+                (masks, 'segmentation', 3),
+            ):
+                rows = [
+                    {
+                        'image_id': image_id,
+                        'category_id': x[0],
+                        key: x[place],
+                        'score': x[1],
+                    }
+                    for x in found
+                ]
+                stream.write('[' if image_id == 1 else ', ')
+                stream.write(json.dumps(rows)[1:-1])
+        boxes.write(']')
+        masks.write(']')
+    categories = [
+        dict(
+            id=i + 1,
+            name=f'category {i}',
+            frequency='fcr'[min(2, 3 * i // args.categories)],
+            image_count=1 + 2000 // (i + 1),
+            instance_count=1 + 6000 // (i + 1),
+        )
+        for i in range(args.categories)
+    ]
+    content = dict(images=images, annotations=annotations)
+    (folder / 'gt.json').write_text(
+        json.dumps(dict(**content, categories=categories))
+    )
+    (folder / 'bbox.part').rename(folder / 'bbox.json')  # now it is whole
+
+
+def make_image(
+    args: argparse.Namespace,
+    random: np.random.Generator,
+    share: np.ndarray,
+    image_id: int,
+) -> tuple[dict, list[dict], list[tuple]]:
+    """An image, its annotations, and detections near to most of them."""
+    chosen = random.choice(args.categories, 22, p=share, replace=False) + 1
+    present, absent = chosen[:8].tolist(), chosen[8:].tolist()
+    image = dict(
+        id=image_id,
+        height=HEIGHT,
+        width=WIDTH,
+        neg_category_ids=absent,
+        not_exhaustive_category_ids=present[:1],
+    )
+    annotations, found = [], []
+    for category in present:
+        for _ in range(int(random.integers(1, 3))):
+            box = random_box(random)
+            annotations.append(
+                dict(
+                    image_id=image_id,
+                    category_id=category,
+                    bbox=box.tolist(),
+                    area=float(0.82 * box[2] * box[3]),
+                    segmentation=[octagon(box)],
+                )
+            )
+            for _ in range(int(random.integers(0, 4))):
+                size = np.concatenate([box[2:], box[2:]])
+                near = box + random.normal(0, 0.06, 4) * size
+                near[2:] = near[2:].clip(min=2)
+                near = near.round(2)
+                score = round(float(random.beta(3, 3)), 6)
+                found.append((category, score, near.tolist(), encode(near)))
+    return image, annotations, found[: args.detections]
+
+
+def figures_of(named: Any, kind: str) -> dict[str, float]:
+    """The nine figures that all engines give."""
+    return {f'{kind} {name}': float(named[name]) for name in FIGURES}
+
+
+def run_lvis(folder: Path) -> dict[str, float]:
+    """The official package."""
+    from lvis import LVIS, LVISEval, LVISResults
+
+    gt = LVIS(str(folder / 'gt.json'))
+    figures = {}
+    for kind in KINDS:
+        results = LVISResults(gt, str(folder / f'{kind}.json'))
+        evaluation = LVISEval(gt, results, kind)
+        evaluation.run()
+        figures |= figures_of(evaluation.results, kind)
+    return figures
+
+
+def run_hotcoco(folder: Path) -> dict[str, float]:
+    """The engine in Rust: no single matches, so no bootstrap and no bins."""
+    import hotcoco
+
+    gt = hotcoco.COCO(str(folder / 'gt.json'))
+    figures = {}
+    for kind in KINDS:
+        results = gt.load_res(str(folder / f'{kind}.json'))
+        evaluation = hotcoco.COCOeval(gt, results, kind, lvis_style=True)
+        evaluation.run()
+        figures |= figures_of(evaluation.get_results(), kind)
+    return figures
+
+
+def run_faster_coco_eval(folder: Path) -> dict[str, float]:
+    """The engine in C++."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    gt = COCO(str(folder / 'gt.json'))
+    figures = {}
+    for kind in KINDS:
+        results = gt.loadRes(str(folder / f'{kind}.json'))
+        evaluation = COCOeval_faster(
+            gt, results, kind, lvis_style=True, print_function=len
+        )
+        evaluation.params.maxDets = [300]
+        evaluation.run()
+        names = {
+            'AP': 'AP_all', 'AP50': 'AP_50', 'AP75': 'AP_75',
+            'APs': 'AP_small', 'APm': 'AP_medium', 'APl': 'AP_large',
+            'APr': 'APr', 'APc': 'APc', 'APf': 'APf',
+        }  # fmt: skip
+        stats = evaluation.stats_as_dict
+        figures |= figures_of({k: stats[v] for k, v in names.items()}, kind)
+    return figures
+
+
+def run_mmfrozen(folder: Path) -> dict[str, float]:
+    """Ours, with what bins and intervals need."""
+    from mmfrozen.evaluation.ground_truth import GroundTruth
+    from mmfrozen.evaluation.matcher import Matcher
+    from mmfrozen.evaluation.results import read_results
+    from mmfrozen.evaluation.strata import frequency_bins, mean
+
+    gt = GroundTruth.read(folder / 'gt.json')
+    figures = {}
+    for kind in KINDS:
+        matcher = Matcher(gt, iou_type=kind, protocol='lvis')
+        detections = read_results(
+            folder / f'{kind}.json', gt, needs_mask=matcher.is_judged
+        )
+        matches = matcher.join([matcher.part(detections)])
+        del detections
+        values = matches.ap_per_class()
+        named = {'AP': mean(values)}
+        for iou in (50, 75):
+            named[f'AP{iou}'] = mean(matches.ap_per_class(iou=iou / 100))
+        for area in ('small', 'medium', 'large'):
+            named[f'AP{area[0]}'] = mean(matches.ap_per_class(area=area))
+        bins = frequency_bins(gt)
+        for index, name in enumerate(bins.names):
+            named[f'AP{name}'] = mean(values[bins.members == index])
+        figures |= figures_of(named, kind)
+    return figures
+
+
+def samples(folder: Path) -> Iterator[dict[str, Any]]:
+    """Predictions as a detector returns them, with masks encoded."""
+    import torch
+
+    with open(folder / 'predictions.pkl', 'rb') as stream:
+        image_id = 0
+        while stream.peek(1):
+            image_id += 1
+            begin = now()
+            found = pickle.load(stream)
+            boxes = torch.tensor([x[2] for x in found])
+            boxes[:, 2:] += boxes[:, :2]
+            sample = dict(
+                img_id=image_id,
+                ori_shape=(HEIGHT, WIDTH),
+                pred_instances=dict(
+                    bboxes=boxes,
+                    scores=torch.tensor([x[1] for x in found]),
+                    labels=torch.tensor([x[0] - 1 for x in found]),
+                    masks=[dict(x[3]) for x in found],
+                ),
+            )
+            READING.append(now() - begin)
+            yield sample
+
+
+#: Wall and processor seconds that the input took, which is no evaluation.
+READING: list[np.ndarray] = []
+
+
+def now() -> np.ndarray:
+    """Wall clock and processor time, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def run_metric(folder: Path, **options: Any) -> dict[str, float]:
+    """Our metric, from its construction to its numbers."""
+    from mmfrozen.evaluation import StratifiedLVISMetric
+
+    metric = StratifiedLVISMetric(
+        str(folder / 'gt.json'), list(KINDS), **options
+    )
+    number = 0
+    for sample in samples(folder):
+        metric.process(None, [sample])
+        number += 1
+    named = metric.evaluate(number)
+    return {
+        f'{kind} {name}': named[f'lvis/{kind}_{name}']
+        for kind in KINDS
+        for name in FIGURES
+    }
+
+
+def run_stratified_lvis_metric(folder: Path) -> dict[str, float]:
+    """As by default: 100 resamples, strata and matches written."""
+    with tempfile.TemporaryDirectory() as out:
+        return run_metric(folder, strata_file=f'{out}/strata.json')
+
+
+def run_without_bootstrap(folder: Path) -> dict[str, float]:
+    """The same numbers as the official package's, and AP fixed."""
+    return run_metric(folder, resamples=0, strata_file=False)
+
+
+def run_lvis_metric(folder: Path) -> dict[str, float]:
+    """The host's metric."""
+    from mmdet.evaluation import LVISMetric
+
+    metric = LVISMetric(str(folder / 'gt.json'), metric=list(KINDS))
+    for sample in samples(folder):
+        pred = sample.pop('pred_instances')
+        result = {k: v.numpy() for k, v in pred.items() if k != 'masks'}
+        result.update(img_id=sample['img_id'], masks=pred['masks'])
+        # what its `process` appends, which takes masks as tensors only
+        metric.results.append((dict(height=HEIGHT, width=WIDTH), result))
+    named = metric.evaluate(len(metric.results))
+    return {
+        f'{kind} {name}': named[f'lvis/{kind}_{name}']
+        for kind in KINDS
+        for name in FIGURES
+    }
+
+
+RUN = {
+    'StratifiedLVISMetric': run_stratified_lvis_metric,
+    'without bootstrap': run_without_bootstrap,
+    'LVISMetric': run_lvis_metric,
+    'mmfrozen': run_mmfrozen,
+    'hotcoco': run_hotcoco,
+    'faster-coco-eval': run_faster_coco_eval,
+    'lvis': run_lvis,
+}
+
+
+def run_engine(name: str, folder: Path) -> None:
+    """Evaluate in this process; print time, memory and figures as JSON."""
+    logging.disable(logging.WARNING)
+    import mmfrozen.evaluation  # noqa: F401  (lets lvis run on this numpy)
+
+    before = peak_bytes()
+    begin = now()
+    with contextlib.redirect_stdout(sys.stderr):
+        figures = RUN[name](folder)
+    seconds, cpu_seconds = now() - begin - sum(READING)
+    record = dict(
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        import_bytes=before,
+        peak_bytes=peak_bytes(),
+        figures=figures,
+    )
+    print(json.dumps(record))
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(name: str, args: argparse.Namespace) -> dict | None:
+    """Run an engine in a process of its own; None if it is not there."""
+    command = [sys.executable, __file__, '--out', args.out, '--run', name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
+        print(f'{name}: not run ({reason})', file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> int:
+    """Print one row an engine."""
+    args = parse_args()
+    folder = Path(args.out)
+    if args.run:
+        run_engine(args.run, folder)
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / 'bbox.json').exists():
+        print('writing the files ...', file=sys.stderr)
+        write_files(args, folder)
+    print(
+        f'{args.images} images, {args.categories} categories, '
+        f'{args.detections} detections an image, boxes and masks'
+    )
+    for way, names in WAYS.items():
+        records = {
+            name: record
+            for name in names
+            if name in args.engines and (record := measure(name, args))
+        }
+        if records:
+            print_way(way, records, names[-1])
+    return 0
+
+
+def print_way(way: str, records: dict[str, dict], base: str) -> None:
+    """Print one row an engine, with the ratios to the last of the way.
+
+    The ratio of processor time holds also on a machine that others use. The
+    memory is that above the imports, which a run has anyway. The
+    difference is the largest of the 18 figures.
+    """
+    print(
+        f'\n{way:22}{"seconds":>9}{"CPU":>8}{"peak MiB":>10}'
+        f'{"above imports":>15}{"speed":>8}{"CPU":>7}{"memory":>8}'
+        f'{"difference":>12}'
+    )
+    for name, x in records.items():
+        own = x['peak_bytes'] - x['import_bytes']
+        row = f'{name:22}{x["seconds"]:9.1f}{x["cpu_seconds"]:8.1f}'
+        row += f'{x["peak_bytes"] / 2**20:10.0f}{own / 2**20:15.0f}'
+        if base in records:
+            other = records[base]
+            whole = other['peak_bytes'] - other['import_bytes']
+            gap = max(
+                abs(x['figures'][k] - v) for k, v in other['figures'].items()
+            )
+            row += f'{other["seconds"] / x["seconds"]:7.1f}x'
+            row += f'{other["cpu_seconds"] / x["cpu_seconds"]:6.1f}x'
+            row += f'{whole / own:7.1f}x{gap:12.1e}'
+        print(row, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Time of analyze_savings.py, beside real training steps on this machine.
+
+For every config of the pack given: seconds of a fresh process, the imports
+among them, and of tracing the pair in a warm one; with --real, of one real
+step of the frozen model on the CPU at the same size.
+
+    python benchmarks/savings.py configs/frozen/mask_rcnn_r101_lvis.py --real
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from rich.console import Console
+from rich.table import Table
+
+import mmfrozen  # noqa: F401
+from mmfrozen.analysis.savings import trace_pair
+from mmfrozen.analysis.scene import make_samples
+from mmfrozen.analysis.states import find_pair
+from mmfrozen.analysis.workload import Workload, read_workload
+
+TOOL = Path(__file__).parents[1] / 'tools' / 'analyze_savings.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument('--batch-size', type=int, default=None)
+    parser.add_argument(
+        '--real', action='store_true', help='one real step, too: gigabytes'
+    )
+    return parser.parse_args()
+
+
+def time_process(*command: str) -> float:
+    """Seconds of a process from start to end."""
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, *command], check=True, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - start
+
+
+def time_real_step(cfg: Config, work: Workload) -> float:
+    """Seconds of forward and backward pass with data, on the CPU."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model.deepcopy())
+    model.train()
+    images = torch.randn(work.batch_size, 3, *work.shape)
+    samples = make_samples(
+        work.batch_size, work.shape, objects=work.objects, num_classes=2
+    )
+    start = time.perf_counter()
+    losses = model(images, samples, mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print a line a config."""
+    args = parse_args()
+    imports = time_process('-c', 'import mmfrozen')
+    table = Table('config', title=f'imports alone: {imports:.1f} s')
+    for head in ('fresh process, s', 'tracing, s', 'real step, s'):
+        table.add_column(head, justify='right')
+    for config in args.configs:
+        options = []
+        if args.batch_size:
+            options = ['--batch-size', str(args.batch_size)]
+        fresh = time_process(str(TOOL), config, '--json', *options)
+        pair = find_pair(config)
+        work = read_workload(pair[0].cfg, batch_size=args.batch_size)
+        start = time.perf_counter()
+        trace_pair(pair, work)
+        traced = time.perf_counter() - start
+        real = '-'
+        if args.real:
+            real = f'{time_real_step(pair[0].cfg, work):.1f}'
+        table.add_row(Path(config).stem, f'{fresh:.1f}', f'{traced:.1f}', real)
+    Console().print(table)
+
+
+if __name__ == '__main__':
+    main()

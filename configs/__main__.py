@@ -1,0 +1,51 @@
+"""Print where a config of the installed pack is.
+
+python -m mmfrozen.configs mask_rcnn_r101_lvis.py
+python -m mmfrozen.configs finetuned/mask_rcnn_r101_lvis.py
+"""
+
+import difflib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+
+def find(name: str) -> Path:
+    """Find a config; one without a folder is the frozen experiment.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    wanted = Path(name).with_suffix('.py')
+    if wanted.parent == Path():
+        wanted = 'frozen' / wanted
+    if (ROOT / wanted).is_file():
+        return ROOT / wanted
+    known = [
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob('*/*.py')
+        if not path.name.startswith('_')
+    ]
+    near = difflib.get_close_matches(str(wanted), known) or sorted(known)
+    raise FileNotFoundError(
+        f'NAME must be a config of the pack, got {name!r}. '
+        f'Did you mean {" or ".join(near[:3])}?'
+    )
+
+
+def main() -> int:
+    """Run as a program."""
+    if len(sys.argv) != 2 or sys.argv[1] in ('-h', '--help'):
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    try:
+        print(find(sys.argv[1]))
+    except FileNotFoundError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""Control of ../frozen/cascade_mask_rcnn_b7_390e_coco.py: every stage trains.
+
+    mim train mmdet configs/finetuned/cascade_mask_rcnn_b7_390e_coco.py
+
+32 GPUs x 8 images. Box and mask AP: not run.
+"""
+
+_base_ = '../frozen/cascade_mask_rcnn_b7_390e_coco.py'
+
+model = dict(
+    backbone=dict(
+        frozen=False,
+        norm_eval=False,
+        backbone=dict(sync_bn=True),  # statistics over the batch of 256
+    )
+)
+default_hooks = dict(frozen_guard=dict(state='finetuned'))

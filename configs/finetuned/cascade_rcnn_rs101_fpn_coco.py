@@ -1,0 +1,17 @@
+"""Control of ../frozen/cascade_rcnn_rs101_fpn_coco.py: every stage trains.
+
+    mim train mmdet configs/finetuned/cascade_rcnn_rs101_fpn_coco.py
+
+8 GPUs x 8 images. Box AP: not run.
+"""
+
+_base_ = '../frozen/cascade_rcnn_rs101_fpn_coco.py'
+
+model = dict(
+    backbone=dict(
+        frozen=False,
+        norm_eval=False,
+        backbone=dict(sync_bn=True),  # statistics over the batch of 64
+    )
+)
+default_hooks = dict(frozen_guard=dict(state='finetuned'))

@@ -1,0 +1,18 @@
+"""Control of ../frozen/mask_rcnn_r101_adapters_lvis.py: every stage trains.
+
+    mim train mmdet configs/finetuned/mask_rcnn_r101_adapters_lvis.py
+
+8 GPUs x 8 images. Box and mask AP, APr: not run.
+"""
+
+_base_ = '../frozen/mask_rcnn_r101_adapters_lvis.py'
+
+model = dict(
+    backbone=dict(
+        frozen=False,
+        norm_eval=False,
+        # statistics over the batch of 64
+        backbone=dict(norm_cfg=dict(type='SyncBN')),
+    )
+)
+default_hooks = dict(frozen_guard=dict(state='finetuned'))

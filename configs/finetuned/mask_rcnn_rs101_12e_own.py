@@ -1,0 +1,14 @@
+"""Control of ../frozen/mask_rcnn_rs101_12e_own.py: every stage trains.
+
+    mim train mmdet configs/finetuned/mask_rcnn_rs101_12e_own.py
+
+1 GPU x 8 images. Box and mask AP: not run.
+"""
+
+_base_ = '../frozen/mask_rcnn_rs101_12e_own.py'
+
+model = dict(
+    # statistics over 8 images would hurt the control: it keeps them
+    backbone=dict(frozen=False, norm_eval=True)
+)
+default_hooks = dict(frozen_guard=dict(state='finetuned'))

@@ -1,0 +1,77 @@
+"""Cascade R-CNN of the authors' settings, with FPN over P2 to P6.
+
+Three stages at IoU 0.5, 0.7, 0.8 with class-agnostic boxes; the host averages
+their class scores. The experiment sets the backbone and neck.in_channels.
+"""
+
+_base_ = 'mmdet::_base_/models/cascade-rcnn_r50_fpn.py'
+
+# TensorFlow's momentum 0.997 is the share of the old statistics that stays
+norm_cfg = dict(type='SyncBN', momentum=0.003, eps=1e-4)
+act_cfg = dict(type='SiLU')  # swish
+# a stage: IoU of its positives, spread of its box deltas
+stages = [
+    (0.5, [0.1, 0.1, 0.2, 0.2]),
+    (0.7, [0.05, 0.05, 0.1, 0.1]),
+    (0.8, [0.033, 0.033, 0.067, 0.067]),
+]
+
+model = dict(
+    neck=dict(
+        add_extra_convs='on_output',  # P6
+        no_norm_on_lateral=True,
+        norm_cfg=norm_cfg,
+    ),
+    rpn_head=dict(
+        type='NormActRPNHead', num_convs=1, norm_cfg=norm_cfg, act_cfg=act_cfg
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(type='Float32RoIExtractor'),
+        stage_loss_weights=[1 / 3, 1 / 3, 1 / 3],  # the mean of the stages
+        bbox_head=[
+            dict(
+                type='NormActConvFCBBoxHead',
+                num_shared_convs=4,
+                num_shared_fcs=2,
+                in_channels=256,
+                conv_out_channels=256,
+                fc_out_channels=1024,
+                roi_feat_size=7,
+                norm_cfg=norm_cfg,
+                act_cfg=act_cfg,
+                num_classes=80,
+                reg_class_agnostic=True,
+                bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds),
+                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False),
+                loss_bbox=dict(type='SmoothL1Loss', beta=1.0),
+            )
+            for _, stds in stages
+        ],
+    ),
+    train_cfg=dict(
+        rpn=dict(allowed_border=-1),  # anchors over the edge too
+        rpn_proposal=dict(max_per_img=1000),
+        rcnn=[
+            dict(
+                assigner=dict(
+                    type='MaxIoUAssigner',
+                    pos_iou_thr=iou,
+                    neg_iou_thr=iou,
+                    min_pos_iou=iou,
+                    match_low_quality=False,
+                    ignore_iof_thr=-1,
+                ),
+                sampler=dict(
+                    type='RandomSampler',
+                    num=512,  # RoIs an image, of which 25 % positive
+                    pos_fraction=0.25,
+                    neg_pos_ub=-1,
+                    add_gt_as_proposals=True,
+                ),
+                pos_weight=-1,
+                debug=False,
+            )
+            for iou, _ in stages
+        ],
+    ),
+)

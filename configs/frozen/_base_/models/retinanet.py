@@ -1,0 +1,29 @@
+"""RetinaNet of the authors' settings, with NAS-FPN over P3 to P7.
+
+The experiment sets the backbone and neck.in_channels.
+"""
+
+_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
+
+# TensorFlow's momentum 0.997 is the share of the old statistics that stays
+norm_cfg = dict(type='SyncBN', momentum=0.003, eps=1e-4)
+act_cfg = dict(type='SiLU')  # swish
+
+model = dict(
+    neck=dict(
+        _delete_=True,  # drops the host's FPN
+        type='AnySizeNASFPN',
+        out_channels=256,
+        num_outs=5,
+        stack_times=5,  # the paper's; the host's own config has 7
+        start_level=1,  # from C3
+        norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
+    ),
+    bbox_head=dict(
+        type='NormActRetinaHead',
+        num_ins=5,  # norms are each level's own
+        norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
+    ),
+)

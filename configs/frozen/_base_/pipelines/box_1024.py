@@ -1,0 +1,40 @@
+"""Large scale jitter of 0.1 to 2.0 at 1024 x 1024, boxes alone."""
+
+lsj_size = (1024, 1024)  # height, width
+
+lsj_train = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='RandomResize',
+        scale=lsj_size,
+        ratio_range=(0.1, 2.0),
+        keep_ratio=True,
+    ),
+    dict(
+        type='RandomCrop',
+        crop_type='absolute',
+        crop_size=lsj_size,
+        recompute_bbox=True,
+        allow_negative_crop=True,
+    ),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='Pad', size=lsj_size, pad_val=dict(img=(114, 114, 114))),
+    dict(type='PackDetInputs'),
+]
+lsj_test = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=lsj_size, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+        ),
+    ),
+]

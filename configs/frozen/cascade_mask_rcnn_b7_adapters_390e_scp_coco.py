@@ -1,0 +1,52 @@
+"""Cascade Mask R-CNN with NAS-FPN on a frozen EfficientNet-B7, COCO 2017.
+
+Adapters after Rebuffi et al. 2017, the identity at first. The classifier
+stays bitwise what it was.
+Copy-Paste on top of large scale jitter.
+
+    mim train mmdet \\
+        configs/frozen/cascade_mask_rcnn_b7_adapters_390e_scp_coco.py
+
+32 GPUs x 8 images. Box and mask AP: not run.
+"""
+
+_base_ = [
+    './_base_/models/cascade_mask_rcnn_b7.py',
+    './_base_/classifiers/b7.py',
+    './_base_/datasets/coco.py',
+    './_base_/pipelines/scp_1280.py',
+    './_base_/schedules/390e.py',
+    './_base_/runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,  # drops the ResNet
+        type='FrozenBackbone',
+        frozen=True,  # no weight of the classifier trains
+        norm_eval=True,  # nor do its running statistics move
+        adapters=dict(reduction=16),  # these do, beside its blocks
+        backbone=_base_.classifier,
+    ),
+    neck=dict(in_channels=_base_.classifier_channels),
+)
+
+train_pipeline = _base_.lsj_train
+test_pipeline = _base_.lsj_test
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,  # drops the plain sampler: this one numbers its draws
+        type='NumberedSampler',
+        sampler=dict(type='DefaultSampler', shuffle=True),
+    ),
+    dataset=dict(
+        _delete_=True,  # drops the data set of single images
+        type='CopyPasteDataset',
+        dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline),
+        pipeline=_base_.paste_train,
+    ),
+)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+default_hooks = dict(frozen_guard=dict(state='partial'))  # adapters train

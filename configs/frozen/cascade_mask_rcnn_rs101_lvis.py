@@ -1,0 +1,41 @@
+"""Cascade Mask R-CNN with NAS-FPN on a frozen ResNet-RS-101, LVIS v1.
+
+    mim train mmdet configs/frozen/cascade_mask_rcnn_rs101_lvis.py
+
+8 GPUs x 8 images. Box and mask AP, APr: not run.
+"""
+
+_base_ = [
+    './_base_/models/cascade_mask_rcnn.py',
+    './_base_/classifiers/rs101.py',
+    './_base_/datasets/lvis.py',
+    './_base_/pipelines/mask_1280.py',
+    './_base_/schedules/72e.py',
+    './_base_/runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,  # drops the ResNet
+        type='FrozenBackbone',
+        frozen=True,  # nothing in it trains
+        norm_eval=True,  # nor do its running statistics move
+        backbone=_base_.classifier,
+    ),
+    neck=dict(in_channels=_base_.classifier_channels),
+    roi_head=dict(
+        bbox_head=[
+            dict(head, num_classes=1203)
+            for head in _base_.model.roi_head.bbox_head
+        ],
+        mask_head=dict(num_classes=1203),
+    ),
+    # LVIS keeps 300 detections an image, whatever their score
+    test_cfg=dict(rcnn=dict(score_thr=1e-4, max_per_img=300)),
+)
+
+train_pipeline = _base_.lsj_train
+test_pipeline = _base_.lsj_test
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

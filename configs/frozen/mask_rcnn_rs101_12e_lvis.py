@@ -1,0 +1,30 @@
+"""Mask R-CNN with NAS-FPN on a frozen ResNet-RS-101, LVIS v1, one GPU.
+
+    mim train mmdet configs/frozen/mask_rcnn_rs101_12e_lvis.py
+
+1 GPU x 8 images. Box and mask AP, APr: not run.
+"""
+
+_base_ = [
+    './_base_/models/mask_rcnn.py',
+    './_base_/classifiers/rs101.py',
+    './_base_/datasets/lvis.py',
+    './_base_/schedules/12e.py',
+    './_base_/runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,  # drops the ResNet
+        type='FrozenBackbone',
+        frozen=True,  # nothing in it trains
+        norm_eval=True,  # nor do its running statistics move
+        backbone=_base_.classifier,
+    ),
+    neck=dict(in_channels=_base_.classifier_channels),
+    roi_head=dict(
+        bbox_head=dict(num_classes=1203), mask_head=dict(num_classes=1203)
+    ),
+    # LVIS keeps 300 detections an image, whatever their score
+    test_cfg=dict(rcnn=dict(score_thr=1e-4, max_per_img=300)),
+)

@@ -1,0 +1,116 @@
+"""One self-contained HTML page of charts and tables."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+#: The same colour for the same thing in every chart.
+COLOURS = {
+    'frozen': '#1f77b4',
+    'finetuned': '#e07b39',
+    'scratch': '#7f7f7f',
+    'gain': '#2a9d55',
+    'loss': '#c0392b',
+}
+
+#: Fixed ids and no date: the same numbers make the same file.
+SVG = {'svg.hashsalt': 'mmfrozen', 'svg.fonttype': 'none'}
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem;
+       margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .8rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #222; }
+tbody tr:nth-child(even) { background: #f4f4f4; }
+tr.total td { border-top: 1px solid #222; font-weight: 600; }
+figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
+figcaption, .note { color: #555; font-size: .9rem; }
+"""
+
+
+def paragraph(text: str, *, note: bool = False) -> str:
+    """A paragraph of plain text."""
+    return f'<p{" class=note" if note else ""}>{escape(text)}</p>'
+
+
+def section(title: str, parts: Iterable[str]) -> str:
+    """A headed section of parts that are HTML already."""
+    return f'<section><h2>{escape(title)}</h2>{"".join(parts)}</section>'
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, totals: int = 0
+) -> str:
+    """A table of text cells, the first column to the left.
+
+    Args:
+        head: One title a column.
+        rows: Cells as they are to be shown.
+        totals: How many of the last rows are totals.
+    """
+    rows = list(rows)
+    lines = []
+    for index, row in enumerate(rows):
+        mark = ' class=total' if index >= len(rows) - totals else ''
+        cells = ''.join(f'<td>{escape(cell)}</td>' for cell in row)
+        lines.append(f'<tr{mark}>{cells}</tr>')
+    heads = ''.join(f'<th>{escape(title)}</th>' for title in head)
+    return (
+        f'<table><thead><tr>{heads}</tr></thead>'
+        f'<tbody>{"".join(lines)}</tbody></table>'
+    )
+
+
+def figure(chart: Figure, caption: str) -> str:
+    """A chart as inline SVG, with its caption."""
+    buffer = io.StringIO()
+    with mpl.rc_context(SVG):
+        chart.savefig(
+            buffer, format='svg', bbox_inches='tight', metadata={'Date': None}
+        )
+    svg = re.search(r'<svg.*</svg>', buffer.getvalue(), re.DOTALL)
+    assert svg is not None
+    return (
+        f'<figure>{svg.group()}<figcaption>{escape(caption)}'
+        '</figcaption></figure>'
+    )
+
+
+def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
+    """Write a page that needs no other file and no network.
+
+    Raises:
+        FileExistsError: If the file is there; nothing is overwritten.
+    """
+    check_new(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(
+        '<!doctype html><html lang=en><meta charset=utf-8>'
+        '<meta name=viewport content="width=device-width">'
+        f'<title>{escape(title)}</title><style>{STYLE}</style>'
+        f'<h1>{escape(title)}</h1>{"".join(parts)}</html>\n',
+        encoding='utf-8',
+    )
+
+
+def check_new(path: Path, option: str = '--html') -> None:
+    """Refuse a path that exists, before time is spent on its content.
+
+    Raises:
+        FileExistsError: In the words of the command line.
+    """
+    if Path(path).exists():
+        raise FileExistsError(
+            f'{option} must name a new file, got {str(path)!r}, which is '
+            'there. Remove it or name another.'
+        )

@@ -1,0 +1,79 @@
+"""Tell from a work dir what was trained in it, and give it a short name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+#: States that a folder or the end of a name can tell.
+STATES = ('frozen', 'partial', 'finetuned', 'scratch', 'thawed')
+UNKNOWN = 'unknown'
+TAIL = re.compile(rf'_({"|".join(STATES)})$')
+
+
+def find_experiment(path: Path) -> str:
+    """Name the experiment of a run: its config, without the state.
+
+    The host leaves the config in the work dir; where there is none, or
+    several, the folder's name serves.
+    """
+    configs = [p.stem for p in Path(path).glob('*.py')]
+    name = configs[0] if len(configs) == 1 else Path(path).resolve().name
+    return TAIL.sub('', name)
+
+
+def find_state(path: Path) -> str:
+    """Tell the state of a run's backbone.
+
+    By ``backbone.json``, else by the folder that holds the work dir, else by
+    the end of the names of work dir and config.
+    """
+    path = Path(path).resolve()
+    record = path / 'backbone.json'
+    if record.is_file():
+        try:
+            state = json.loads(record.read_text())['state']
+        except (ValueError, TypeError, KeyError):
+            state = None  # read_run says what is wrong with it
+        if state in STATES:
+            return str(state)
+    if path.parent.name in STATES:
+        return path.parent.name
+    for name in (path.name, *(p.stem for p in path.glob('*.py'))):
+        match = TAIL.search(name)
+        if match:
+            return match[1]
+        if name in STATES:
+            return name
+    return UNKNOWN
+
+
+def make_labels(
+    paths: Sequence[Path], names: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Make short names that differ: state, else with the experiment, else
+    the end of the path that tells it from the others."""
+    experiments = {experiment for experiment, _ in names}
+    short = [
+        state if len(experiments) == 1 else f'{experiment}, {state}'
+        for experiment, state in names
+    ]
+    if len(experiments) == 1 and UNKNOWN in short:
+        short = [f'{e}, {s}' if s == UNKNOWN else s for e, s in names]
+    short = [label.removesuffix(f', {UNKNOWN}') for label in short]
+    parts = [Path(path).resolve().parts for path in paths]
+    return [
+        f'{label} ({_tail(parts, index)})' if short.count(label) > 1 else label
+        for index, label in enumerate(short)
+    ]
+
+
+def _tail(paths: Sequence[tuple[str, ...]], index: int) -> str:
+    own = paths[index]
+    for length in range(1, len(own) + 1):
+        tail = own[-length:]
+        if sum(parts[-length:] == tail for parts in paths) == 1:
+            break
+    return '/'.join(tail)

@@ -1,0 +1,339 @@
+"""Count the FLOPs of a training step, 2 a multiply-add."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .compiled import MMCV, TORCHVISION, watch_compiled
+from .compiled import MOVES as MMCV_MOVES
+from .flops import Flops, sum_flops
+from .formulas import (
+    BACKWARD,
+    FORWARD,
+    MATMUL,
+    does_arithmetic,
+    elements,
+    registered_with_torch,
+)
+
+current_node = torch._C._current_autograd_node
+next_sequence = torch._C._autograd._get_sequence_nr
+
+#: Autograd nodes through which an operand still is a parameter: views of
+#: it, and autocast's copies.
+SAME = (
+    'Alias',
+    'Clone',
+    'Expand',
+    'Permute',
+    'Reshape',
+    'Select',
+    'Slice',
+    'Split',
+    'Squeeze',
+    'TBackward',
+    'ToCopy',
+    'Transpose',
+    'Unsafe',
+    'Unsqueeze',
+    'View',
+)
+#: Whose first operand is added, not multiplied.
+WITH_BIAS = ('Addmm', 'Baddbmm', 'Addbmm', 'Addmv')
+
+
+class _Place:
+    """Where a thread is in the forward pass, and where it has been."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[str, bool]] = []
+        #: Sequence numbers from which autograd's nodes belong to a module.
+        self.starts: list[int] = []
+        self.owners: list[str] = []
+
+    def move(self, owner: str) -> None:
+        self.starts.append(next_sequence())
+        self.owners.append(owner)
+
+    def owner(self, sequence: int) -> str | None:
+        index = bisect_right(self.starts, sequence) - 1
+        return self.owners[index] if index >= 0 else None
+
+
+class FlopCounter(TorchDispatchMode):
+    """Count the FLOPs of all that runs inside, by module.
+
+        with FlopCounter(model) as counter:
+            loss = model(images).sum()
+            loss.backward()
+        counter.total().backward_weight
+
+    Counted are the operators that ran, from the shapes that they got: a
+    gradient that autograd does not compute is not counted. What
+    ``torch.utils.flop_counter`` lacks: the split of the backward pass into
+    gradients of activations and of weights, the modules that they belong
+    to, the compiled operators of mmcv, a list of what was passed over, and
+    weight gradients of grouped convolutions, which it counts once a group
+    too often.
+
+    The backward pass is attributed to the module whose forward pass made
+    the autograd node that runs. A convolution's gradients are told apart by
+    its output mask. Under the node of a matrix product run at most two
+    products: if an operand of it was a parameter, or a view or autocast copy
+    of one, one of them is its gradient; both hold the same number of
+    products. Attention between activations has no weight gradient.
+
+    Args:
+        model: Names its modules; a distributed wrapper is taken off. Without
+            one, everything counts under ``''``.
+        has_data: Whether mmcv's operators can run on a tensor; see
+            :func:`mmfrozen.counting.compiled.watch_compiled`.
+
+    Attributes:
+        so_far: FLOPs of all that was counted.
+        uncounted: Calls of operators that compute with floating point and
+            have no formula, by name.
+        uncounted_elements: Floating-point numbers that they returned.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        *,
+        has_data: Callable[[Tensor], bool] = lambda tensor: True,
+    ) -> None:
+        super().__init__()
+        self._names: dict[int, str] = {}
+        if model is not None:
+            if 'DataParallel' in type(model).__name__:
+                model = model.module
+            for name, module in model.named_modules():
+                self._names.setdefault(id(module), name)
+        self._model = model  # ids stay valid while it lives
+        self._has_data = has_data
+        self._forward: Counter[str] = Counter()
+        self._input: Counter[str] = Counter()
+        self._weight: Counter[str] = Counter()
+        self.so_far = 0
+        self.uncounted: Counter[str] = Counter()
+        self.uncounted_elements: Counter[str] = Counter()
+        self._places: defaultdict[int, _Place] = defaultdict(_Place)
+        self._recorders: dict[Any, Callable[..., None] | None] = {}
+        self._exits: list[ExitStack] = []
+
+    def __enter__(self) -> FlopCounter:
+        stack = ExitStack()
+        stack.enter_context(self.watch())
+        self._exits.append(stack)
+        super().__enter__()
+        return self
+
+    @contextmanager
+    def watch(self) -> Iterator[FlopCounter]:
+        """Follow modules and mmcv's operators alone, for those who call
+        :meth:`record` for torch's themselves."""
+        with ExitStack() as stack:
+            for handle in (
+                register_module_forward_pre_hook(self._enter_module),
+                register_module_forward_hook(
+                    self._leave_module, always_call=True
+                ),
+            ):
+                stack.callback(handle.remove)
+            stack.enter_context(
+                watch_compiled(self._record_mmcv, self._has_data)
+            )
+            yield self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._exits.pop().close()
+
+    def flops(
+        self, component: Callable[[str], str] | None = None
+    ) -> dict[str, Flops]:
+        """FLOPs by module, in the order of the model.
+
+        Args:
+            component: From the name of a module to what it is counted
+                under; None for the innermost module itself. What ran
+                outside of the model's modules has the name ``''``.
+        """
+        parts: dict[str, Flops] = {}
+        order = {name: i for i, name in enumerate(self._names.values())}
+        seen = {*self._forward, *self._input, *self._weight}
+        for name in sorted(seen, key=lambda n: order.get(n, -1)):
+            flops = Flops(
+                self._forward[name], self._input[name], self._weight[name]
+            )
+            key = component(name) if component else name
+            parts[key] = parts.get(key, Flops()) + flops
+        return parts
+
+    def total(self) -> Flops:
+        """FLOPs of everything."""
+        return sum_flops(self.flops().values())
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.record(func, args, out)
+        return out
+
+    def record(self, func: Any, args: tuple[Any, ...], out: Any) -> None:
+        """Count one call of an operator of torch.
+
+        Args:
+            func: The overload that was called.
+            args: Its arguments in order.
+            out: Its result.
+        """
+        try:
+            recorder = self._recorders[func]
+        except KeyError:
+            recorder = self._recorders[func] = self._choose(func)
+        if recorder is not None:
+            recorder(func, args, out)
+
+    def owner(self) -> tuple[str, bool]:
+        """The module that an operator which runs now belongs to, and whether
+        it is of the backward pass."""
+        place = self._places[threading.get_ident()]
+        node = current_node()
+        # a module that is entered within a backward pass is recomputed
+        if node is None or (place.stack and place.stack[-1][1]):
+            return (place.stack[-1][0] if place.stack else ''), False
+        # a large number for gradients that are accumulated into a parameter
+        sequence = node._sequence_nr()
+        if sequence >= 2**63:
+            return '', True
+        for each in (place, *self._places.values()):
+            name = each.owner(sequence)
+            if name is not None:
+                return name, True
+        return '', True
+
+    def _enter_module(self, module: nn.Module, args: Any) -> None:
+        name = self._names.get(id(module))
+        place = self._places[threading.get_ident()]
+        if name is None:
+            name = place.stack[-1][0] if place.stack else ''
+        place.stack.append((name, current_node() is not None))
+        place.move(name)
+
+    def _leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
+        place = self._places[threading.get_ident()]
+        if place.stack:
+            place.stack.pop()
+        place.move(place.stack[-1][0] if place.stack else '')
+
+    def _choose(self, func: Any) -> Callable[..., None] | None:
+        """Decide once what is done with the calls of an operator."""
+        packet = func.overloadpacket
+        if packet in MATMUL:
+            return self._record_product(MATMUL[packet])
+        if packet in FORWARD:
+            formula = FORWARD[packet]
+            return lambda func, args, out: self._add(formula(args, out))
+        if packet in BACKWARD:
+            split = BACKWARD[packet]
+            return lambda func, args, out: self._add(0, *split(args, out))
+        own = TORCHVISION.get(func._schema.name)
+        if own is not None:
+            return lambda func, args, out: self._add_flops(own(args, {}, out))
+        theirs = registered_with_torch(packet)
+        if theirs is not None:
+            return self._record_product(theirs)
+        if not func._schema.returns or getattr(func, 'is_view', False):
+            return None
+        return self._record_uncounted
+
+    def _record_product(
+        self, formula: Callable[[tuple[Any, ...], Any], int]
+    ) -> Callable[..., None]:
+        """Count a matrix product; in the backward pass, as the gradient of
+        what it is."""
+
+        def record(func: Any, args: tuple[Any, ...], out: Any) -> None:
+            flops = formula(args, out)
+            self.so_far += flops
+            name, is_backward = self.owner()
+            if not is_backward:
+                self._forward[name] += flops
+                return
+            share = weight_share(current_node())
+            self._weight[name] += int(flops * share)
+            self._input[name] += flops - int(flops * share)
+
+        return record
+
+    def _record_uncounted(
+        self, func: Any, args: tuple[Any, ...], out: Any
+    ) -> None:
+        if does_arithmetic(func, out):
+            name = func._schema.name.removeprefix('aten::')
+            self.uncounted[name] += 1
+            self.uncounted_elements[name] += elements(out)
+
+    def _record_mmcv(
+        self, name: str, args: tuple[Any, ...], options: Any, out: Any
+    ) -> None:
+        formula = MMCV.get(name)
+        if formula is not None:
+            self._add_flops(formula(args, options, out))
+        elif name not in MMCV_MOVES:
+            self.uncounted[f'mmcv::{name}'] += 1
+            self.uncounted_elements[f'mmcv::{name}'] += elements(args)
+
+    def _add_flops(self, flops: Flops) -> None:
+        self._add(flops.forward, flops.backward_input, flops.backward_weight)
+
+    def _add(self, forward: int, inputs: int = 0, weights: int = 0) -> None:
+        self.so_far += forward + inputs + weights
+        name, is_backward = self.owner()
+        # a formula of a forward operator inside a backward pass: somebody's
+        # own autograd function, whose products are gradients
+        if is_backward and forward:
+            forward, inputs = 0, inputs + forward
+        self._forward[name] += forward
+        self._input[name] += inputs
+        self._weight[name] += weights
+
+
+def weight_share(node: Any) -> float:
+    """Share of the products under an autograd node that are gradients of
+    parameters: 0, 1/2 or 1."""
+    operands = node.next_functions
+    if node.name().startswith(WITH_BIAS):
+        operands = operands[1:]
+    kinds = [_is_parameter(fn) for fn, _ in operands if fn is not None]
+    return sum(kinds) / len(kinds) if kinds else 0.0
+
+
+def _is_parameter(node: Any) -> bool:
+    """Whether gradients that reach a node end in a parameter, unchanged."""
+    while node is not None:
+        if node.name().endswith('AccumulateGrad'):
+            return isinstance(node.variable, nn.Parameter)
+        if not node.name().startswith(SAME):
+            return False
+        node = node.next_functions[0][0]
+    return False

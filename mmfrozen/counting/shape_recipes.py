@@ -1,0 +1,112 @@
+"""What an operator returns for arguments of certain shapes: plain torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .shape_tensor import ShapeTensor
+
+
+def describe(
+    func: Any, args: Any, kwargs: Any
+) -> tuple[tuple[Any, ...], list[Tensor]]:
+    """Say all of a call that the shapes of its result depend on.
+
+    Returns:
+        A key, and the tensors among the arguments in order.
+    """
+    key: list[Any] = [func]
+    tensors: list[Tensor] = []
+    _describe(args, key, tensors)
+    if kwargs:
+        for name, value in kwargs.items():
+            key.append(name)
+            _describe((value,), key, tensors)
+    return tuple(key), tensors
+
+
+def _describe(values: Any, key: list[Any], tensors: list[Tensor]) -> None:
+    for value in values:
+        kind = type(value)
+        if kind is ShapeTensor or kind is Tensor or kind is nn.Parameter:
+            tensors.append(value)
+            key += (
+                value.shape,
+                value.stride(),
+                value.storage_offset(),
+                value.dtype,
+            )
+        elif kind is list or kind is tuple:
+            key.append(len(value))
+            _describe(value, key, tensors)
+        else:  # 1, 1.0 and True are equal
+            key += (kind, value)
+
+
+class _New:
+    """A result with a storage of its own."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.size, self.stride = like.shape, like.stride()
+        self.dtype = like.dtype
+
+    def make(self, tensors: list[Tensor]) -> Tensor:
+        return ShapeTensor(
+            torch.empty_strided(
+                self.size, self.stride, dtype=self.dtype, device='meta'
+            )
+        )
+
+
+class _View:
+    """A result that is an argument, or shares its storage."""
+
+    def __init__(self, like: Tensor, source: int, is_source: bool) -> None:
+        self.size, self.stride = like.shape, like.stride()
+        self.offset, self.dtype = like.storage_offset(), like.dtype
+        self.source, self.is_source = source, is_source
+
+    def make(self, tensors: list[Tensor]) -> Tensor:
+        source = tensors[self.source]
+        if self.is_source:
+            return source
+        if type(source) is not ShapeTensor:
+            return source.as_strided(self.size, self.stride)
+        meta = source.meta
+        if meta.dtype != self.dtype:
+            meta = meta.view(self.dtype)
+        return ShapeTensor(
+            meta.as_strided(self.size, self.stride, self.offset)
+        )
+
+
+def is_dense(out: Any) -> bool:
+    """Whether all results have strides."""
+    outs = out if isinstance(out, (list, tuple)) else (out,)
+    return all(
+        x.layout is torch.strided for x in outs if isinstance(x, Tensor)
+    )
+
+
+def make_recipe(out: Any, sources: list[Tensor]) -> Any:
+    """Note a result: its shape, and which argument it shares storage with."""
+    if not isinstance(out, Tensor):
+        return out
+    storage = out.untyped_storage()._cdata
+    for i, source in enumerate(sources):
+        if source.untyped_storage()._cdata == storage:
+            return _View(out, i, out is source)
+    return _New(out)
+
+
+def follow_recipe(recipe: Any, tensors: list[Tensor]) -> Any:
+    """Make the results of a call with other tensors of the same shapes."""
+    if isinstance(recipe, (_New, _View)):
+        return recipe.make(tensors)
+    if isinstance(recipe, (list, tuple)):
+        made = [follow_recipe(item, tensors) for item in recipe]
+        return type(recipe)(made)
+    return recipe

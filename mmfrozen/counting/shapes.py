@@ -1,0 +1,256 @@
+"""Run a training step on shapes alone: plain torch.
+
+A :class:`ShapeTensor` has a shape, strides, a dtype and a storage of some
+size, but no data. Inside :class:`ShapeMode` operators on such tensors return
+such tensors; operators on ordinary tensors run as ever. So the network costs
+no time and no memory, while anchors, assigners and samplers compute with
+real boxes. Where a program asks for numbers that are not there (``item``,
+``nonzero``, a mask as an index, ``numpy``), it gets made-up ones, the same
+for the same tensor.
+
+torch's FakeTensorMode works out the shapes, once for each operator and
+shapes of arguments: it takes 0.3 ms an operator, looking one up 0.03 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .shape_recipes import describe, follow_recipe, is_dense, make_recipe
+from .shape_tensor import CPU, ShapeTensor
+from .shape_tensor import drop_data as drop_data
+from .shape_tensor import empty as empty
+
+DEVICE = torch.ops.prim.device.default
+#: What FakeTensorMode says where shapes depend on numbers.
+NEEDS_NUMBERS = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+#: In place, but not only on the numbers.
+RESHAPING = frozenset(
+    (
+        'as_strided_',
+        'detach_',
+        'resize_',
+        'resize_as_',
+        'set_',
+        'squeeze_',
+        'swapaxes_',
+        'swapdims_',
+        't_',
+        'transpose_',
+        'unsqueeze_',
+    )
+)
+
+
+class ShapeMode(TorchDispatchMode):
+    """Run operators on tensors without data by working out shapes.
+
+    Args:
+        seed: Of the made-up numbers.
+
+    Attributes:
+        recorders: Told of each call of an operator: which, its arguments and
+            its result.
+    """
+
+    current: ShapeMode | None = None
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fake.cache_enabled = False  # there is one here
+        self._known: dict[Any, Any] = {}
+        self._numbers = WeakTensorKeyDictionary()
+        self._random = torch.Generator().manual_seed(seed)
+        self.recorders: list[Callable[[Any, Any, Any], None]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and this is called often
+
+    def __enter__(self) -> ShapeMode:
+        ShapeMode.current = ShapeTensor.mode = self
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        ShapeMode.current = ShapeTensor.mode = None
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is DEVICE:  # the most frequent by far
+            return CPU
+        out = self.run(func, args, kwargs or {})
+        for record in self.recorders:
+            record(func, args, out)
+        return out
+
+    def run(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run one operator."""
+        key, tensors = describe(func, args, kwargs)
+        for tensor in tensors:
+            if type(tensor) is ShapeTensor:
+                break
+        else:
+            return func(*args, **kwargs)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._choose(func, args, kwargs)
+        return known(func, args, kwargs, tensors)
+
+    def numbers(self, tensor: Tensor) -> Tensor:
+        """Make up numbers: True, 0, or uniform between 0 and 1."""
+        if type(tensor) is not ShapeTensor:
+            return tensor
+        if tensor not in self._numbers:
+            shape = tensor.shape
+            if tensor.dtype == torch.bool:
+                made = torch.ones(shape, dtype=torch.bool)
+            elif tensor.is_floating_point():
+                made = torch.rand(shape, generator=self._random)
+                made = made.to(tensor.dtype)
+            else:
+                made = torch.zeros(shape, dtype=tensor.dtype)
+            self._numbers[tensor] = made
+        return self._numbers[tensor]
+
+    def _choose(self, func: Any, args: Any, kwargs: Any) -> Callable[..., Any]:
+        """Decide what to do with calls of these shapes."""
+        schema = func._schema
+        name = schema.name.partition('::')[2]
+        if name in CONSTANT and self._is_small(name, args):
+            return self._make_constant
+        writes = [
+            i
+            for i, a in enumerate(schema.arguments)
+            if a.alias_info is not None and a.alias_info.is_write
+        ]
+        if writes == [0] and name.endswith('_') and name not in RESHAPING:
+            return _return_first if schema.returns else _return_nothing
+        if name in MASKED and any(_is_mask(i) for i in args[1]):
+            return self._index
+        return self._work_out(func, args, kwargs)
+
+    def _work_out(
+        self, func: Any, args: Any, kwargs: Any
+    ) -> Callable[..., Any]:
+        """Ask torch's FakeTensorMode for the shapes of the results."""
+        fakes: dict[int, FakeTensor] = {}
+
+        def fake(x: Any) -> Any:
+            if isinstance(x, Tensor):
+                if id(x) not in fakes:
+                    fakes[id(x)] = self._to_fake(x)
+                return fakes[id(x)]
+            return x
+
+        call = tree_map(fake, (args, kwargs))
+        try:
+            with self._fake:
+                out = func(*call[0], **call[1])
+        except NEEDS_NUMBERS:
+            return self._make_up
+        if not is_dense(out):
+            return self._make_up
+        sources = [fakes[id(t)] for t in describe(func, args, kwargs)[1]]
+        recipe = tree_map(lambda x: make_recipe(x, sources), out)
+
+        def follow(func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
+            return follow_recipe(recipe, tensors)
+
+        return follow
+
+    def _is_small(self, name: str, args: Any) -> bool:
+        shape = args[1] if name.startswith('new_') else args[0].shape
+        return len(shape) <= 2 and prod(shape) <= MAX_CONSTANT
+
+    def _make_constant(
+        self, func: Any, args: Any, kwargs: Any, tensors: Any
+    ) -> Tensor:
+        """Labels, weights and masks of predictions start as constants that
+        the program then fills with numbers that it has."""
+        like = torch.empty((), dtype=args[0].dtype).expand(args[0].shape)
+        made: Tensor = func(like, *args[1:], **kwargs)
+        return made.contiguous()
+
+    def _to_fake(self, tensor: Tensor) -> FakeTensor:
+        meta = torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device='meta'
+        )
+        return FakeTensor(self._fake, meta, CPU)
+
+    def _make_up(self, func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
+        """Run an operator whose result depends on numbers on made-up ones."""
+        args, kwargs = tree_map(
+            lambda x: self.numbers(x) if isinstance(x, Tensor) else x,
+            (args, kwargs),
+        )
+        return func(*args, **kwargs)
+
+    def _index(self, func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
+        """Index with the positions where masks are true."""
+        indices: list[Tensor | None] = []
+        for index in args[1]:
+            if _is_mask(index):
+                indices += self.numbers(index).nonzero().unbind(1)
+            else:
+                indices.append(index)
+        return self.run(func, (args[0], indices, *args[2:]), kwargs)
+
+
+#: Operators that fill a new tensor with one number.
+CONSTANT = frozenset(
+    (
+        'full_like',
+        'new_full',
+        'new_ones',
+        'new_zeros',
+        'ones_like',
+        'zeros_like',
+    )
+)
+#: Numbers of a constant that is kept with its data.
+MAX_CONSTANT = 1 << 22
+MASKED = ('index', 'index_put', 'index_put_', '_unsafe_index')
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, Tensor) and index.dtype in (
+        torch.bool,
+        torch.uint8,
+    )
+
+
+def _return_first(func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
+    return args[0]
+
+
+def _return_nothing(func: Any, args: Any, kwargs: Any, tensors: Any) -> None:
+    return None

@@ -1,0 +1,97 @@
+"""Results that do not fit the ground truth, refused in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .detections import DetectionArrays
+from .ground_truth import GroundTruth, locate
+
+
+def check_detections(
+    gt: GroundTruth, detections: DetectionArrays, iou_type: str
+) -> None:
+    """Refuse scores and boxes that are not finite, and masks that misfit.
+
+    Raises:
+        ValueError: Naming the first.
+    """
+    for scores in (detections.scores, detections.mask_scores):
+        if scores is not None and not np.isfinite(scores).all():
+            bad = np.flatnonzero(~np.isfinite(scores))
+            raise ValueError(
+                f'Scores must be finite, got {scores[bad[0]]} in {len(bad)} '
+                f'of {len(scores)} detections, the first in image '
+                f'{detections.image_ids[bad[0]]}. Look for divergence in '
+                'training, or repair the results.'
+            )
+    bad = np.flatnonzero(~np.isfinite(detections.boxes).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f'Boxes must be finite, got {detections.boxes[bad[0]].tolist()} '
+            f'in {len(bad)} of {len(detections)} detections, the first in '
+            f'image {detections.image_ids[bad[0]]}. Look for divergence in '
+            'training, or repair the results.'
+        )
+    if iou_type == 'segm' and len(detections):
+        _check_masks(gt, detections)
+
+
+def _check_masks(gt: GroundTruth, detections: DetectionArrays) -> None:
+    if detections.masks is None:
+        raise ValueError(
+            "metric='segm' must have detections with masks, got none with "
+            "masks. Use a model with a mask head, or metric='bbox'."
+        )
+    sizes = detections.masks.sizes
+    images, is_known = locate(gt.image_ids, detections.image_ids)
+    expected = gt.sizes[images]
+    wrong = is_known & expected.any(1) & sizes.any(1)
+    wrong &= (sizes != expected).any(1)
+    if wrong.any():
+        i = np.flatnonzero(wrong)[0]
+        raise ValueError(
+            f'Masks must have the size of their image, got '
+            f'{sizes[i].tolist()} instead of {expected[i].tolist()} (height, '
+            f'width) in image {detections.image_ids[i]}. Compare the results '
+            f'with {gt.source!r}.'
+        )
+
+
+def locate_images(
+    gt: GroundTruth, ids: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Positions of image ids.
+
+    Raises:
+        ValueError: If one is not annotated.
+    """
+    positions, is_known = locate(gt.image_ids, ids)
+    if not is_known.all():
+        wrong = np.unique(ids[~is_known])
+        raise ValueError(
+            'Results must be for the images of the annotation file, got '
+            f'{len(wrong)} other images, the first is {wrong[0]}. Compare '
+            f'the data set with {gt.source!r}.'
+        )
+    return positions
+
+
+def locate_categories(
+    gt: GroundTruth, ids: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Positions of category ids.
+
+    Raises:
+        ValueError: If one is not listed.
+    """
+    positions, is_known = locate(gt.category_ids, ids)
+    if not is_known.all():
+        wrong = np.unique(ids[~is_known])
+        raise ValueError(
+            'Results must have the categories of the annotation file, got '
+            f'{len(wrong)} others, the first is {wrong[0]}. Compare the '
+            f'classes with {gt.source!r}.'
+        )
+    return positions

@@ -1,0 +1,126 @@
+"""Detections of a whole evaluation as columns instead of dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as mask_utils
+
+from .masks import Masks
+
+KEYS = ('image_id', 'category_id', 'score')
+
+
+@dataclass(frozen=True)
+class DetectionArrays:
+    """N detections, in the order in which the detector gave them.
+
+    Attributes:
+        image_ids: (N,) int64, ids of the annotation file.
+        category_ids: (N,) int64, ids of the annotation file.
+        scores: (N,) float64.
+        boxes: (N, 4) float64 as x, y, width, height in pixels.
+        masks: N masks; None without masks.
+        mask_scores: (N,) float64, where masks have scores of their own;
+            None where ``scores`` hold for both.
+    """
+
+    image_ids: NDArray[np.int64]
+    category_ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    masks: Masks | None = None
+    mask_scores: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def from_dicts(
+        cls, results: Iterable[Mapping[str, Any]]
+    ) -> DetectionArrays:
+        """Read COCO result dicts.
+
+        Args:
+            results: With ``image_id``, ``category_id``, ``score`` and
+                ``bbox`` (x, y, width, height), ``segmentation`` (RLE), or
+                both; all with the same keys.
+
+        Raises:
+            ValueError: If a dict lacks a key or has a value of another kind.
+        """
+        results = list(results)
+        if not results:
+            return cls.join([])
+        keys = result_keys(results[0])
+        try:
+            columns = {key: [x[key] for x in results] for key in keys}
+            masks = columns.get('segmentation')
+            boxes = columns.get('bbox') or mask_utils.toBbox(masks)
+            return cls(
+                np.asarray(columns['image_id'], dtype=np.int64),
+                np.asarray(columns['category_id'], dtype=np.int64),
+                np.asarray(columns['score'], dtype=np.float64),
+                np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
+                None if masks is None else Masks.from_rles(masks),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                'Each result must be a dict with image_id, category_id, '
+                'score (numbers) and bbox (x, y, width, height) or '
+                'segmentation (compressed RLE), got '
+                f'{_first_bad(results, keys)} ({type(error).__name__}: '
+                f'{error}). Correct the results.'
+            ) from error
+
+    @classmethod
+    def join(cls, parts: Sequence[DetectionArrays]) -> DetectionArrays:
+        """Append parts to one another; all have masks, or none.
+
+        Empty ones fit both.
+        """
+        parts = [part for part in parts if len(part)]
+
+        def column(name: str, kind: Any, *width: int) -> Any:
+            values = [getattr(part, name) for part in parts]
+            if any(value is None for value in values):
+                return None
+            return np.concatenate([np.empty((0, *width), kind), *values])
+
+        masks = [part.masks for part in parts]
+        return cls(
+            column('image_ids', np.int64),
+            column('category_ids', np.int64),
+            column('scores', np.float64),
+            column('boxes', np.float64, 4),
+            None if None in masks else Masks.join(masks),  # type: ignore
+            column('mask_scores', np.float64) if parts else None,
+        )
+
+
+def result_keys(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of a result that are read: it has a box, a mask, or both."""
+    if not isinstance(result, Mapping):
+        return (*KEYS, 'bbox')
+    has_mask = isinstance(result.get('segmentation'), Mapping)
+    # pycocotools takes an empty box for no box
+    has_box = bool(result.get('bbox')) or not has_mask
+    extra = ('bbox',) * has_box + ('segmentation',) * has_mask
+    return (*KEYS, *extra)
+
+
+def _first_bad(
+    results: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> str:
+    """Name a result that lacks a key, or show the first."""
+    for index, result in enumerate(results):
+        if not isinstance(result, Mapping):
+            return f'{result!r} at position {index}'
+        missing = [key for key in keys if key not in result]
+        if missing:
+            return f'one without {missing[0]} at position {index}'
+    return repr({k: results[0][k] for k in keys if k != 'segmentation'})

@@ -1,0 +1,143 @@
+"""LVIS evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.logging import print_log
+
+from .matches import Matches
+from .options import check_count
+from .strata import frequency_bins, mean
+from .stratified_metric import StratifiedMetric
+
+SIZES = {'s': 'small', 'm': 'medium', 'l': 'large'}
+
+
+@METRICS.register_module()
+class StratifiedLVISMetric(StratifiedMetric):
+    """LVIS evaluation, stratified, streaming, not rounded.
+
+    What the host's ``LVISMetric`` lacks: the official package that it calls
+    takes minutes and tens of gigabytes; it keeps every mask until the end;
+    its settings for images and proposals do nothing; it rounds to 3 digits;
+    it sizes mask detections by their boxes; padding of uneven shards is cut
+    by position; an empty result raises in the middle of training with
+    ``save_best``. It knows nothing of bins beyond r, c and f, of intervals,
+    or of "AP fixed".
+
+    Metrics are called as the host's: ``lvis/bbox_AP``, ``AP50``, ``AP75``,
+    ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``, likewise ``segm_``,
+    and ``AR@300``, ``ARs@300``, ``ARm@300``, ``ARl@300``; ``AP_fixed`` and
+    ``APr_fixed``, ``APc_fixed``, ``APf_fixed``. NaN where there is nothing
+    to find.
+
+    Args:
+        ann_file: Annotations of the evaluated images.
+        metric: ``'bbox'``, ``'segm'``, or a list of both.
+        dets_per_class: Detections of a category for "AP fixed"; None leaves
+            it out. It says something if the detector gives more than
+            ``max_dets`` for an image: ``model.test_cfg.rcnn`` with
+            ``score_thr=0`` and a large ``max_per_img``.
+        train_ann_file: Training annotations, for the bins; None for
+            ``image_count`` and ``instance_count`` in ``ann_file``.
+        max_dets: Detections of an image; None for LVIS's 300.
+        resamples: Draws of images for the confidence intervals; 0 for none.
+        confidence: Of the intervals.
+        seed: Of the draws.
+        strata_file: Where the strata go; True for ``WORK_DIR/strata.json``
+            of the current run, False for nowhere.
+        save_matches: Write ``matches.bbox.npz`` and ``matches.segm.npz``
+            beside them, from which runs are compared image by image.
+        classwise: Log the AP of each category.
+        metric_items: Report these only, such as ``['AP', 'APr']``.
+        format_only: Write result files and evaluate nothing.
+        outfile_prefix: Also write ``PREFIX.bbox.json``, ``.segm.json``.
+        backend_args: Of the host's file reading.
+        collect_device: Of the host.
+        prefix: Of the metrics' names.
+
+    Example config::
+
+        val_evaluator = dict(
+            type='StratifiedLVISMetric',
+            ann_file='data/lvis_v1/annotations/lvis_v1_val.json',
+            metric=['bbox', 'segm'])
+    """
+
+    default_prefix = 'lvis'
+    protocol = 'lvis'
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str | list[str] = 'bbox',
+        *,
+        dets_per_class: int | None = 10_000,
+        **options: Any,
+    ) -> None:
+        name = type(self).__name__
+        check_count(name, 'dets_per_class', dets_per_class, 1, optional=True)
+        self.dets_per_class = dets_per_class
+        super().__init__(ann_file, metric, **options)
+
+    def _num_matched(self) -> int:
+        return self.max_dets if self.dets_per_class is None else -1
+
+    def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
+        """The host's LVIS labels are positions in the file's categories."""
+        ids = super()._label_ids(None)
+        if classes is not None and len(classes) != len(ids):
+            raise ValueError(
+                'metainfo.classes must be the categories of '
+                f'{self._all.source!r}, all {len(ids)}, got {len(classes)}. '
+                "Use the data set's own annotation file."
+            )
+        return ids
+
+    def _measure(self, matches: Matches) -> dict[str, float]:
+        kept = matches.limited(self.max_dets)
+        per_class = kept.ap_per_class()
+        named = {'AP': mean(per_class)}
+        for iou in (50, 75):
+            named[f'AP{iou}'] = mean(kept.ap_per_class(iou=iou / 100))
+        for letter, area in SIZES.items():
+            named[f'AP{letter}'] = mean(kept.ap_per_class(area=area))
+        named |= self._by_frequency(per_class, '')
+        top = f'@{self.max_dets}'
+        named[f'AR{top}'] = mean(kept.recall_per_class())
+        for letter, area in SIZES.items():
+            named[f'AR{letter}{top}'] = mean(kept.recall_per_class(area))
+        if self.dets_per_class is not None:
+            fixed = matches.fixed(self.dets_per_class).ap_per_class()
+            named['AP_fixed'] = mean(fixed)
+            named |= self._by_frequency(fixed, '_fixed')
+        if self.classwise and not matches.is_empty:
+            log_classes(kept, per_class)
+        return {name: float(value) for name, value in named.items()}
+
+    def _by_frequency(
+        self, per_class: np.ndarray, suffix: str
+    ) -> dict[str, float]:
+        bins = frequency_bins(self.gt)
+        assert bins is not None  # the matcher asks for frequencies
+        return {
+            f'AP{name}{suffix}': mean(per_class[bins.members == index])
+            for index, name in enumerate(bins.names)
+        }
+
+
+def log_classes(matches: Matches, per_class: np.ndarray) -> None:
+    """Log the AP of each category in one table."""
+    instances = matches.num_instances()
+    lines = [
+        f'{name:30} {number:9} {100 * ap:7.2f}'
+        for name, number, ap in zip(
+            matches.category_names, instances, per_class, strict=True
+        )
+    ]
+    head = f'{"category":30} instances {matches.iou_type + " AP":>7}'
+    print_log('\n'.join(['', head, *lines]), logger='current')

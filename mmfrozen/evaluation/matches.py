@@ -1,0 +1,256 @@
+"""What matched, in columns, and the averages over it."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .matching import AREAS, IOU_THRESHOLDS
+from .precision import NUM_THRESHOLDS, average_precision
+
+IouType = Literal['bbox', 'segm']
+Protocol = Literal['coco', 'lvis']
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What detections matched, of every image and category.
+
+    The order of images is that of sorted image ids, the order of categories
+    that of sorted category ids: two runs matched with the same ground truth
+    share both, so that the same ``image_weights`` fit both.
+
+    Attributes:
+        image_ids: (num_images,) sorted.
+        is_evaluated: (num_images,) the detector was run on them.
+        category_ids: (num_categories,) sorted.
+        category_names: (num_categories,)
+        iou_type: ``'bbox'`` or ``'segm'``.
+        protocol: ``'coco'`` or ``'lvis'``.
+        max_dets: Detections kept: of an image and category (COCO), of an
+            image (LVIS); -1 for all.
+        categories: (N,) position in ``category_ids``, ascending.
+        images: (N,) position in ``image_ids``.
+        scores: (N,) descending within a category.
+        ranks: (N,) how many better ones ``max_dets`` counts before this one.
+        matched: (4, N) uint16: bit t is set if the detection matched at
+            ``IOU_THRESHOLDS[t]``; a row for each of ``AREAS``.
+        ignored: (4, N) uint16: bit t is set if it counts neither way.
+        unjudged_categories: (M,) of detections that LVIS does not judge.
+        unjudged_scores: (M,) theirs.
+        gt_images: (G,) position in ``image_ids`` of an annotation.
+        gt_categories: (G,) position in ``category_ids``.
+        gt_counted: (4, G) bool: not ignored (crowd, ``ignore``, area).
+    """
+
+    image_ids: NDArray[np.int64]
+    is_evaluated: NDArray[np.bool_]
+    category_ids: NDArray[np.int64]
+    category_names: tuple[str, ...]
+    iou_type: IouType
+    protocol: Protocol
+    max_dets: int
+    categories: NDArray[np.int32]
+    images: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    ranks: NDArray[np.int32]
+    matched: NDArray[np.uint16]
+    ignored: NDArray[np.uint16]
+    unjudged_categories: NDArray[np.int32]
+    unjudged_scores: NDArray[np.float64]
+    gt_images: NDArray[np.int32]
+    gt_categories: NDArray[np.int32]
+    gt_counted: NDArray[np.bool_]
+
+    @property
+    def is_empty(self) -> bool:
+        """There is no detection at all, also none that is not judged."""
+        return not len(self.scores) and not len(self.unjudged_scores)
+
+    def num_instances(
+        self,
+        area: str = 'all',
+        image_weights: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.int64]:
+        """Count the annotations to find, as AP counts them.
+
+        Args:
+            area: A key of ``AREAS``.
+            image_weights: As for :meth:`ap_per_class`.
+
+        Returns:
+            (num_categories,) or (B, num_categories).
+        """
+        counted = self.gt_counted[_row(area)]
+        categories = self.gt_categories[counted]
+        num = len(self.category_ids)
+        if image_weights is None:
+            return np.bincount(categories, minlength=num)
+        weights = np.atleast_2d(image_weights)
+        counts = np.zeros((len(weights), num), np.int64)
+        for row, weight in zip(counts, weights, strict=True):
+            values = weight[self.gt_images[counted]]
+            row[:] = np.bincount(categories, values, minlength=num)
+        return counts if np.ndim(image_weights) == 2 else counts[0]
+
+    def num_gt_images(self, area: str = 'all') -> NDArray[np.int64]:
+        """Count the images with annotations to find: (num_categories,)."""
+        counted = self.gt_counted[_row(area)]
+        pairs = np.stack([self.gt_categories, self.gt_images])[:, counted]
+        found = np.unique(pairs, axis=1)[0]
+        return np.bincount(found, minlength=len(self.category_ids))
+
+    def ap_per_class(
+        self,
+        iou: float | None = None,
+        area: str = 'all',
+        image_weights: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.float64]:
+        """Average precision of each category, as fractions of 1.
+
+        Args:
+            iou: One of ``IOU_THRESHOLDS``; None for their mean.
+            area: A key of ``AREAS``.
+            image_weights: How often each image counts, (num_images,), or
+                (B, num_images) for B resamples at once; None for once each.
+
+        Returns:
+            (num_categories,) or (B, num_categories); NaN where a category
+            has no instance. The mean over the others is AP as the official
+            packages define it.
+        """
+        row = _row(area)
+        thresholds = range(NUM_THRESHOLDS)
+        if iou is not None:
+            found = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou))
+            if not len(found):
+                raise ValueError(
+                    f'iou must be one of .50, .55, ... .95, got {iou}. '
+                    'Choose one.'
+                )
+            thresholds = range(found[0], found[0] + 1)
+        weights = image_weights
+        if weights is not None:
+            weights = np.atleast_2d(weights)
+            if weights.shape[1] != len(self.image_ids):
+                raise ValueError(
+                    'image_weights must have a column for each of '
+                    f'{len(self.image_ids)} images, got {weights.shape[1]}. '
+                    'Draw them for this ground truth.'
+                )
+        values = average_precision(
+            self.categories,
+            self.images,
+            self.matched[row],
+            self.ignored[row],
+            np.atleast_2d(self.num_instances(area, weights)).astype(float),
+            weights,
+            thresholds,
+        )
+        return values if np.ndim(image_weights) == 2 else values[0]
+
+    def recall_per_class(self, area: str = 'all') -> NDArray[np.float64]:
+        """Recall of all detections, mean over thresholds, or NaN.
+
+        Args:
+            area: A key of ``AREAS``.
+
+        Returns:
+            (num_categories,)
+        """
+        row = _row(area)
+        true = self.matched[row] & ~self.ignored[row]
+        hits = sum(
+            np.bincount(
+                self.categories,
+                true >> t & 1,
+                minlength=len(self.category_ids),
+            )
+            for t in range(NUM_THRESHOLDS)
+        )
+        num_gt = self.num_instances(area).astype(float)
+        num_gt[num_gt == 0] = np.nan
+        return hits / num_gt / NUM_THRESHOLDS
+
+    def limited(self, max_dets: int) -> Matches:
+        """Keep fewer detections of each image (and category, for COCO)."""
+        kept = self.select(self.ranks < max_dets)
+        return replace(kept, max_dets=max_dets)
+
+    def fixed(self, per_category: int = 10_000) -> Matches:
+        """Keep a fixed number of detections of each category.
+
+        Over all images, with no limit for an image (Dave et al. 2021, "AP
+        fixed"); match with ``max_dets=-1`` before. Detections that LVIS does
+        not judge take part in the ranking, as in the authors' code.
+        """
+        rank = np.arange(len(self.scores)) - np.searchsorted(
+            self.categories, self.categories
+        )
+        order = np.lexsort((-self.unjudged_scores, self.unjudged_categories))
+        others = self.unjudged_categories[order]
+        scores = self.unjudged_scores[order]
+        for category in np.unique(others):
+            other = scores[
+                slice(*np.searchsorted(others, [category, category + 1]))
+            ]
+            own = slice(
+                *np.searchsorted(self.categories, [category, category + 1])
+            )
+            rank[own] += np.searchsorted(-other, -self.scores[own])
+        return self.select(rank < per_category)
+
+    def select(self, keep: NDArray[np.bool_]) -> Matches:
+        """Keep some detections: those left must be the best of each image."""
+        names = ('categories', 'images', 'scores', 'ranks')
+        columns = {name: getattr(self, name)[keep] for name in names}
+        return replace(
+            self,
+            **columns,
+            matched=self.matched[:, keep],
+            ignored=self.ignored[:, keep],
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write a compressed ``.npz``, which :meth:`load` reads."""
+        with open(path, 'wb') as stream:  # a path would get a suffix
+            np.savez_compressed(
+                stream, **{x.name: getattr(self, x.name) for x in fields(self)}
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Matches:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is another file.
+        """
+        try:
+            with np.load(path) as file:
+                columns: dict[str, Any] = {
+                    x.name: file[x.name] for x in fields(cls)
+                }
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                'Matches must be a .npz file of an evaluation, got '
+                f'{str(path)!r} ({error}). Evaluate again.'
+            ) from error
+        columns['category_names'] = tuple(columns['category_names'].tolist())
+        for name in ('iou_type', 'protocol', 'max_dets'):
+            columns[name] = columns[name].item()
+        return cls(**columns)
+
+
+def _row(area: str) -> int:
+    if area not in AREAS:
+        raise ValueError(
+            f'area must be one of {", ".join(AREAS)}, got {area!r}. Choose '
+            'one.'
+        )
+    return list(AREAS).index(area)

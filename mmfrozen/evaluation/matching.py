@@ -1,0 +1,239 @@
+"""Greedy matching of the official packages, for many images at once.
+
+The official packages go through images, categories, areas, thresholds,
+detections and annotations in Python. The order matters only within an image
+and category, so here the first detections of all of these are matched
+together, then the second ones, and so on, each step for ten thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as mask_utils
+
+from .masks import Masks
+
+#: IoU thresholds .50:.05:.95 (10,), as both official packages have them.
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+#: Ranges of area in square pixels, bounds included.
+AREAS = {
+    'all': (0.0, 1e5**2),
+    'small': (0.0, 32.0**2),
+    'medium': (32.0**2, 96.0**2),
+    'large': (96.0**2, 1e5**2),
+}
+#: Pairs of boxes that are compared at a time.
+PAIRS = 1 << 20
+#: Images and categories whose masks are unpacked at a time.
+GROUPS = 4096
+#: Up to as many pairs of masks hotcoco is faster than pycocotools.
+FEW_PAIRS = 32
+
+BITS = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Pairs that overlap at least by the lowest threshold.
+
+    Attributes:
+        detections: (P,) position of the detection.
+        annotations: (P,) position of the annotation.
+        ious: (P,)
+    """
+
+    detections: NDArray[np.int64]
+    annotations: NDArray[np.int64]
+    ious: NDArray[np.float64]
+
+
+def box_overlaps(
+    boxes: NDArray[np.float64],
+    gt_boxes: NDArray[np.float64],
+    is_crowd: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+) -> Overlaps:
+    """Compare boxes, with the arithmetic of pycocotools.
+
+    Args:
+        boxes: (N, 4) x, y, width, height.
+        gt_boxes: (G, 4)
+        is_crowd: (G,) the overlap with a crowd is relative to the detection.
+        groups: (S, 4) of :func:`pair_groups`.
+    """
+    parts = []
+    total = np.cumsum(groups[:, 1] * groups[:, 3])
+    cuts = np.flatnonzero(np.diff(total // PAIRS)) + 1
+    for chunk in np.split(groups, cuts):
+        d, g = _all_pairs(chunk)
+        a, b = boxes[d], gt_boxes[g]
+        low = np.maximum(a[:, :2], b[:, :2])
+        high = np.minimum(a[:, 2:] + a[:, :2], b[:, 2:] + b[:, :2])
+        sides = high - low
+        shared = np.where((sides > 0).all(1), sides[:, 0] * sides[:, 1], 0)
+        area = a[:, 2] * a[:, 3]
+        union = np.where(is_crowd[g], area, area + b[:, 2] * b[:, 3] - shared)
+        ious = np.divide(
+            shared, union, out=np.zeros_like(shared), where=shared > 0
+        )
+        parts.append(_keep(d, g, ious))
+    return _join(parts)
+
+
+def mask_overlaps(
+    masks: Masks,
+    order: NDArray[np.int64],
+    gt_masks: dict[int, dict[str, Any]],
+    is_crowd: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+) -> Overlaps:
+    """Compare RLE masks, see :func:`box_overlaps`.
+
+    Args:
+        masks: Of all detections.
+        order: (N,) positions in ``masks``.
+        gt_masks: RLE of the annotations that are in groups.
+        is_crowd: (G,)
+        groups: (S, 4)
+    """
+    parts = []
+    for begin in range(0, len(groups), GROUPS):
+        chunk = groups[begin : begin + GROUPS]
+        used = np.concatenate([np.arange(d, d + n) for d, n in chunk[:, :2]])
+        rles = masks.rles(order[used])
+        end = 0
+        for d0, num_d, g0, num_g in chunk.tolist():
+            compare = (
+                hotcoco.primitives.mask_iou
+                if num_d * num_g <= FEW_PAIRS
+                else mask_utils.iou
+            )
+            ious = compare(
+                rles[end : end + num_d],
+                [gt_masks[g] for g in range(g0, g0 + num_g)],
+                is_crowd[g0 : g0 + num_g].tolist(),
+            )
+            end += num_d
+            d, g = np.nonzero(ious >= IOU_THRESHOLDS[0])
+            parts.append(Overlaps(d + d0, g + g0, ious[d, g]))
+    return _join(parts)
+
+
+def pair_groups(
+    keys: NDArray[np.int64], gt_keys: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Find the images and categories that have detections and annotations.
+
+    Args:
+        keys: (N,) sorted: one number for an image and category.
+        gt_keys: (G,) sorted likewise.
+
+    Returns:
+        (S, 4): first detection, their number, first annotation, their
+        number.
+    """
+    shared = np.intersect1d(keys, gt_keys)
+    columns = []
+    for values in (keys, gt_keys):
+        begin = np.searchsorted(values, shared, side='left')
+        end = np.searchsorted(values, shared, side='right')
+        columns += [begin, end - begin]
+    return np.stack(columns, axis=1)
+
+
+def assign(
+    overlaps: Overlaps,
+    groups: NDArray[np.int64],
+    gt_ignored: NDArray[np.bool_],
+    is_crowd: NDArray[np.bool_],
+    num_detections: int,
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Give each detection, best score first, the best annotation left.
+
+    An annotation that counts goes before one that is ignored; of equal
+    overlaps the later one is taken. A crowd can be matched again and again.
+
+    Args:
+        overlaps: Of detections sorted by group and falling score.
+        groups: (S, 4) of :func:`pair_groups`.
+        gt_ignored: (G,) for one range of areas.
+        is_crowd: (G,)
+        num_detections: N
+
+    Returns:
+        (N,) bits of the thresholds at which a detection matched, and those
+        at which it matched an ignored annotation.
+    """
+    matched = np.zeros(num_detections, np.uint16)
+    to_ignored = np.zeros(num_detections, np.uint16)
+    d, g = overlaps.detections, overlaps.annotations
+    rounds = _rounds(d, groups)
+    # preference within a detection: counted, overlap, later
+    order = np.lexsort((-g, -overlaps.ious, gt_ignored[g], d, rounds))
+    d, g, ious, rounds = (x[order] for x in (d, g, overlaps.ious, rounds))
+    fits = ious >= IOU_THRESHOLDS[:, None]  # (10, P)
+    free = np.ones((len(IOU_THRESHOLDS), len(gt_ignored)), bool)
+    ends = np.searchsorted(rounds, np.arange(rounds.max(initial=-1) + 2))
+    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+        now = slice(begin, end)
+        starts = np.flatnonzero(np.diff(d[now], prepend=-1))
+        places = np.arange(end - begin)
+        open_ = fits[:, now] & free[:, g[now]]
+        first = np.minimum.reduceat(
+            np.where(open_, places, end - begin), starts, axis=1
+        )  # (10, detections of this round)
+        t, column = np.nonzero(first < end - begin)
+        taken = begin + first[t, column]
+        free[t, g[taken]] = is_crowd[g[taken]]
+        np.bitwise_or.at(matched, d[taken], BITS[t])
+        lost = gt_ignored[g[taken]]
+        np.bitwise_or.at(to_ignored, d[taken[lost]], BITS[t[lost]])
+    return matched, to_ignored
+
+
+def _rounds(
+    detections: NDArray[np.int64], groups: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Place of each pair's detection among those of its group that overlap."""
+    listed = np.unique(detections)
+    firsts = np.searchsorted(listed, groups[:, 0])
+    group = np.searchsorted(groups[:, 0], listed, side='right') - 1
+    place = np.arange(len(listed)) - firsts[group]
+    return place[np.searchsorted(listed, detections)]
+
+
+def _all_pairs(
+    groups: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every detection with every annotation of its group."""
+    counts = groups[:, 1] * groups[:, 3]
+    group = np.repeat(np.arange(len(groups)), counts)
+    place = np.arange(len(group)) - np.repeat(
+        np.cumsum(counts) - counts, counts
+    )
+    d0, _, g0, num_g = groups[group].T
+    return d0 + place // num_g, g0 + place % num_g  # (P,), (P,)
+
+
+def _keep(
+    d: NDArray[np.int64], g: NDArray[np.int64], ious: NDArray[np.float64]
+) -> Overlaps:
+    keep = ious >= IOU_THRESHOLDS[0]
+    return Overlaps(d[keep], g[keep], ious[keep])
+
+
+def _join(parts: list[Overlaps]) -> Overlaps:
+    return Overlaps(
+        np.concatenate(
+            [np.empty(0, np.int64), *(x.detections for x in parts)]
+        ),
+        np.concatenate(
+            [np.empty(0, np.int64), *(x.annotations for x in parts)]
+        ),
+        np.concatenate([np.empty(0), *(x.ious for x in parts)]),
+    )

@@ -1,0 +1,89 @@
+"""Options of the metrics, refused at construction if they cannot work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: What the host's metrics take and ours do not, and why.
+NOT_OFFERED = {
+    'iou_thrs': 'the thresholds are .50:.05:.95',
+    'file_client_args': 'the host dropped it for backend_args',
+    'use_mp_eval': 'evaluation takes seconds without it',
+}
+
+
+def refuse_unknown(
+    name: str, unknown: Mapping[str, Any], known: Iterable[str]
+) -> None:
+    """Refuse misspelt options with the nearest name.
+
+    Raises:
+        TypeError: If there are any.
+    """
+    given = {
+        k: v
+        for k, v in unknown.items()
+        if not (k in NOT_OFFERED and v in (None, False))
+    }
+    for key in given:
+        if key in NOT_OFFERED:
+            raise TypeError(
+                f'{name} must be without {key}, got {given[key]!r}: '
+                f'{NOT_OFFERED[key]}. Remove it.'
+            )
+        raise TypeError(
+            f'{name} must have options that exist, got {key!r}'
+            f'{nearest(key, known)}. Correct it.'
+        )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``' (did you mean ...?)'``, or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f' (did you mean {found[0]!r}?)' if found else ''
+
+
+def check_metric(name: str, metric: str | list[str]) -> list[str]:
+    """Kinds of AP.
+
+    Raises:
+        ValueError: If one is not offered.
+    """
+    kinds = [metric] if isinstance(metric, str) else list(metric)
+    for kind in kinds:
+        if kind in ('proposal', 'proposal_fast'):
+            raise ValueError(
+                f"{name}.metric must be 'bbox', 'segm' or both, got "
+                f"{kind!r}. Evaluate proposals with the host's "
+                f'{name.removeprefix("Stratified")}.'
+            )
+        if kind not in ('bbox', 'segm'):
+            raise ValueError(
+                f"{name}.metric must be 'bbox', 'segm' or both, got "
+                f'{kind!r}{nearest(str(kind), ("bbox", "segm"))}. Correct it.'
+            )
+    if not kinds or len(set(kinds)) < len(kinds):
+        raise ValueError(
+            f"{name}.metric must be 'bbox', 'segm' or both, got {metric!r}. "
+            'Correct it.'
+        )
+    return kinds
+
+
+def check_count(
+    name: str, key: str, value: Any, least: int, *, optional: bool = False
+) -> None:
+    """Refuse what is no number of at least ``least``.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    if optional and value is None:
+        return
+    if type(value) is not int or value < least:
+        raise ValueError(
+            f'{name}.{key} must be a whole number of at least {least}, got '
+            f'{value!r}. Correct it.'
+        )

@@ -1,0 +1,72 @@
+"""Write the strata of an evaluation into its run, and show them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..records import Evaluation, StrataRecord
+from .matches import Matches
+from .run_folder import show_scalars, training_iter, work_dir
+from .strata import or_none
+
+STRATA_FILE = 'strata.json'
+
+
+def strata_path(strata_file: str | bool) -> Path | None:
+    """Where the strata go.
+
+    Args:
+        strata_file: A path; True for the work dir of the current run;
+            False for nowhere.
+
+    Returns:
+        None if they are not wanted, or if there is no run.
+    """
+    if isinstance(strata_file, str):
+        return Path(strata_file)
+    folder = work_dir() if strata_file else None
+    return None if folder is None else folder / STRATA_FILE
+
+
+def write_matches(matches: Matches, strata: Path) -> None:
+    """Write ``matches.KIND.npz`` beside the strata."""
+    strata.parent.mkdir(parents=True, exist_ok=True)
+    path = strata.parent / f'matches.{matches.iou_type}.npz'
+    part = path.with_suffix('.part')  # a run may be killed in between
+    matches.save(part)
+    os.replace(part, path)
+
+
+def write_strata(
+    strata: Path,
+    ann_file: str,
+    metrics: dict[str, float],
+    records: Sequence[StrataRecord],
+) -> None:
+    """Write an :class:`~mmfrozen.records.Evaluation`."""
+    evaluation = Evaluation(
+        iter=training_iter(),
+        ann_file=ann_file,
+        metrics={k: or_none(v) for k, v in metrics.items()},
+        records=list(records),
+    )
+    strata.parent.mkdir(parents=True, exist_ok=True)
+    part = strata.with_name(strata.name + '.part')
+    part.write_text(json.dumps(asdict(evaluation), indent=1) + '\n')
+    os.replace(part, strata)
+
+
+def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:
+    """Give the bins to the visualizer, such as ``lvis_strata/bbox/...``."""
+    show_scalars(
+        {
+            f'{prefix}_strata/{record.iou_type}/{x.by}/{x.name}': x.ap
+            for record in records
+            for x in record.strata
+            if x.by != 'category' and x.ap is not None
+        }
+    )

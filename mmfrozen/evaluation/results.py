@@ -1,0 +1,254 @@
+"""Read what detectors wrote, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .collector import paused
+from .detections import DetectionArrays
+from .ground_truth import GroundTruth
+from .masks import Masks
+
+#: Bytes of a result file that are parsed at a time.
+PIECE_BYTES = 1 << 24
+BETWEEN = re.compile(rb'\}\s*,\s*\{')
+
+
+def read_results(
+    path: str | Path,
+    gt: GroundTruth,
+    classes: Sequence[str] | None = None,
+    needs_mask: Callable[[DetectionArrays], NDArray[np.bool_]] | None = None,
+) -> DetectionArrays:
+    """Read a result file of MMDetection, or anyone's COCO-format results.
+
+    Args:
+        path: ``results.pkl`` of mmdet's ``DumpDetResults``, or a JSON list
+            of results (COCO, LVIS), such as ``*.bbox.json`` and
+            ``*.segm.json`` of mmdet's ``outfile_prefix``.
+        gt: Ground truth, for the category ids of labels.
+        classes: Classes of the detector, for a ``.pkl`` whose labels are
+            not all categories of ``gt`` in the order of its file.
+        needs_mask: Whose masks to keep, such as
+            :meth:`~.matcher.Matcher.is_judged`; None for all.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'Results must be an existing file, got {str(path)!r}. Correct '
+            'the path.'
+        )
+    if path.suffix in ('.pkl', '.pickle'):
+        return _from_samples(_read_pickle(path), gt, classes)
+    parts = []
+    try:
+        for chunk in _json_chunks(path):
+            part = DetectionArrays.from_dicts(chunk)
+            if needs_mask is not None and part.masks is not None:
+                masks = part.masks.only(needs_mask(part))
+                part = replace(part, masks=masks)
+            parts.append(part)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            'Results must be a results.pkl of mmdet or a JSON list of '
+            f'results in COCO format, got {str(path)!r} ({error}). Write '
+            'them again.'
+        ) from error
+    return DetectionArrays.join(parts)
+
+
+def _json_chunks(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Read a list of results a few at a time."""
+    for text in _pieces(path):
+        with paused():
+            chunk = json.loads(text)
+        if not isinstance(chunk, list):
+            raise ValueError(f'a JSON {type(chunk).__name__}')
+        yield chunk
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Cut a JSON list between two of its dicts: lists that are whole.
+
+    No key or value of results has braces in it, so that ``}, {`` can only
+    stand between two results.
+    """
+    rest = b''
+    with open(path, 'rb') as stream:
+        while text := stream.read(PIECE_BYTES):
+            rest += text
+            cuts = [m.start() for m in BETWEEN.finditer(rest)][-1:]
+            if cuts:
+                yield rest[: cuts[0] + 1] + b']'
+                rest = b'[' + rest[cuts[0] + 1 :].lstrip(b' \t\r\n,')
+    yield rest
+
+
+def label_ids(gt: GroundTruth, classes: Sequence[str] | None) -> np.ndarray:
+    """Category ids of a detector's labels, as mmdet's COCO data set has them.
+
+    Args:
+        gt: Ground truth.
+        classes: Of the detector; None for all categories.
+
+    Returns:
+        Ids in the order of the annotation file, which mmdet follows, not in
+        that of the classes.
+
+    Raises:
+        ValueError: If a class is no category.
+    """
+    names = [gt.category_names[i] for i in gt.file_order]
+    if classes is None:
+        classes = names
+    missing = [name for name in classes if name not in set(names)]
+    if missing:
+        raise ValueError(
+            f'Classes must be categories of {gt.source!r}, got '
+            f'{len(missing)} that are not, the first is {missing[0]!r}. Use '
+            'the annotation file of the data set.'
+        )
+    wanted = set(classes)
+    kept = [
+        p for p, n in zip(gt.file_order, names, strict=True) if n in wanted
+    ]
+    return gt.category_ids[kept]
+
+
+def to_category_ids(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Turn labels into category ids.
+
+    Raises:
+        ValueError: If a label has no category.
+    """
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
+        raise ValueError(
+            f'Labels must be 0 to {len(ids) - 1}, got {labels.max()} at '
+            'most. Compare num_classes of the model with the categories of '
+            'the annotation file.'
+        )
+    return ids[labels]
+
+
+def _from_samples(
+    samples: Any, gt: GroundTruth, classes: Sequence[str] | None
+) -> DetectionArrays:
+    """Take mmdet's dumped data samples apart."""
+    ids = label_ids(gt, classes)
+    parts = []
+    for sample in samples if isinstance(samples, list) else [None]:
+        try:
+            pred = sample['pred_instances']
+            columns = {
+                key: np.asarray(pred[key])
+                for key in ('bboxes', 'scores', 'labels')
+            }
+            image_id = int(sample['img_id'])
+            masks = pred.get('masks')
+            part = from_predictions(
+                image_id,
+                **columns,
+                ids=ids,
+                masks=None if masks is None else Masks.from_rles(masks),
+                mask_scores=pred.get('mask_scores'),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                'results.pkl must hold data samples with img_id and '
+                f'pred_instances (bboxes, scores, labels), got {error!r}. '
+                "Write it with mmdet's DumpDetResults, tools/test.py --out."
+            ) from error
+        parts.append(part)
+    return DetectionArrays.join(parts)
+
+
+def from_predictions(
+    image_id: int,
+    bboxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    *,
+    ids: np.ndarray,
+    masks: Masks | None = None,
+    mask_scores: Any = None,
+) -> DetectionArrays:
+    """Take the predictions for one image.
+
+    Args:
+        image_id: Its id.
+        bboxes: (N, 4) corners x1, y1, x2, y2 in pixels.
+        scores: (N,)
+        labels: (N,)
+        ids: Of :func:`label_ids`.
+        masks: N masks.
+        mask_scores: (N,)
+    """
+    boxes = np.asarray(bboxes, np.float64).reshape(-1, 4).copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    return DetectionArrays(
+        np.full(len(boxes), image_id, np.int64),
+        to_category_ids(np.asarray(labels, np.int64).reshape(-1), ids),
+        np.asarray(scores, np.float64).reshape(-1),
+        boxes,
+        masks,
+        None if mask_scores is None else np.asarray(mask_scores, np.float64),
+    )
+
+
+class _Inert:
+    """Stands for any object of a pickle that results do not need."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Unpickles tensors and plain values, and runs nothing of a file."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known: Mapping[str, Any] = {
+            'collections.OrderedDict': OrderedDict,
+            'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2,
+            'torch.storage._load_from_bytes': _load_storage,
+            '_codecs.encode': _load_bytes,  # bytes in mmengine's protocol 2
+        }
+        return known.get(f'{module}.{name}', _Inert)
+
+
+def _load_bytes(text: str, encoding: str = 'latin1') -> bytes:
+    return text.encode(encoding)
+
+
+def _load_storage(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def _read_pickle(path: str | Path) -> Any:
+    try:
+        with open(path, 'rb') as stream:
+            return _TensorUnpickler(stream).load()
+    except Exception as error:  # whatever a damaged file leads to
+        raise ValueError(
+            'results.pkl must hold tensors and plain values as mmdet dumps '
+            f'them, got {str(path)!r} ({error}). Write it again with '
+            "mmdet's DumpDetResults, tools/test.py --out."
+        ) from error

@@ -1,0 +1,41 @@
+"""Where a metric, which knows no runner, finds the run that it is part of."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
+
+
+def work_dir() -> Path | None:
+    """The work dir of the current run; None outside of a run.
+
+    The evaluator gets no runner. But the runner makes a logger that writes
+    to ``WORK_DIR/TIME/TIME.log`` (mmengine/runner/runner.py, `build_logger`),
+    and that logger is the current one.
+    """
+    if not MMLogger._instance_dict:
+        return None
+    for handler in MMLogger.get_current_instance().handlers:
+        if isinstance(handler, logging.FileHandler):
+            return Path(handler.baseFilename).parent.parent
+    return None
+
+
+def training_iter() -> int | None:
+    """Training steps that the current run has done; None outside of one."""
+    if not MessageHub._instance_dict:
+        return None
+    # RuntimeInfoHook writes the step that begins, counted from 0
+    begun = MessageHub.get_current_instance().get_info('iter', None)
+    return None if begun is None else begun + 1
+
+
+def show_scalars(scalars: dict[str, float]) -> None:
+    """Give scalars to the visualizer of the current run, if there is one."""
+    if Visualizer._instance_dict and scalars:
+        Visualizer.get_current_instance().add_scalars(
+            scalars, step=training_iter() or 0
+        )

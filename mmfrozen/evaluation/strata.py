@@ -1,0 +1,320 @@
+"""AP by frequency, number of annotations, object size, and category."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import Stratum
+from .bootstrap import centred_interval
+from .ground_truth import GroundTruth
+from .matches import Matches
+from .matching import AREAS
+
+#: Training images from which a category is common, and frequent: LVIS v1's
+#: rare categories have 1 to 10, common ones 11 to 100 (Gupta et al. 2019).
+COMMON, FREQUENT = 11, 101
+
+
+@dataclass(frozen=True)
+class TrainingCounts:
+    """How much each category is annotated in the training set.
+
+    Attributes:
+        images: (num_categories,) images that show it.
+        instances: (num_categories,) annotations, crowds left out.
+        source: What they were counted in.
+    """
+
+    images: NDArray[np.int64]
+    instances: NDArray[np.int64]
+    source: str
+
+    def only(self, keep: NDArray[np.bool_]) -> TrainingCounts:
+        """Counts of some categories."""
+        return replace(
+            self, images=self.images[keep], instances=self.instances[keep]
+        )
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Categories in bins.
+
+    Attributes:
+        by: ``'frequency'``, ``'training_images'``,
+            ``'training_annotations'`` or ``'category'``.
+        names: Of the bins, lowest first.
+        lows: Least count of a bin, included; None where there is none.
+        highs: Greatest count, included; None where there is none.
+        members: (num_categories,) position of the bin; -1 for none.
+    """
+
+    by: str
+    names: tuple[str, ...]
+    lows: tuple[int | None, ...]
+    highs: tuple[int | None, ...]
+    members: NDArray[np.int64]
+
+
+def training_counts(
+    train: str | Path | Mapping[str, Any], gt: GroundTruth
+) -> TrainingCounts:
+    """Count a training annotation file.
+
+    Args:
+        train: The file, or its content.
+        gt: Ground truth, whose categories the counts are for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If its categories do not match those of ``gt``.
+    """
+    is_file = isinstance(train, str | Path)
+    source = str(train) if is_file else 'training annotations'
+    if is_file and not Path(source).is_file():
+        raise FileNotFoundError(
+            'train_ann_file must be an existing annotation file, got '
+            f'{source!r}. Correct the path.'
+        )
+    try:
+        coco = hotcoco.COCO(source if is_file else dict(train))  # type: ignore
+    except (ValueError, OSError, TypeError) as error:
+        raise ValueError(
+            'train_ann_file must be an annotation file of COCO or LVIS, got '
+            f'{source!r} ({error}). Correct it, or download it again.'
+        ) from error
+    names = {i: x['name'] for i, x in coco.cats.items()}
+    wanted = list(
+        zip(gt.category_ids.tolist(), gt.category_names, strict=True)
+    )
+    for category, name in wanted:
+        if names.get(category) != name:
+            raise ValueError(
+                'train_ann_file must have the categories of ann_file, got '
+                f'{names.get(category)!r} instead of {name!r} for id '
+                f'{category} in {source!r}. Use the training file of '
+                f'{gt.source!r}.'
+            )
+    return TrainingCounts(
+        images=np.array(
+            [len(coco.get_img_ids(cat_ids=[c])) for c, _ in wanted], np.int64
+        ),
+        instances=np.array(
+            [
+                len(coco.get_ann_ids(cat_ids=[c], iscrowd=False))
+                for c, _ in wanted
+            ],
+            np.int64,
+        ),
+        source=source,
+    )
+
+
+def stated_counts(gt: GroundTruth) -> TrainingCounts | None:
+    """Take ``image_count`` and ``instance_count`` of an LVIS file."""
+    if gt.image_counts is None or gt.instance_counts is None:
+        return None
+    return TrainingCounts(
+        gt.image_counts,
+        gt.instance_counts,
+        f'image_count and instance_count in {gt.source}',
+    )
+
+
+def frequency_bins(
+    gt: GroundTruth, counts: TrainingCounts | None = None
+) -> Bins | None:
+    """LVIS's own bins r, c, f: by the file, else by training images."""
+    names = ('r', 'c', 'f')
+    if gt.frequencies:
+        members = np.array([names.index(x) for x in gt.frequencies])
+    elif counts is not None:
+        members = np.digitize(counts.images, [COMMON, FREQUENT])
+    else:
+        return None
+    return Bins(
+        'frequency',
+        names,
+        (None, COMMON, FREQUENT),
+        (COMMON - 1, FREQUENT - 1, None),
+        members.astype(np.int64),
+    )
+
+
+def log_spaced_bins(
+    counts: NDArray[np.integer], by: str, per_decade: int = 2
+) -> Bins:
+    """Bins whose bounds are evenly spaced on a log axis: 1-3, 4-9, 10-31...
+
+    Args:
+        counts: (num_categories,) training images or annotations.
+        by: ``'training_images'`` or ``'training_annotations'``.
+        per_decade: Bins from 1 to 10.
+
+    Returns:
+        Bins up to the greatest count; categories of count 0 have the bin
+        ``'0'``, which is there if any category is in it.
+    """
+    greatest = int(counts.max(initial=1))
+    edges = [1]  # the least integers of the bins
+    step = 0
+    while edges[-1] <= greatest:
+        step += 1
+        # rounding keeps 10, 100, ... where they are
+        edge = int(np.ceil(round(10 ** (step / per_decade), 6)))
+        if edge > edges[-1]:
+            edges.append(edge)
+    lows = edges[:-1]
+    highs = [edge - 1 for edge in edges[1:]]
+    if (counts == 0).any():
+        lows, highs = [0, *lows], [0, *highs]
+    return Bins(
+        by,
+        tuple(
+            str(a) if a == b else f'{a}-{b}'
+            for a, b in zip(lows, highs, strict=True)
+        ),
+        tuple(lows),
+        tuple(highs),
+        np.searchsorted(lows, counts, side='right') - 1,
+    )
+
+
+def default_bins(gt: GroundTruth, counts: TrainingCounts | None) -> list[Bins]:
+    """Frequency, training annotations and training images, where known."""
+    frequency = frequency_bins(gt, counts)
+    bins = [] if frequency is None else [frequency]
+    if counts is not None:
+        bins += [
+            log_spaced_bins(counts.instances, 'training_annotations'),
+            log_spaced_bins(counts.images, 'training_images'),
+        ]
+    return bins
+
+
+def stratify(
+    matches: Matches,
+    bins: Sequence[Bins],
+    weights: NDArray[np.integer] | None = None,
+    *,
+    confidence: float = 0.95,
+) -> list[Stratum]:
+    """AP of each bin of each binning, of each object size, each category.
+
+    Args:
+        matches: Of one evaluation.
+        bins: Binnings of its categories.
+        weights: Of :func:`~.bootstrap.image_weights`; None for no interval.
+        confidence: Of the intervals.
+
+    Returns:
+        Strata in the order of ``bins``, then sizes, then categories.
+    """
+    number = len(matches.category_ids)
+    columns = _columns(matches, 'all', weights)
+    strata = []
+    each = Bins(
+        'category',
+        matches.category_names,
+        (None,) * number,
+        (None,) * number,
+        np.arange(number),
+    )
+    for binning in (*bins, each):
+        for index, name in enumerate(binning.names):
+            strata.append(
+                _stratum(
+                    (binning.by, name),
+                    (binning.lows[index], binning.highs[index]),
+                    np.flatnonzero(binning.members == index),
+                    columns,
+                    confidence,
+                )
+            )
+    everything = np.arange(number)
+    sizes = [
+        _stratum(
+            ('size', area),
+            bounds,
+            everything,
+            _columns(matches, area, weights),
+            confidence,
+        )
+        for area, bounds in AREAS.items()
+        if area != 'all'
+    ]
+    cut = len(strata) - number
+    return strata[:cut] + sizes + strata[cut:]
+
+
+Columns = tuple[
+    NDArray[np.float64],
+    NDArray[np.float64] | None,
+    NDArray[np.int64],
+    NDArray[np.int64],
+]
+
+
+def _columns(
+    matches: Matches, area: str, weights: NDArray[np.integer] | None
+) -> Columns:
+    """AP, AP in each resample, instances, images of each category."""
+    drawn = None
+    if weights is not None and len(weights):
+        drawn = matches.ap_per_class(area=area, image_weights=weights)
+    return (
+        matches.ap_per_class(area=area),
+        drawn,
+        matches.num_instances(area),
+        matches.num_gt_images(area),
+    )
+
+
+def _stratum(
+    title: tuple[str, str],
+    bounds: tuple[float | None, float | None],
+    members: NDArray[np.integer],
+    columns: Columns,
+    confidence: float,
+) -> Stratum:
+    point, drawn, instances, images = columns
+    value = mean(point[members])
+    low = high = None
+    # what one image holds says nothing about the spread over images
+    if drawn is not None and images[members].sum() > 1:
+        draws = mean(drawn[:, members])[:, None]
+        (low,), (high,) = centred_interval(
+            np.array([value]), draws, confidence
+        )
+    return Stratum(
+        by=title[0],
+        name=title[1],
+        low=bounds[0],
+        high=bounds[1],
+        num_categories=len(members),
+        num_absent=int((instances[members] == 0).sum()),
+        num_instances=int(instances[members].sum()),
+        ap=or_none(value),
+        ap_low=or_none(low),
+        ap_high=or_none(high),
+    )
+
+
+def mean(values: NDArray[np.float64]) -> Any:
+    """Mean over the last axis without NaN; NaN where nothing is left."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)
+        return np.nanmean(values, axis=-1)
+
+
+def or_none(value: Any) -> float | None:
+    """What JSON can hold: None for NaN."""
+    return None if value is None or np.isnan(value) else float(value)

@@ -1,0 +1,362 @@
+"""What the LVIS and the COCO metric share: streaming, ranks, strata."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from mmdet.evaluation import CocoMetric
+from mmdet.structures.mask import encode_mask_results
+from mmengine.dist import (
+    broadcast_object_list,
+    collect_results,
+    get_world_size,
+    is_main_process,
+)
+from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
+
+from ..records import StrataRecord
+from .bootstrap import image_weights
+from .detections import DetectionArrays
+from .ground_truth import GroundTruth
+from .masks import Masks
+from .matcher import MAX_DETS, Matcher, Part
+from .matches import Matches, Protocol
+from .options import check_count, check_metric, nearest, refuse_unknown
+from .publish import show_strata, strata_path, write_matches, write_strata
+from .results import from_predictions, label_ids
+from .strata import default_bins, stated_counts, stratify, training_counts
+
+#: Images that are matched at a time: few enough to keep, enough to be fast.
+BATCH_IMAGES = 256
+
+
+class StratifiedMetric(CocoMetric):
+    """Streaming evaluation with strata; see its two subclasses.
+
+    Images are matched while the detector runs, in the process that ran it,
+    and only what matched is kept; masks are gone after 256 images.
+    """
+
+    protocol: Protocol
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str | list[str] = 'bbox',
+        *,
+        train_ann_file: str | None = None,
+        max_dets: int | None = None,
+        resamples: int = 100,
+        confidence: float = 0.95,
+        seed: int = 0,
+        strata_file: str | bool = True,
+        save_matches: bool = True,
+        classwise: bool = False,
+        metric_items: Sequence[str] | None = None,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        self._name = name = type(self).__name__
+        refuse_unknown(name, unknown, self._options())
+        kinds = check_metric(name, metric)
+        check_count(name, 'resamples', resamples, 0)
+        check_count(name, 'max_dets', max_dets, 1, optional=True)
+        if not 0 < confidence < 1:
+            raise ValueError(
+                f'{name}.confidence must lie between 0 and 1, got '
+                f'{confidence!r}. Correct it.'
+            )
+        if format_only and outfile_prefix is None:
+            raise ValueError(
+                f'{name}.outfile_prefix must name the files to write with '
+                'format_only, got None. Set it.'
+            )
+        super().__init__(
+            metric=kinds,
+            classwise=classwise,
+            metric_items=metric_items,
+            format_only=format_only,
+            outfile_prefix=outfile_prefix,
+            backend_args=backend_args,
+            collect_device=collect_device,
+            prefix=prefix,
+        )
+        self.max_dets = max_dets or MAX_DETS[self.protocol]
+        self.resamples = resamples
+        self.confidence = confidence
+        self.seed = seed
+        self.strata_file = strata_file
+        self.save_matches = save_matches
+        self._load(ann_file, train_ann_file)
+        if metric_items is not None:  # a wrong one is refused now
+            for matcher in self._matchers.values():
+                self._pick(self._measure(matcher.join([])))
+        self._clear()
+
+    @classmethod
+    def _options(cls) -> list[str]:
+        """Names of all options, for the nearest to a misspelt one."""
+        return [
+            name
+            for base in cls.__mro__
+            if issubclass(base, StratifiedMetric)
+            for name in inspect.signature(base.__init__).parameters
+        ]
+
+    def _load(self, ann_file: str | None, train_file: str | None) -> None:
+        if not ann_file:
+            raise ValueError(
+                f'{self._name}.ann_file must be the annotation file of the '
+                f'evaluated images, got {ann_file!r}. Set it.'
+            )
+        self.ann_file = ann_file
+        with get_local_path(ann_file, self.backend_args) as path:
+            self._all = GroundTruth.read(path)
+        self._counts = stated_counts(self._all)
+        # the main process writes the strata: the others need no counts
+        if train_file is not None and is_main_process():
+            with get_local_path(train_file, self.backend_args) as path:
+                self._counts = training_counts(path, self._all)
+        self._coco_api = self._all  # the host asks only whether it is there
+        self._use(self._label_ids(None))
+
+    def _use(self, ids: np.ndarray) -> None:
+        """Judge the detector by its own categories.
+
+        Args:
+            ids: Of its labels.
+        """
+        self.cat_ids = ids.tolist()  # the host's name
+        self.gt = self._all.only(ids)
+        self.counts = None
+        if self._counts is not None:
+            keep = np.isin(self._all.category_ids, ids)
+            self.counts = self._counts.only(keep)
+        self._matchers = {
+            kind: Matcher(
+                self.gt,
+                iou_type=kind,
+                protocol=self.protocol,
+                max_dets=self._num_matched(),
+            )
+            for kind in self.metrics
+        }
+
+    def _num_matched(self) -> int:
+        """Detections to match: as many as any of the metrics needs."""
+        return self.max_dets
+
+    def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
+        """Category ids of the labels, as the host's data set has them."""
+        return label_ids(self._all, classes)
+
+    def _clear(self) -> None:
+        self._waiting: list[DetectionArrays] = []
+        self._new: list[int] = []
+        self._seen: set[int] = set()
+        self._parts: dict[str, list[Part]] = {k: [] for k in self.metrics}
+        self.results.clear()
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """Meta information of the data set: its classes."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict | None) -> None:
+        self._dataset_meta = meta
+        if meta and meta.get('classes'):
+            self._use(self._label_ids(meta['classes']))
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Take the predictions of a batch; match them when they are many."""
+        if self.outfile_prefix is not None:
+            super().process(data_batch, data_samples)
+        if self.format_only:
+            return
+        for sample in data_samples:
+            image_id = int(sample['img_id'])
+            if image_id in self._seen:  # a sampler's padding
+                continue
+            self._seen.add(image_id)
+            self._new.append(image_id)
+            self._waiting.append(self._columns(image_id, sample))
+        if len(self._new) >= BATCH_IMAGES:
+            self._flush()
+
+    def _columns(self, image_id: int, sample: dict) -> DetectionArrays:
+        pred = sample['pred_instances']
+        columns = [_numpy(pred[k]) for k in ('bboxes', 'scores', 'labels')]
+        detections = from_predictions(
+            image_id,
+            *columns,
+            ids=np.asarray(self.cat_ids),
+            mask_scores=_numpy(pred.get('mask_scores')),
+        )
+        if 'segm' not in self.metrics or 'masks' not in pred:
+            return detections
+        # encoding takes most of the time: only what will be compared
+        wanted = self._matchers['segm'].is_judged(detections)
+        return replace(detections, masks=_pack(pred['masks'], wanted))
+
+    def _flush(self) -> None:
+        if self._new:
+            detections = DetectionArrays.join(self._waiting)
+            for kind, matcher in self._matchers.items():
+                part = matcher.part(detections, self._new)
+                self._parts[kind].append(part)
+            self._waiting, self._new = [], []
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Join what all processes matched, and average it.
+
+        The host cuts what a sampler padded by counting the results; here an
+        image that came twice is known by its id.
+
+        Args:
+            size: Images of the data set.
+
+        Returns:
+            Metrics by name, in all processes.
+        """
+        if self.outfile_prefix is not None:
+            self._write_results(size)
+        outcome: list[Any] = [{}]
+        if not self.format_only:
+            self._flush()
+            parts = collect_results(
+                [self._parts], get_world_size(), self.collect_device
+            )
+            if is_main_process():
+                try:
+                    outcome = [self.compute_metrics(parts)]
+                except (ValueError, OSError) as error:
+                    outcome = [error]  # every process has to stop
+            broadcast_object_list(outcome)
+        self._clear()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
+
+    def _write_results(self, size: int) -> None:
+        """The host's result files, as its own metric writes them."""
+        pairs = collect_results(self.results, size, self.collect_device)
+        if is_main_process():
+            self.results2json([p for _, p in pairs], self.outfile_prefix)
+            print_log(
+                f'results are in {self.outfile_prefix}.*.json',
+                logger='current',
+            )
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Average what matched, and write and show the strata.
+
+        Args:
+            results: Parts by kind of AP, one dict for each process.
+
+        Returns:
+            Metrics by name, with the prefix.
+        """
+        metrics: dict[str, float] = {}
+        records = []
+        strata = strata_path(self.strata_file)
+        for kind, matcher in self._matchers.items():
+            matches = matcher.join([p for x in results for p in x[kind]])
+            self._report_coverage(matches)
+            named = self._pick(self._measure(matches))
+            if matches.is_empty:
+                named = dict.fromkeys(named, float('nan'))
+            for name, value in named.items():
+                metrics[f'{self.prefix}/{kind}_{name}'] = value
+            kept = matches.limited(self.max_dets)
+            records.append(self._stratify(kept))
+            if strata is not None and self.save_matches:
+                write_matches(kept, strata)
+        show_strata(str(self.prefix), records)
+        if strata is not None:
+            write_strata(strata, str(self.ann_file), metrics, records)
+        return metrics
+
+    def _measure(self, matches: Matches) -> dict[str, float]:
+        """Metrics by the host's names, without the kind of AP."""
+        raise NotImplementedError
+
+    def _pick(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Those of `metric_items`, or all."""
+        if self.metric_items is None:
+            return metrics
+        for item in self.metric_items:
+            if item not in metrics:
+                raise ValueError(
+                    f'{self._name}.metric_items must be among '
+                    f'{", ".join(metrics)}, got {item!r}'
+                    f'{nearest(item, metrics)}. Correct it.'
+                )
+        return {item: metrics[item] for item in self.metric_items}
+
+    def _report_coverage(self, matches: Matches) -> None:
+        seen, total = matches.is_evaluated.sum(), len(matches.image_ids)
+        text = ''
+        if matches.is_empty:
+            text = (
+                f'{matches.iou_type}: the detector found nothing in {seen} '
+                'images: AP is NaN, not 0. Train longer, or lower '
+                'score_thr in model.test_cfg.'
+            )
+        elif seen < total:
+            text = (
+                f'{matches.iou_type}: {seen} of the {total} images in '
+                f'{self.ann_file} were evaluated; the others count as missed.'
+            )
+        if text:
+            print_log(text, logger='current', level=logging.WARNING)
+
+    def _stratify(self, matches: Matches) -> StrataRecord:
+        number = len(matches.image_ids)
+        strata = stratify(
+            matches,
+            default_bins(self.gt, self.counts),
+            image_weights(number, self.resamples, self.seed),
+            confidence=self.confidence,
+        )
+        if matches.is_empty:
+            nothing = dict(ap=None, ap_low=None, ap_high=None)
+            strata = [replace(x, **nothing) for x in strata]
+        return StrataRecord(
+            iou_type=matches.iou_type,
+            protocol=matches.protocol,
+            num_images=number,
+            num_evaluated_images=int(matches.is_evaluated.sum()),
+            num_detections=len(matches.scores),
+            counts_from=None if self.counts is None else self.counts.source,
+            resamples=self.resamples,
+            confidence=self.confidence,
+            strata=strata,
+        )
+
+
+def _numpy(values: Any) -> Any:
+    return values.cpu().numpy() if hasattr(values, 'cpu') else values
+
+
+def _pack(masks: Any, wanted: np.ndarray) -> Masks:
+    """Encode the wanted masks of an image, leave the others out."""
+    places = np.flatnonzero(wanted).tolist()
+    if hasattr(masks, 'detach'):
+        chosen = encode_mask_results(masks[places].detach().cpu().numpy())
+    else:
+        chosen = [masks[i] for i in places]
+    rles: list[dict | None] = [None] * len(wanted)
+    for place, rle in zip(places, chosen, strict=True):
+        rles[place] = rle
+    return Masks.from_rles(rles)

@@ -1,0 +1,146 @@
+"""Small residual branches that train beside frozen blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.model import BaseModule, ModuleDict
+from torch import Tensor, nn
+
+from ...stages import stage_numbers
+
+KEY = 'model.backbone.adapters'
+#: Blocks with a shortcut whose output is (N, C, H, W), by class: the host's
+#: and timm's, and what inherits from them.
+BLOCKS = {
+    'BasicBlock',
+    'Bottleneck',
+    'InvertedResidual',
+    'DepthwiseSeparableConv',
+    'EdgeResidual',
+}
+#: What the last convolution of a block is called, the surest name first.
+LAST_CONVS = ('conv_pwl', 'linear_conv', 'conv3', 'conv2', 'conv_pw')
+
+
+class Adapter(BaseModule):
+    """h' = h + A(h), A being two 1 x 1 convolutions around a ReLU.
+
+    After Rebuffi et al. 2017 (arXiv 1705.08045), as a bottleneck. The last
+    convolution starts at zero, so that the adapter starts as the identity.
+    There is no norm: training and evaluation mode do the same.
+
+    An adapter that a file does not hold stays what it is: a classifier's
+    weights fill the whole of a backbone with adapters.
+
+    Args:
+        channels: Of the block's output.
+        width: Channels between the two convolutions.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, width, 1)
+        self.act = nn.ReLU(inplace=True)
+        self.up = nn.Conv2d(width, channels, 1)
+        self._start_as_identity()
+
+    def _start_as_identity(self) -> None:
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def init_weights(self) -> None:
+        """After the backbone's own ``init_cfg`` has been at every Conv2d."""
+        super().init_weights()
+        self._start_as_identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) to the same."""
+        return x + self.up(self.act(self.down(x)))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        for name, tensor in self.state_dict().items():
+            state_dict.setdefault(prefix + name, tensor)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def add_adapters(
+    backbone: nn.Module, *, reduction: int = 16, first_stage: int = 1
+) -> nn.Module:
+    """Put an adapter on the output of every residual block, on the spot.
+
+    Adapters lie in ``backbone.adapters``; the state-dict keys of everything
+    else stay what they were. ``layer1.0`` has ``adapters.layer1-0``.
+
+    Args:
+        backbone: A ResNet or EfficientNet of the host or timm, or its kin.
+        reduction: Channels of a block by those inside its adapter.
+        first_stage: The first stage that has adapters (1 is the first after
+            the stem). Stages before it keep nothing for a backward pass.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ValueError: If options do not fit, or there is nowhere to put them.
+    """
+    for name, value in (
+        ('reduction', reduction),
+        ('first_stage', first_stage),
+    ):
+        if type(value) is not int or value < 1:
+            raise ValueError(
+                f'{KEY}.{name} must be a positive integer, got {value!r}. '
+                'Correct it, or leave it out.'
+            )
+    stages = stage_numbers(backbone)
+    blocks = {
+        name: block
+        for name, block in backbone.named_modules()
+        if is_block(block)
+        and output_channels(block)
+        and _stage(name, stages) >= first_stage
+    }
+    if not blocks:
+        highest = max(stages.values(), default=0)
+        raise ValueError(
+            f'{KEY} must go on residual blocks of a ResNet or EfficientNet in '
+            f'stages {first_stage} to {highest}, got {type(backbone).__name__}'
+            ', which has none there. Leave adapters out, or correct '
+            'first_stage.'
+        )
+    backbone.adapters = ModuleDict()
+    for name, block in blocks.items():
+        channels = output_channels(block) or 0
+        adapter = Adapter(channels, max(channels // reduction, 1))
+        backbone.adapters[name.replace('.', '-')] = adapter
+        # beside the block's own children, which keep their keys
+        block.__dict__['adapter'] = adapter
+        block.register_forward_hook(_adapt)
+    return backbone
+
+
+def _adapt(block: nn.Module, _: Any, output: Tensor) -> Tensor:
+    # a function of the module, so that copies use their own adapters
+    return block.adapter(output)  # type: ignore[no-any-return]
+
+
+def is_block(module: nn.Module) -> bool:
+    """Whether a module is a residual block of a known family."""
+    return any(cls.__name__ in BLOCKS for cls in type(module).__mro__)
+
+
+def output_channels(block: nn.Module) -> int | None:
+    """Channels that a residual block returns; None if it is not known."""
+    for name in LAST_CONVS:
+        if hasattr(block, name):
+            channels: int = getattr(block, name).out_channels
+            return channels
+    return None
+
+
+def _stage(block: str, stages: dict[str, int]) -> int:
+    inside = [n for name, n in stages.items() if name.startswith(f'{block}.')]
+    return max(inside, default=0)

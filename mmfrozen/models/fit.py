@@ -1,0 +1,101 @@
+"""Whether the parts of a detector fit one another, when it is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from .backbones.adapters import output_channels
+
+#: Necks whose `in_channels` list every level of the backbone.
+NECKS = {'FPN', 'NASFPN', 'PAFPN', 'AnySizeBiFPN', 'SimpleFeaturePyramid'}
+
+
+def check_fit(detector: nn.Module) -> None:
+    """Check channels and numbers of levels between backbone, neck and heads.
+
+    The host finds out at the first image, in an assertion or a convolution.
+    What this function does not know, it lets pass.
+
+    Raises:
+        ValueError: If a part does not fit the one before it.
+    """
+    neck = getattr(detector, 'neck', None)
+    if not any(cls.__name__ in NECKS for cls in type(neck).__mro__):
+        return
+    _check_neck(detector.backbone, neck)
+    for name in ('rpn_head', 'bbox_head'):
+        head = getattr(detector, name, None)
+        if head is not None:
+            _check_dense_head(f'model.{name}', head, neck)
+    roi_head = getattr(detector, 'roi_head', None)
+    for name in ('bbox', 'mask'):
+        _check_roi_head(roi_head, name, neck)
+
+
+def backbone_channels(backbone: nn.Module) -> list[Any] | None:
+    """Channels of the levels that a backbone returns, finest first; None if
+    its class is not known."""
+    channels = getattr(backbone, 'channels', None)  # TimmBackbone
+    if isinstance(channels, (list, tuple)):
+        return list(channels)
+    layers = getattr(backbone, 'res_layers', None)  # the ResNet family
+    if not layers or not hasattr(backbone, 'out_indices'):
+        return None
+    stages = [getattr(backbone, layers[i]) for i in backbone.out_indices]
+    if not all(isinstance(stage, nn.Sequential) for stage in stages):
+        return None
+    channels = [output_channels(stage[-1]) for stage in stages]
+    return None if None in channels else channels
+
+
+def _check_neck(backbone: nn.Module, neck: nn.Module) -> None:
+    given = backbone_channels(backbone)
+    expected = neck.in_channels
+    expected = [expected] if isinstance(expected, int) else list(expected)
+    if given is not None and given != expected:
+        raise ValueError(
+            f'model.neck.in_channels must be {given}, the channels of the '
+            f'{len(given)} levels that {type(backbone).__name__} gives, got '
+            f'{expected}. Set it so, or choose other levels with '
+            'model.backbone.out_indices.'
+        )
+
+
+def _check_dense_head(key: str, head: nn.Module, neck: nn.Module) -> None:
+    _check_channels(f'{key}.in_channels', head, 'in_channels', neck)
+    generator = getattr(head, 'prior_generator', None)
+    num_outs = getattr(neck, 'num_outs', None)
+    if generator is None or num_outs is None:
+        return
+    if generator.num_levels != num_outs:
+        raise ValueError(
+            f'{key}.anchor_generator.strides must list one stride for each '
+            f'of the {num_outs} levels of {type(neck).__name__}, got '
+            f'{generator.num_levels}. Correct it, or model.neck.num_outs.'
+        )
+
+
+def _check_roi_head(roi_head: Any, name: str, neck: nn.Module) -> None:
+    extractor = getattr(roi_head, f'{name}_roi_extractor', None)
+    heads = getattr(roi_head, f'{name}_head', None)
+    many = isinstance(extractor, nn.ModuleList)
+    for i, one in enumerate(extractor if many else [extractor]):
+        if hasattr(one, 'featmap_strides'):
+            key = f'model.roi_head.{name}_roi_extractor.out_channels'
+            _check_channels(key, one, 'out_channels', neck)
+            head = heads[i] if isinstance(heads, nn.ModuleList) else heads
+            key = f'model.roi_head.{name}_head.in_channels'
+            _check_channels(key, head, 'in_channels', neck)
+
+
+def _check_channels(
+    key: str, part: Any, attribute: str, neck: nn.Module
+) -> None:
+    channels, width = getattr(part, attribute, None), neck.out_channels
+    if isinstance(channels, int) and channels != width:
+        raise ValueError(
+            f'{key} must be {width}, the out_channels of '
+            f'{type(neck).__name__}, got {channels}. Set it so.'
+        )

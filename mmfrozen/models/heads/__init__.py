@@ -1,0 +1,6 @@
+"""Heads with the norms, activations and precision that the host's lack."""
+
+from .bbox_head import NormActConvFCBBoxHead as NormActConvFCBBoxHead
+from .retina_head import NormActRetinaHead as NormActRetinaHead
+from .roi_extractor import Float32RoIExtractor as Float32RoIExtractor
+from .rpn_head import NormActRPNHead as NormActRPNHead

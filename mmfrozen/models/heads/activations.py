@@ -1,0 +1,21 @@
+"""Exchange the activations of the host's convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmcv.cnn import ConvModule, build_activation_layer
+from torch import nn
+
+
+def set_activation(module: nn.Module, act_cfg: dict[str, Any]) -> None:
+    """Give every ``ConvModule`` that has an activation another one.
+
+    Args:
+        module: Any module. It is changed in place.
+        act_cfg: Of an activation without parameters, so that the state-dict
+            keys stay the host's.
+    """
+    for child in module.modules():
+        if isinstance(child, ConvModule) and child.with_activation:
+            child.activate = build_activation_layer(act_cfg)

@@ -1,0 +1,39 @@
+"""The dense head of the authors' settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.models.dense_heads import RetinaSepBNHead
+from mmdet.registry import MODELS
+
+from .activations import set_activation
+
+
+@MODELS.register_module()
+class NormActRetinaHead(RetinaSepBNHead):
+    """RetinaNet's head with a norm a level and any activation.
+
+    What the host lacks: its `RetinaSepBNHead` has no activation but ReLU.
+    State-dict keys are the host's.
+
+    Args:
+        act_cfg: Activation after every convolution; ``None`` for ReLU.
+        options: The host's: ``num_classes``, ``num_ins`` (levels),
+            ``norm_cfg``, ``in_channels``, ``anchor_generator``, ...
+
+    Example config::
+
+        bbox_head=dict(
+            type='NormActRetinaHead',
+            num_ins=5,
+            norm_cfg=dict(type='SyncBN'),
+            act_cfg=dict(type='SiLU'))
+    """
+
+    def __init__(
+        self, *, act_cfg: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        if act_cfg is not None:
+            set_activation(self, act_cfg)

@@ -1,0 +1,79 @@
+"""What necks ask of their options and of the levels that they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def refuse(required: str, got: Any, what_to_do: str) -> ValueError:
+    """A message about an option of the neck."""
+    return ValueError(f'model.neck.{required}, got {got!r}. {what_to_do}.')
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Whether a value is an integer of at least ``least``."""
+    return type(value) is int and value >= least
+
+
+def check_count(key: str, value: Any, example: int) -> None:
+    """Refuse what is no positive integer."""
+    if not is_count(value):
+        raise refuse(
+            f'{key} must be a positive integer',
+            value,
+            f'Set {key}={example}',
+        )
+
+
+def check_in_channels(in_channels: Any) -> None:
+    """Refuse what is no list of positive integers."""
+    is_list = isinstance(in_channels, (list, tuple)) and len(in_channels) > 0
+    if not (is_list and all(map(is_count, in_channels))):
+        raise refuse(
+            'in_channels must be a list of positive integers',
+            in_channels,
+            "List the channels of the backbone's levels, finest first",
+        )
+
+
+def check_start_level(
+    start_level: Any, num_levels: int, num_outs: int
+) -> None:
+    """Refuse a first level that leaves none, or more than come out."""
+    if not (
+        is_count(start_level, least=0)
+        and 1 <= num_levels - start_level <= num_outs
+    ):
+        raise refuse(
+            f'start_level must leave 1 to {num_outs} of the {num_levels} '
+            'levels in in_channels',
+            start_level,
+            'Set start_level=1 where in_channels lists C2 to C5',
+        )
+
+
+def check_levels(
+    inputs: Sequence[Tensor], in_channels: Sequence[int], start_level: int
+) -> None:
+    """Refuse levels of other channels, or that do not halve in size."""
+    channels = [x.shape[1] for x in inputs]
+    if channels != list(in_channels):
+        raise refuse(
+            f'in_channels must be the channels {channels} of the '
+            "backbone's levels",
+            in_channels,
+            'Set it so, or choose other levels with out_indices',
+        )
+    sizes = [tuple(x.shape[-2:]) for x in inputs[start_level:]]
+    for i, size in enumerate(sizes[1:]):
+        for side, finer in enumerate(sizes[i]):
+            if size[side] not in (finer // 2, (finer + 1) // 2):
+                raise refuse(
+                    'in_channels must list levels that halve in size',
+                    sizes,
+                    'Leave out the others, or take the dilation out of the '
+                    'backbone',
+                )

@@ -1,0 +1,342 @@
+"""Simple Copy-Paste (Ghiasi et al. 2021, arXiv 2012.07177)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmengine.logging import print_log
+
+from . import federated
+from .class_index import distinct, transforms_of
+from .compact_masks import CompactMasks, rectangles
+from .crops import Crop, tighten
+from .object_bank import ObjectBank
+from .options import check_options, is_number, require
+from .painting import Piece, cover, paint, visible_parts
+from .paste_sources import build_sources
+from .results import (
+    Results,
+    boxes_of,
+    check_sizes,
+    ignore_flags_of,
+    join,
+    other_image,
+)
+
+
+@TRANSFORMS.register_module()
+@check_options
+class SimpleCopyPaste(BaseTransform):
+    """Paste objects of another image, or of a bank, into an image.
+
+    What the host's ``CopyPaste`` lacks: it makes the image int64, edits its
+    inputs, walks over every mask of both images whatever is pasted, keeps
+    objects near the origin that are hidden completely, pastes crowds, asks
+    now and then for an image beyond the last one, and cannot prefer rare
+    classes. The paper's two steps are kept: both images are jittered by
+    themselves (in the wrapped data set's pipeline), and a random subset of
+    objects is pasted where it lies.
+
+    Only what overlaps with a pasted mask changes; anything else keeps its
+    mask and its box as they were. Pasted masks that overlap in their own
+    image go on overlapping; of a bank's objects the later one is in front.
+    Crowds and ignored objects are never pasted. Where they are covered they
+    shrink like anything else, but stay ignored as long as a pixel of them
+    can be seen.
+
+    Required keys: ``img``, ``gt_bboxes``, ``gt_bboxes_labels``,
+    ``gt_ignore_flags`` (optional), ``gt_masks`` (bitmaps, polygons or
+    compact; optional with `paste_by_box`), ``gt_seg_map`` (optional), and
+    ``mix_results`` with the same of one other image, unless `sources` is a
+    bank. Modified keys: these, and ``neg_labels`` and
+    ``not_exhaustive_labels`` where an image has them
+    (:func:`~mmfrozen.transforms.federated.update`); every other key stays.
+    ``gt_masks`` becomes :class:`~mmfrozen.transforms.CompactMasks`, a
+    ``BitmapMasks``. Inputs are never modified. Nothing pasted: the image
+    comes back as it is.
+
+    Args:
+        sources: Where objects come from, a config of ``UniformSources``
+            (None means that), ``RepeatFactorSources``, ``RareSources`` or
+            ``ObjectBank``.
+        max_num_pasted: At most one less is pasted, as in the host's.
+        prob: To paste at all.
+        bbox_occluded_thr: An object that is partly hidden is kept if no
+            side of its box moved by more than so many pixels,
+        mask_occluded_thr: or if more than so many pixels of it can be seen.
+            One that is hidden completely is always dropped.
+        selected: Paste a random subset; False: every object.
+        paste_by_box: Paste whole boxes where there are no masks.
+        blend_sigma: Of the Gaussian, in pixels, that fades the edge of a
+            pasted object inwards; 0 leaves it hard. (The paper's also
+            bleeds outwards, over pixels that are not the object's.)
+
+    Raises:
+        ValueError: If masks are missing, or the two images differ in size.
+
+    Example config::
+
+        dict(type='SimpleCopyPaste', sources=dict(type='RareSources'))
+    """
+
+    def __init__(
+        self,
+        sources: dict | None = None,
+        max_num_pasted: int = 100,
+        *,
+        prob: float = 1.0,
+        bbox_occluded_thr: float = 10,
+        mask_occluded_thr: float = 300,
+        selected: bool = True,
+        paste_by_box: bool = False,
+        blend_sigma: float = 0.0,
+    ) -> None:
+        _check(prob, max_num_pasted)
+        for name, value in dict(
+            bbox_occluded_thr=bbox_occluded_thr,
+            mask_occluded_thr=mask_occluded_thr,
+            blend_sigma=blend_sigma,
+        ).items():
+            require(
+                is_number(value) and value >= 0,
+                f'SimpleCopyPaste.{name}',
+                'a number of pixels from 0 on',
+                value,
+                'Correct it.',
+            )
+        self.sources = build_sources(sources)
+        self.max_num_pasted = max_num_pasted
+        self.prob = prob
+        self.bbox_occluded_thr = bbox_occluded_thr
+        self.mask_occluded_thr = mask_occluded_thr
+        self.selected = selected
+        self.paste_by_box = paste_by_box
+        self.blend_sigma = blend_sigma
+        self._is_prepared = False
+        self._wanted: int | None = None  # a class that has to be pasted
+
+    def prepare(self, dataset: Any) -> None:
+        """Look at the annotations once, before workers are forked.
+
+        ``CopyPasteDataset`` calls it.
+
+        Args:
+            dataset: That the sources come from.
+
+        Raises:
+            ValueError: If the data set cannot serve.
+        """
+        self._is_prepared = True
+        loaders = [
+            step
+            for base in {id(b): b for _, b, _ in distinct(dataset)}.values()
+            for step in transforms_of(base)
+            if hasattr(step, 'with_mask')
+        ]
+        require(
+            self.paste_by_box
+            or not loaders
+            or any(step.with_mask for step in loaders),
+            'SimpleCopyPaste',
+            'given gt_masks',
+            'with_mask=False in the inner pipeline',
+            'Set with_mask=True there, or paste_by_box=True here.',
+        )
+        self.sources.prepare(dataset)
+
+    def get_indexes(self, dataset: Any) -> list[int]:
+        """Choose the images to load, for ``MultiImageMixDataset``.
+
+        Args:
+            dataset: That the sources come from.
+
+        Returns:
+            One index; none for a bank.
+        """
+        if not self._is_prepared:
+            print_log(
+                "SimpleCopyPaste looks at the data set's annotations in "
+                'every worker. Use CopyPasteDataset in place of '
+                'MultiImageMixDataset to do it once.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            self.prepare(dataset)
+        indexes, self._wanted = self.sources.draw(dataset)
+        return indexes
+
+    def transform(self, results: Results) -> Results:
+        """Paste.
+
+        Args:
+            results: Of the image; ``mix_results`` has the other one.
+
+        Returns:
+            A new dict that shares what did not change.
+        """
+        if self.prob < 1 and np.random.random_sample() >= self.prob:
+            return results
+        if isinstance(self.sources, ObjectBank):
+            pieces = self.sources.pieces(*results['img'].shape[:2])
+            pieces = self._uncovered(pieces, results['img'].shape[:2])
+        else:
+            pieces = self._pieces(results)
+        return self._paste(results, pieces) if pieces else results
+
+    def _pieces(self, results: Results) -> list[Piece]:
+        """Select objects of the other image."""
+        source = other_image(results)
+        check_sizes(source, results)
+        usable = ~ignore_flags_of(source)
+        masks = self._masks(source)
+        crops = masks.crops
+        usable &= np.array([crop.bitmap.size > 0 for crop in crops], bool)
+        chosen = self._select(np.flatnonzero(usable), source)
+        if not len(chosen):
+            return []
+        carried = self._carried(results, masks, chosen, source)
+        boxes = boxes_of(source).tensor.numpy()
+        labels = source['gt_bboxes_labels']
+        segments = source.get('gt_seg_map')
+        return [
+            Piece(
+                crops[i],
+                crops[i].window(source['img']),
+                boxes[i],
+                int(labels[i]),
+                carried if i == chosen[0] else (),
+                None if segments is None else crops[i].window(segments),
+            )
+            for i in chosen
+        ]
+
+    def _select(self, usable: np.ndarray, source: Results) -> np.ndarray:
+        """Draw a subset, as the host does."""
+        if not self.selected:
+            return usable
+        count = np.random.randint(0, min(len(usable) + 1, self.max_num_pasted))
+        drawn = np.random.choice(len(usable), size=count, replace=False)
+        chosen = usable[drawn.astype(np.int64)]
+        if self._wanted is None:
+            return chosen
+        wanted = usable[
+            np.asarray(source['gt_bboxes_labels'])[usable] == self._wanted
+        ]
+        others = chosen[~np.isin(chosen, wanted)]
+        most = max(1, self.max_num_pasted - 1)
+        return np.concatenate((wanted, others))[:most]
+
+    def _masks(self, results: Results) -> CompactMasks:
+        masks, size = results.get('gt_masks'), results['img'].shape[:2]
+        if masks is not None:
+            require(
+                (masks.height, masks.width) == size,
+                'SimpleCopyPaste',
+                f'given gt_masks of the size of the image {size}',
+                (masks.height, masks.width),
+                'Resize, crop and pad them together.',
+            )
+            return CompactMasks.of(masks)
+        require(
+            self.paste_by_box,
+            'SimpleCopyPaste',
+            'given gt_masks',
+            'none',
+            'Load them with with_mask=True, or set paste_by_box=True.',
+        )
+        boxes = boxes_of(results).tensor.numpy()
+        return rectangles(boxes, *size)
+
+    @staticmethod
+    def _carried(
+        results: Results,
+        masks: CompactMasks,
+        chosen: np.ndarray,
+        source: Results,
+    ) -> tuple[int, ...]:
+        """Labels that can be seen in pasted masks without being pasted."""
+        if not {federated.NEGATIVE, federated.NOT_EXHAUSTIVE} & set(results):
+            return ()
+        crops = masks.crops
+        union = cover([crops[i] for i in chosen], (masks.height, masks.width))
+        labels = source['gt_bboxes_labels']
+        return tuple(
+            int(labels[i])
+            for i in visible_parts(crops, union)
+            if i not in chosen
+        )
+
+    def _paste(self, results: Results, pieces: list[Piece]) -> Results:
+        """Put pieces into an image."""
+        crops, boxes = self._masks(results).crops, boxes_of(results)
+        union = cover([p.crop for p in pieces], results['img'].shape[:2])
+        touched = visible_parts(crops, union)
+        ignored = ignore_flags_of(results)
+        annotated = boxes.tensor.numpy()
+        gone = {
+            i
+            for i, crop in touched.items()
+            if not self._stays(crop, annotated[i], ignored[i])
+        }
+        result = dict(results)
+        federated.update(
+            result,
+            [piece.label for piece in pieces],
+            [label for piece in pieces for label in piece.carried],
+            [
+                results['gt_bboxes_labels'][i]
+                for i in gone
+                if touched[i].bitmap.size
+            ],
+        )
+        kept = [i for i in range(len(crops)) if i not in gone]
+        crops = [touched.get(i, crop) for i, crop in enumerate(crops)]
+        join(result, pieces, crops, kept, touched.keys() - gone)
+        paint(result, results, pieces, union, self.blend_sigma)
+        return result
+
+    def _stays(self, seen: Crop, box: np.ndarray, ignored: bool) -> bool:
+        """Decide whether an object that is partly hidden stays annotated."""
+        if not seen.bitmap.size:
+            return False
+        moved = np.abs(np.array(seen.box) - box[:4]).max()
+        return bool(
+            ignored
+            or moved <= self.bbox_occluded_thr
+            or seen.bitmap.sum() > self.mask_occluded_thr
+        )
+
+    def _uncovered(
+        self, pieces: list[Piece], shape: tuple[int, ...]
+    ) -> list[Piece]:
+        """Cut away what later pieces cover; drop what is hardly seen."""
+        occupied = np.zeros(shape, np.uint8)
+        found: list[Piece] = []
+        for piece in reversed(pieces):
+            below = piece.crop.window(occupied)
+            seen = tighten(*piece.crop[:2], piece.crop.bitmap & (below ^ 1))
+            if self._stays(seen, piece.box, False):
+                found.insert(0, piece.cut_to(seen))
+                seen.window(occupied)[...] |= seen.bitmap
+        return found
+
+
+def _check(prob: object, max_num_pasted: object) -> None:
+    require(
+        is_number(prob) and 0 <= prob <= 1,  # type: ignore[operator]
+        'SimpleCopyPaste.prob',
+        'a probability from 0 to 1',
+        prob,
+        '1 pastes into every image.',
+    )
+    require(
+        isinstance(max_num_pasted, int) and max_num_pasted >= 1,
+        'SimpleCopyPaste.max_num_pasted',
+        'a whole number from 1 on',
+        max_num_pasted,
+        'Set prob=0 to paste nothing.',
+    )

@@ -1,0 +1,231 @@
+"""One mask: its runs in an annotation, or a small bitmap and where it lies."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pycocotools.mask as coco_mask
+
+EMPTY = np.zeros((0, 0), np.uint8)
+
+
+class Crop(NamedTuple):
+    """The part of a mask that is not empty.
+
+    Attributes:
+        x: Left edge in the image, in pixels.
+        y: Top edge, likewise.
+        bitmap: (h, w) uint8 of 0 and 1, never written to once it is here.
+    """
+
+    x: int
+    y: int
+    bitmap: np.ndarray
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom; the last two are outside."""
+        height, width = self.bitmap.shape
+        return self.x, self.y, self.x + width, self.y + height
+
+    def window(self, canvas: np.ndarray) -> np.ndarray:
+        """See what lies under the crop in an (H, W, ...) array, as a view."""
+        left, top, right, bottom = self.box
+        return canvas[top:bottom, left:right]
+
+
+def tighten(x: int, y: int, bitmap: np.ndarray) -> Crop:
+    """Cut a bitmap down to its pixels that are set.
+
+    Args:
+        x: Left edge of the bitmap in the image.
+        y: Top edge.
+        bitmap: (h, w) uint8 or bool; it is viewed, not copied.
+
+    Returns:
+        The crop; of size 0 x 0 at (0, 0) if nothing is set.
+    """
+    if bitmap.dtype == bool:
+        bitmap = bitmap.view(np.uint8)
+    left, top, width, height = (
+        cv2.boundingRect(bitmap) if bitmap.size else ((0, 0, 0, 0))
+    )
+    if not width:
+        return Crop(0, 0, EMPTY)
+    return Crop(
+        x + left, y + top, bitmap[top : top + height, left : left + width]
+    )
+
+
+class Runs(NamedTuple):
+    """A mask as the annotation has it, not decoded.
+
+    Attributes:
+        bounds: (2 n,) int64 places in column-major order: the mask is set
+            from an even entry up to the odd one after it.
+        height: Of the annotated image, in pixels.
+    """
+
+    bounds: np.ndarray
+    height: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """A box around the mask; runs of length zero may make it wider."""
+        if not len(self.bounds):
+            return 0, 0, 0, 0
+        starts, lasts = self.bounds[::2], self.bounds[1::2] - 1
+        left, right = starts[0] // self.height, lasts[-1] // self.height
+        if (starts // self.height != lasts // self.height).any():
+            top, bottom = 0, self.height - 1  # a run goes on in a next column
+        else:
+            top = (starts % self.height).min()
+            bottom = (lasts % self.height).max()
+        return int(left), int(top), int(right) + 1, int(bottom) + 1
+
+
+def encode(annotation: Any, height: int, width: int) -> Runs:
+    """Turn an annotated mask into runs, as pycocotools draws it.
+
+    Args:
+        annotation: What the host takes: polygons ``[[x, y, ...], ...]`` or
+            an RLE, compressed or not.
+        height: Of the annotated image.
+        width: Likewise.
+
+    Returns:
+        The runs. Decoding all of them gives the host's bitmap bit by bit.
+
+    Raises:
+        ValueError: If an RLE is of another size.
+    """
+    if isinstance(annotation, (list, tuple)):
+        if not len(annotation):
+            return Runs(np.zeros(0, np.int64), height)
+        rles = coco_mask.frPyObjects(list(annotation), height, width)
+        rle = coco_mask.merge(rles)
+    elif isinstance(annotation['counts'], list):
+        rle = coco_mask.frPyObjects(annotation, height, width)
+    else:
+        rle = annotation
+    if list(rle['size']) != [height, width]:
+        raise ValueError(
+            f'A mask must have the size of its image {(height, width)}, got '
+            f'an RLE of {tuple(rle["size"])}. Correct the annotation file.'
+        )
+    counts = rle['counts']
+    lengths = _lengths(counts.encode() if isinstance(counts, str) else counts)
+    bounds = np.cumsum(lengths)
+    if len(bounds) % 2:  # the last run is of zeros
+        bounds = bounds[:-1]
+    return Runs(bounds, height)
+
+
+def _lengths(text: bytes) -> np.ndarray:
+    """Read the run lengths of a compressed RLE.
+
+    The code of pycocotools' ``rleFrString``, for all characters at once:
+    5 bits a character, low ones first; bit 5 says that more follow; from
+    the fourth number on, differences to the last but one.
+    """
+    characters = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((characters & 32) == 0)
+    if not len(last):
+        return np.zeros(0, np.int64)
+    first = np.concatenate(([0], last[:-1] + 1))
+    digit = np.arange(last[-1] + 1) - np.repeat(first, last - first + 1)
+    values = np.add.reduceat(
+        (characters[: last[-1] + 1] & 31) << 5 * digit, first
+    )
+    negative = (characters[last] & 16) != 0
+    values[negative] -= np.int64(1) << 5 * (last - first + 1)[negative]
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def decode(
+    source: Crop | Runs,
+    rows: np.ndarray | None = None,
+    columns: np.ndarray | None = None,
+) -> Crop:
+    """Draw a mask as it looks through a resized, cropped or flipped frame.
+
+    Only what lies in the frame is drawn.
+
+    Args:
+        source: The mask.
+        rows: (H,) For each row of the frame the row of the source that it
+            shows, rising or falling; -1 for none. None: the source's own.
+        columns: (W,) The same for columns.
+
+    Returns:
+        The mask in the frame.
+    """
+    if rows is None or columns is None:
+        if isinstance(source, Crop):
+            return source
+        left, top, right, bottom = source.box
+        rows, columns = np.arange(bottom), np.arange(right)
+    left, top, right, bottom = source.box
+    x, columns = _inside(columns, left, right)
+    y, rows = _inside(rows, top, bottom)
+    if not len(rows) or not len(columns):
+        return Crop(0, 0, EMPTY)
+    if isinstance(source, Crop):
+        bitmap = source.bitmap[_slice_or_index(rows - top), :][
+            :, _slice_or_index(columns - left)
+        ]
+    else:
+        bitmap = _draw(source, rows, columns)
+    return tighten(x, y, bitmap)
+
+
+def _inside(
+    index: np.ndarray, start: int, stop: int
+) -> tuple[int, np.ndarray]:
+    """Cut an index down to its one stretch within [start, stop)."""
+    found = np.flatnonzero((index >= start) & (index < stop))
+    if not len(found):
+        return 0, index[:0]
+    return int(found[0]), index[found[0] : found[-1] + 1]
+
+
+def _slice_or_index(index: np.ndarray) -> slice | np.ndarray:
+    """A view where the index only goes up or down by one."""
+    step = int(index[1] - index[0]) if len(index) > 1 else 1
+    if abs(step) == 1 and (np.diff(index) == step).all():
+        stop = int(index[-1]) + step
+        return slice(int(index[0]), None if stop < 0 else stop, step)
+    return index
+
+
+def _draw(source: Runs, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Draw rows and columns of a mask, each either rising or falling.
+
+    A run's end, in column-major order, is moved to where it is when only
+    the wanted rows are left; the wanted columns are then picked whole.
+    """
+    falls = rows[0] > rows[-1]
+    if falls:
+        rows = rows[::-1]
+    low = min(columns[0], columns[-1])
+    high = max(columns[0], columns[-1]) + 1
+    first, last = np.searchsorted(
+        source.bounds, (low * source.height, high * source.height)
+    )
+    first -= first % 2  # the run that has begun before
+    last += last % 2
+    column, row = np.divmod(source.bounds[first:last], source.height)
+    kept_above = np.searchsorted(rows, np.arange(source.height))
+    ends = (column - low) * len(rows) + kept_above[row]
+    size = (high - low) * len(rows)
+    ends = np.clip(ends, 0, size)
+    lengths = np.diff(ends, prepend=0, append=size)
+    values = np.zeros(len(lengths), np.uint8)
+    values[1::2] = 1
+    bitmap = np.repeat(values, lengths).reshape(high - low, len(rows))
+    bitmap = bitmap[_slice_or_index(columns - low)].T
+    return np.ascontiguousarray(bitmap[::-1] if falls else bitmap)

@@ -1,0 +1,55 @@
+"""Load masks without drawing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.registry import TRANSFORMS
+
+from .compact_masks import CompactMasks
+from .crops import encode
+
+
+@TRANSFORMS.register_module()
+class LoadCompactAnnotations(LoadAnnotations):
+    """The host's ``LoadAnnotations`` with masks that are drawn late.
+
+    What the host lacks: it draws every mask over the whole image, then
+    resizes, crops, flips and pads whole images. The result is the same, bit
+    by bit, at a fraction of the time and memory
+    (:class:`~mmfrozen.transforms.CompactMasks`), in any pipeline.
+
+    Required keys: as the host's. Added keys: as the host's, with
+    ``gt_masks`` a ``CompactMasks``, which is a ``BitmapMasks``.
+
+    Raises:
+        ValueError: If an instance has no mask although ``with_mask`` is set.
+
+    Example config::
+
+        dict(type='LoadCompactAnnotations', with_bbox=True, with_mask=True)
+    """
+
+    def _load_masks(self, results: dict[str, Any]) -> None:
+        instances = results.get('instances', [])
+        lacking = sum('mask' not in one for one in instances)
+        if lacking:
+            raise ValueError(
+                'Every instance must have a mask when with_mask=True, got '
+                f'{lacking} of {len(instances)} without in '
+                f'{results.get("img_path")!r}. Annotate segmentations, or '
+                'set with_mask=False.'
+            )
+        if not self.poly2mask:
+            super()._load_masks(results)
+            return
+        height, width = results['ori_shape']
+        results['gt_masks'] = CompactMasks(
+            [
+                encode(mask, height, width)
+                for mask in self._process_masks(results)
+            ],
+            height,
+            width,
+        )

@@ -1,0 +1,104 @@
+"""The host's data set of mixed images, without its copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.datasets import MultiImageMixDataset
+from mmdet.registry import DATASETS
+
+from .numbered_sampler import seeded
+from .options import check_options
+
+
+@DATASETS.register_module()
+@check_options
+class CopyPasteDataset(MultiImageMixDataset):
+    """The host's ``MultiImageMixDataset`` for copy-paste on long tails.
+
+    What the host lacks: it copies image and masks of every item deeply
+    before each transform, twice for the other image; it cannot show a
+    transform the whole data set before workers are forked; its random
+    numbers depend on the number of workers. Here nothing is copied: a
+    transform that returns None makes the sample start over. Transforms with
+    ``prepare`` are given the data set once. With ``NumberedSampler`` a
+    sample is the same for any number of workers.
+
+    It takes any transforms that the host's takes, Mosaic and MixUp too.
+
+    Args:
+        dataset: Config of the data set inside, which loads and jitters one
+            image; also ``ClassBalancedDataset`` or ``ConcatDataset``.
+        pipeline: Configs of what comes after.
+        skip_type_keys: Types in `pipeline` to leave out.
+        max_refetch: Attempts at one sample.
+        lazy_init: Look at the data set later, in ``full_init``.
+
+    Example config::
+
+        dataset=dict(
+            type='CopyPasteDataset',
+            dataset=dict(type='CheckedLVISV1Dataset', ...),
+            pipeline=[
+                dict(type='SimpleCopyPaste'),
+                dict(type='PackDetInputs')])
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        pipeline: Sequence[dict],
+        skip_type_keys: Sequence[str] | None = None,
+        max_refetch: int = 15,
+        lazy_init: bool = False,
+    ) -> None:
+        super().__init__(
+            dataset, pipeline, skip_type_keys, max_refetch, lazy_init
+        )
+
+    def full_init(self) -> None:
+        """Load the annotations and show them to the transforms."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        for transform in self.pipeline:
+            if hasattr(transform, 'prepare'):
+                transform.prepare(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        """Load and mix one sample.
+
+        Raises:
+            RuntimeError: If no attempt gives one.
+        """
+        with seeded(index):
+            for _ in range(self.max_refetch):
+                results = self._attempt(index)
+                if results is not None:
+                    return results
+        raise RuntimeError(
+            f'{type(self).__name__} must get a sample from its pipelines, '
+            f'got None {self.max_refetch} times for item {int(index)}. Find '
+            'the transform that returns None.'
+        )
+
+    def _attempt(self, index: int) -> Any:
+        results = self.dataset[index]
+        for transform, name in zip(
+            self.pipeline, self.pipeline_types, strict=True
+        ):
+            if results is None or name in (self._skip_type_keys or ()):
+                continue
+            if hasattr(transform, 'get_indexes'):
+                indexes = transform.get_indexes(self.dataset)
+                if not isinstance(indexes, Sequence):
+                    indexes = [indexes]
+                others = [self.dataset[i] for i in indexes]
+                if any(other is None for other in others):
+                    return None
+                results = {**results, 'mix_results': others}
+            results = transform(results)
+            if isinstance(results, dict):
+                results.pop('mix_results', None)
+        return results

@@ -1,0 +1,110 @@
+"""Random numbers that belong to a sample, whichever worker loads it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import DATA_SAMPLERS
+from mmengine.dist import get_dist_info
+from torch.utils.data import Sampler
+
+from .options import check_options
+
+
+class NumberedIndex(int):
+    """An index of a data set that knows when it was drawn.
+
+    Attributes:
+        key: Seed, epoch and number of the draw in it, over all processes.
+    """
+
+    key: tuple[int, int, int]
+
+    def __new__(cls, index: int, key: tuple[int, int, int]) -> NumberedIndex:
+        """Make an index on which arithmetic works as on any other."""
+        self = super().__new__(cls, index)
+        self.key = key
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (int(self), self.key)
+
+
+@DATA_SAMPLERS.register_module()
+@check_options
+class NumberedSampler(Sampler):
+    """Any sampler, whose indices carry the number of their draw.
+
+    What the host lacks: its transforms draw from generators that belong to
+    a worker, so that the augmented images change with the number of workers
+    and of processes. Indices of this sampler say which draw of which epoch
+    they are; ``CopyPasteDataset`` seeds Python's, numpy's and torch's
+    generators from it for each sample, and gives them back as they were.
+    So every transform, the host's too, does the same with any number of
+    workers.
+
+    Args:
+        dataset: To sample; the runner gives it.
+        sampler: Config of the sampler that chooses.
+        seed: Of the run; the runner gives it.
+
+    Example config::
+
+        sampler=dict(
+            type='NumberedSampler',
+            sampler=dict(type='DefaultSampler', shuffle=True))
+    """
+
+    def __init__(
+        self, dataset: Sized, sampler: dict, *, seed: int | None = None
+    ) -> None:
+        self.dataset = dataset  # which batch samplers ask for
+        self.sampler = DATA_SAMPLERS.build(
+            sampler, default_args=dict(dataset=dataset, seed=seed)
+        )
+        # which the host has synchronised over the processes, if it was None
+        self.seed = getattr(self.sampler, 'seed', None) or seed or 0
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[NumberedIndex]:
+        rank, world_size = get_dist_info()
+        for number, index in enumerate(self.sampler):
+            draw = number * world_size + rank  # the host deals in turns
+            yield NumberedIndex(index, (self.seed, self.epoch, draw))
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch; the runner's hook calls it."""
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+
+@contextmanager
+def seeded(index: int) -> Iterator[None]:
+    """Seed the generators for one sample; a plain index changes nothing.
+
+    Args:
+        index: Of the sample.
+    """
+    if not isinstance(index, NumberedIndex):
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = int(np.random.SeedSequence(index.key).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)  # the GPU's is left alone
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

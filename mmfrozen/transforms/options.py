@@ -1,0 +1,67 @@
+"""Options that a config can misspell or set to nonsense, in one line each."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from typing import Any, TypeVar
+
+C = TypeVar('C', bound=type)
+
+
+def check_options(cls: C) -> C:
+    """Refuse options that a class does not have, with the nearest name.
+
+    Python's own message names neither what there is nor, before 3.13, what
+    may have been meant.
+
+    Args:
+        cls: A class whose constructor swallows nothing (no ``**kwargs``).
+
+    Returns:
+        The same class.
+    """
+    upstream = cls.__init__
+    known = list(inspect.signature(upstream).parameters)[1:]
+    if upstream is object.__init__:
+        known = []
+
+    @functools.wraps(upstream)
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f' (did you mean {near[0]!r}?)' if near else ''
+                raise TypeError(
+                    f'{cls.__name__} must be given options that it has, got '
+                    f'{name!r}{hint}. It has {", ".join(known) or "none"}.'
+                )
+        upstream(self, *args, **options)
+
+    cls.__init__ = init
+    return cls
+
+
+def require(
+    holds: bool, where: str, what: str, got: object, remedy: str
+) -> None:
+    """Raise ``<where> must be <what>, got <got>. <remedy>``.
+
+    Args:
+        holds: Whether all is well.
+        where: The option, as typed in a config.
+        what: What it must be.
+        got: Its value.
+        remedy: What to do.
+
+    Raises:
+        ValueError: If it does not hold.
+    """
+    if not holds:
+        raise ValueError(f'{where} must be {what}, got {got!r}. {remedy}')
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,261 @@
+"""Where pasted objects come from: which image, or which object of a bank."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.registry import TASK_UTILS
+
+from .class_index import ClassIndex, index_classes
+from .options import check_options, is_number, require
+
+#: Places of the images to load, and a class whose objects must be pasted.
+Draw = tuple[list[int], int | None]
+
+
+@TASK_UTILS.register_module()
+@check_options
+class UniformSources:
+    """Every item of the wrapped data set is equally likely.
+
+    Inside ``ClassBalancedDataset`` images of rare classes are repeated, so
+    that they are drawn oftener here, too.
+
+    Example config::
+
+        sources=dict(type='UniformSources')
+    """
+
+    def prepare(self, dataset: Any) -> None:
+        """Nothing is needed."""
+
+    def draw(self, dataset: Any) -> Draw:
+        """Draw one image."""
+        return [np.random.randint(len(dataset))], None
+
+
+@TASK_UTILS.register_module()
+@check_options
+class RepeatFactorSources:
+    """Images are drawn in proportion to their repeat factor (LVIS paper).
+
+    What the host lacks: ``ClassBalancedDataset`` rounds factors up and
+    balances sources only together with the images that are pasted into.
+
+    Args:
+        oversample_thr: Share of images below which a class is favoured.
+
+    Example config::
+
+        sources=dict(type='RepeatFactorSources', oversample_thr=1e-3)
+    """
+
+    def __init__(self, oversample_thr: float = 1e-3) -> None:
+        require(
+            is_number(oversample_thr) and 0 < oversample_thr <= 1,
+            'RepeatFactorSources.oversample_thr',
+            'a share of images above 0 and up to 1',
+            oversample_thr,
+            "1e-3 is LVIS's own.",
+        )
+        self.oversample_thr = oversample_thr
+
+    def prepare(self, dataset: Any) -> None:
+        """Index the classes of a data set."""
+        index = index_classes(dataset)
+        self.places = index.places
+        self.ends = ends(index.repeat_factors(self.oversample_thr))
+
+    def draw(self, dataset: Any) -> Draw:
+        """Draw one image."""
+        return [int(self.places[pick(self.ends)])], None
+
+
+@TASK_UTILS.register_module()
+@check_options
+class RareSources:
+    """A class is drawn first, rare ones oftener, then an image that has it.
+
+    All its objects in that image are pasted, beside a random subset of the
+    others.
+
+    Args:
+        power: A class in n images is drawn in proportion to ``n ** -power``:
+            0 makes all classes equal, 1 favours rare ones strongly.
+        max_class_images: Draw only classes found in at most so many images
+            (LVIS calls up to 10 rare and up to 100 common). None: all.
+        classes: Draw only these, by name.
+
+    Raises:
+        ValueError: If no class is left, or one of `classes` is in no image.
+
+    Example config::
+
+        sources=dict(type='RareSources', power=0.5)
+    """
+
+    def __init__(
+        self,
+        power: float = 0.5,
+        *,
+        max_class_images: int | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        check_classes('RareSources', power, max_class_images)
+        self.power = power
+        self.max_class_images = max_class_images
+        self.classes = classes
+
+    def prepare(self, dataset: Any) -> None:
+        """Index the classes of a data set."""
+        self.index = index_classes(dataset)
+        self.labels = wanted_labels(
+            type(self).__name__,
+            self.index,
+            self.classes,
+            self.max_class_images,
+        )
+        count = self.index.num_images[self.labels]
+        self.ends = ends(count ** -float(self.power))
+
+    def draw(self, dataset: Any) -> Draw:
+        """Draw a class and one of its images."""
+        label = int(self.labels[pick(self.ends)])
+        images = self.index.images_of(label)
+        image = images[np.random.randint(len(images))]
+        return [int(self.index.places[image])], label
+
+
+def build_sources(config: dict | None) -> Any:
+    """Build sources from a config; None stands for uniform ones.
+
+    Raises:
+        ValueError: If no such class is registered.
+    """
+    config = config or dict(type='UniformSources')
+    kind = config.get('type') if isinstance(config, dict) else config
+    known = ('UniformSources', 'RepeatFactorSources', 'RareSources')
+    known += ('ObjectBank',)
+    near = difflib.get_close_matches(str(kind), known, n=1, cutoff=0.4)
+    require(
+        isinstance(config, dict)
+        and (not isinstance(kind, str) or TASK_UTILS.get(kind) is not None),
+        'SimpleCopyPaste.sources',
+        f'a config of {", ".join(known)}',
+        config,
+        f"Write dict(type='{(near or known)[0]}').",
+    )
+    return TASK_UTILS.build(config)
+
+
+def check_classes(name: str, power: Any, max_class_images: Any) -> None:
+    """Refuse a choice of classes that is none.
+
+    Args:
+        name: Of the sources, for messages.
+        power: As in :class:`RareSources`.
+        max_class_images: Likewise.
+
+    Raises:
+        ValueError: If either is of a wrong kind.
+    """
+    require(
+        is_number(power) and 0 <= power <= 10,
+        f'{name}.power',
+        'a number from 0 to 10',
+        power,
+        '0 makes classes equal, 0.5 favours rare ones.',
+    )
+    require(
+        max_class_images is None or is_number(max_class_images),
+        f'{name}.max_class_images',
+        'a number of images',
+        max_class_images,
+        '10 takes the classes that LVIS calls rare.',
+    )
+
+
+def wanted_labels(
+    name: str,
+    index: ClassIndex,
+    classes: Sequence[str] | None,
+    max_class_images: int | None,
+) -> np.ndarray:
+    """Choose the classes that are drawn.
+
+    Args:
+        name: Of the sources, for messages.
+        index: Of the data set.
+        classes: Names; None for all.
+        max_class_images: As in :class:`RareSources`.
+
+    Returns:
+        (C,) labels, each in one image or more.
+
+    Raises:
+        ValueError: If there are none, or one that was named has none.
+    """
+    count = index.num_images
+    require(
+        count.any(),
+        name,
+        'given a data set whose images have objects',
+        'none',
+        'Correct its annotations or classes.',
+    )
+    if classes is not None:
+        return _named_labels(name, index, classes)
+    most = len(index.places) if max_class_images is None else max_class_images
+    labels = np.flatnonzero((count > 0) & (count <= most))
+    require(
+        len(labels) > 0,
+        f'{name}.max_class_images',
+        f'{count[count > 0].min()} or more for this data set, of '
+        'which that is the rarest class',
+        max_class_images,
+        'Raise it.',
+    )
+    return labels
+
+
+def _named_labels(
+    name: str, index: ClassIndex, classes: Sequence[str]
+) -> np.ndarray:
+    classes = [classes] if isinstance(classes, str) else classes
+    labels = [_label(name, index, one) for one in classes]
+    without = [index.classes[i] for i in labels if not index.num_images[i]]
+    require(
+        not without and len(labels) > 0,
+        f'{name}.classes',
+        'classes that images have',
+        without[0] if without else [],
+        'Take it out, or add images of it.',
+    )
+    return np.unique(labels)
+
+
+def _label(name: str, index: ClassIndex, one: str) -> int:
+    near = difflib.get_close_matches(str(one), index.classes, n=1)
+    require(
+        one in index.classes,
+        f'{name}.classes',
+        "names of the data set's classes",
+        one,
+        f'Did you mean {near[0]!r}?' if near else 'Correct it.',
+    )
+    return index.classes.index(one)
+
+
+def ends(weights: np.ndarray) -> np.ndarray:
+    """Make the table for :func:`pick`: where each share of [0, 1] ends."""
+    total = np.cumsum(weights, dtype=np.float64)
+    return total / total[-1]
+
+
+def pick(table: np.ndarray) -> int:
+    """Draw an entry in proportion to its weight."""
+    place = np.searchsorted(table, np.random.random_sample(), side='right')
+    return int(min(place, len(table) - 1))

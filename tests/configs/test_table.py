@@ -1,0 +1,179 @@
+"""configs/README.md and the list that its table is made of."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mmfrozen.analysis.experiments import (
+    Experiment,
+    FlopsOfSteps,
+    find_experiments,
+    list_experiments,
+    markdown,
+    read_flops,
+    read_head,
+    replace_table,
+    row,
+)
+from mmfrozen.freezing import count_parameters
+from tests.tiny import ROOT
+
+from .pack import FROZEN, PACK, build
+
+README = (PACK / 'README.md').read_text()
+
+
+def cells_by_name():
+    lines = README.partition('<!-- experiments:')[2].splitlines()
+    rows = [
+        [c.strip(' `') for c in line.strip('|').split('|')] for line in lines
+    ]
+    return {cells[0]: cells for cells in rows if len(cells) == 8}
+
+
+def test_table_lists_every_experiment_and_no_other():
+    rows = list(cells_by_name())
+    assert rows[2:] == [path.stem for path in FROZEN]
+
+
+@pytest.mark.parametrize('path', FROZEN, ids=lambda p: p.stem)
+def test_sizes_in_the_table_are_those_that_are_built(path):
+    counts = count_parameters(build(path))
+    known = read_flops(README)[path.stem]
+    experiment = Experiment(
+        path.stem, counts.total, counts.trainable, *known, *read_head(path)
+    )
+    ours = cells_by_name()[path.stem]
+    expected = row(experiment)
+    assert ours[:4] == expected[:4] and ours[7] == expected[7]
+    assert ours[4:7] == expected[4:7]
+
+
+def test_flops_in_the_table_are_those_that_are_counted():
+    _check_flops(PACK / 'frozen/retinanet_r50_fpn_12e_coco.py', FlopsOfSteps())
+
+
+@pytest.mark.configs
+def test_flops_of_every_experiment_are_those_that_are_counted():
+    count = FlopsOfSteps()
+    for path in FROZEN:
+        _check_flops(path, count)
+
+
+def _check_flops(path, count):
+    # RoIs are drawn, hence not the last digit
+    assert count(path) == pytest.approx(
+        read_flops(README)[path.stem], rel=2e-3
+    )
+
+
+def test_freezing_saves_flops_in_every_experiment():
+    for name, (frozen, finetuned) in read_flops(README).items():
+        assert 0 < frozen < finetuned, name
+
+
+def test_ladder_climbs():
+    order = [
+        'mask_rcnn_r101_fpn_2fc_lvis',
+        'mask_rcnn_r101_fpn_4conv1fc_lvis',
+        'mask_rcnn_r101_bifpn_lvis',
+        'mask_rcnn_r101_fpn_lvis',
+        'mask_rcnn_r101_wide-fpn_lvis',
+        'mask_rcnn_r101_lvis',
+        'cascade_mask_rcnn_r101_2-stage_lvis',
+        'cascade_mask_rcnn_r101_lvis',
+        'mask_rcnn_r101_wide-heads_lvis',
+    ]
+    table = cells_by_name()
+    sizes = [float(table[name][2]) for name in order]
+    assert sizes == sorted(sizes)
+    for rung, name in enumerate(order, start=1):
+        head = (PACK / f'frozen/{name}.py').read_text()
+        if name != 'mask_rcnn_r101_lvis':  # the main experiment is the 6th
+            assert f'Capacity ladder, rung {rung}:' in head
+
+
+def test_names_in_the_readme_exist():
+    stems = {path.stem for path in FROZEN}
+    for name in re.findall(r'configs/\w+/(\S+?)\.py', README):
+        assert name in stems, name
+    for name in re.findall(
+        r'`((?:mask|faster|cascade)\w*rcnn_[\w-]+)`', README
+    ):
+        assert any(stem.startswith(name) for stem in stems), name
+
+
+def test_table_replaces_the_one_before_and_keeps_what_is_around_it():
+    experiment = Experiment('x', 2_000_000, 1_000_000, 3e12, 4e12, True, '')
+    table = markdown([experiment])
+    text = f'head\n{table}\nfoot\n'
+    assert (
+        '| `x` | 2.00 | 1.00 | 50.0% | 3.000 | 4.000 | 25% | not run |' in text
+    )
+    assert read_flops(text) == {'x': (3e12, 4e12)}
+    other = markdown([])
+    assert replace_table(text, other) == f'head\n{other}\nfoot\n'
+    with pytest.raises(ValueError, match='must have the lines'):
+        replace_table('no marks', table)
+
+
+def test_flops_are_kept_until_they_are_counted_anew(tmp_path):
+    folder = tmp_path / 'frozen'
+    folder.mkdir()
+    base = PACK / 'frozen/retinanet_r50_fpn_12e_coco.py'
+    (folder / 'x.py').write_text(
+        f'"""AP: not run."""\n_base_ = {str(base)!r}\n'
+    )
+    text = markdown([Experiment('x', 1, 1, 3e12, 4e12, True, '')])
+    kept = list_experiments(tmp_path, count=None, table=text)
+    assert (kept[0].frozen_flops, kept[0].finetuned_flops) == (3e12, 4e12)
+    assert kept[0].parameters > 1e7
+    new = list_experiments(tmp_path, count=lambda path: (1e12, 2e12))
+    assert new[0].frozen_flops == 1e12
+    unknown = list_experiments(tmp_path, count=None)
+    assert row(unknown[0])[4:7] == ['-', '-', '-']
+
+
+def test_folder_without_experiments_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match='must hold experiments'):
+        find_experiments(tmp_path)
+
+
+def test_tool_refuses_what_is_no_pack_in_one_line():
+    done = subprocess.run(
+        [sys.executable, 'tools/list_experiments.py', 'tools', '--check'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr == (
+        "error: FOLDER must have a README.md, got none in 'tools'. Leave out "
+        '--write and --check.\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ('name', 'found'),
+    [
+        ('mask_rcnn_r101_lvis.py', 'frozen/mask_rcnn_r101_lvis.py'),
+        ('scratch/mask_rcnn_r101_lvis', 'scratch/mask_rcnn_r101_lvis.py'),
+    ],
+)
+def test_installed_pack_says_where_a_config_is(name, found):
+    done = subprocess.run(
+        [sys.executable, PACK, name], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(PACK / found)
+
+
+def test_installed_pack_names_the_nearest_config():
+    done = subprocess.run(
+        [sys.executable, PACK, 'mask_rcnn_r11_lvis.py'],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ''
+    assert 'Did you mean frozen/mask_rcnn_r101_lvis.py' in done.stderr

@@ -1,0 +1,138 @@
+"""Resampled images count as if they stood in the data set several times."""
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmfrozen  # noqa: F401  (lets lvis run on this numpy)
+from mmfrozen.evaluation.bootstrap import image_weights, interval
+from mmfrozen.evaluation.engine import AREAS, match
+
+from .official import make_case
+
+
+def repeat_images(content, results, times):
+    """Write every image as often as it was drawn."""
+    content, results = copy.deepcopy((content, results))
+    images, annotations, found = [], [], []
+    for image in content['images']:
+        for copy_ in range(times[image['id']]):
+            new = image['id'] * 10 + copy_  # keeps the order of the images
+            images.append({**image, 'id': new})
+            for source, target in (
+                (content['annotations'], annotations),
+                (results, found),
+            ):
+                target += [
+                    {**x, 'image_id': new}
+                    for x in source
+                    if x['image_id'] == image['id']
+                ]
+    for index, annotation in enumerate(annotations):
+        annotation['id'] = index + 1
+    return {**content, 'images': images, 'annotations': annotations}, found
+
+
+@pytest.mark.parametrize('protocol', ['coco', 'lvis'])
+@settings(max_examples=40, deadline=None, database=None)
+@given(seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_weights_equal_a_data_set_with_repeated_images(protocol, seed, data):
+    random = np.random.default_rng(seed)
+    content, results = make_case(
+        random,
+        images=4,
+        categories=3,
+        annotations=20,
+        detections=60,
+        levels=10**6,
+    )
+    options = dict(iou_type='bbox', protocol=protocol)
+    matches = match(content, results, **options)
+    weights = np.array(
+        data.draw(
+            st.lists(st.integers(0, 3), min_size=4, max_size=4).filter(any)
+        )
+    )
+    times = dict(zip(matches.image_ids.tolist(), weights, strict=True))
+    repeated = match(*repeat_images(content, results, times), **options)
+    for area in AREAS:
+        np.testing.assert_allclose(
+            matches.ap_per_class(area=area, image_weights=weights),
+            repeated.ap_per_class(area=area),
+            atol=1e-12,
+        )
+        assert (
+            matches.num_instances(area, weights)
+            == repeated.num_instances(area)
+        ).all()
+
+
+def test_many_resamples_at_once_equal_one_at_a_time(monkeypatch):
+    content, results = make_case(
+        np.random.default_rng(1),
+        images=9,
+        categories=5,
+        annotations=60,
+        detections=300,
+        levels=50,
+    )
+    matches = match(content, results, iou_type='bbox', protocol='lvis')
+    weights = image_weights(9, 7)
+    together = matches.ap_per_class(image_weights=weights)
+    single = [matches.ap_per_class(image_weights=w) for w in weights]
+    np.testing.assert_array_equal(together, single)
+    # small tables: a few categories at a time
+    monkeypatch.setattr('mmfrozen.evaluation.precision.TABLE', 20)
+    np.testing.assert_array_equal(
+        matches.ap_per_class(image_weights=weights), together
+    )
+    once = np.ones((1, 9), int)
+    np.testing.assert_array_equal(
+        matches.ap_per_class(image_weights=once)[0], matches.ap_per_class()
+    )
+
+
+def test_weights_for_other_images_are_refused():
+    content, results = make_case(
+        np.random.default_rng(1),
+        images=3,
+        categories=2,
+        annotations=6,
+        detections=9,
+        levels=5,
+    )
+    matches = match(content, results, iou_type='bbox', protocol='coco')
+    with pytest.raises(ValueError, match='for each of 3 images, got 4'):
+        matches.ap_per_class(image_weights=np.ones(4, int))
+
+
+def test_same_seed_draws_the_same_images():
+    first = image_weights(50, 20, seed=3)
+    assert (first == image_weights(50, 20, seed=3)).all()
+    assert (first != image_weights(50, 20, seed=4)).any()
+    assert (first.sum(axis=1) == 50).all()
+    assert image_weights(50, 0).shape == (0, 50)
+
+
+def test_interval_leaves_absent_values_out_until_too_few_are_left():
+    values = np.tile(np.arange(101.0)[:, None], (1, 3))
+    values[60:, 1] = np.nan
+    values[40:, 2] = np.nan
+    low, high = interval(values, confidence=0.9)
+    np.testing.assert_allclose(low[:2], [5, 0.05 * 59])
+    np.testing.assert_allclose(high[:2], [95, 0.95 * 59])
+    assert np.isnan([low[2], high[2]]).all()
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        sample = random.normal(size=60)
+        weights = image_weights(60, 200, seed)
+        low, high = interval(weights @ sample / 60, 0.9)
+        hits += low <= 0 <= high
+    assert 0.81 < hits / 200 < 0.97  # 0.88 over 1,500 of them

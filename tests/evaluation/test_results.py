@@ -1,0 +1,171 @@
+"""Result files of the host and of others."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import DumpDetResults
+from mmengine.evaluator import Evaluator
+from pycocotools import mask as mask_utils
+
+from mmfrozen.evaluation.engine import match
+from mmfrozen.evaluation.ground_truth import GroundTruth
+from mmfrozen.evaluation.results import label_ids, read_results
+
+from .official import make_case, results_for
+from .samples import data_samples
+
+
+@pytest.fixture
+def case():
+    return make_case(
+        np.random.default_rng(2),
+        images=5,
+        categories=4,
+        annotations=30,
+        detections=60,
+        levels=1000,
+    )
+
+
+def rows(detections):
+    """Detections as they can be compared."""
+    return [
+        (int(i), int(c), float(s), *b)
+        for i, c, s, b in zip(
+            detections.image_ids,
+            detections.category_ids,
+            detections.scores,
+            detections.boxes.tolist(),
+            strict=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize('indent', [None, 2])
+@pytest.mark.parametrize('piece_bytes', [50, 700, 1 << 24])
+def test_json_is_read_in_pieces_of_any_size(
+    case, tmp_path, monkeypatch, indent, piece_bytes
+):
+    monkeypatch.setattr('mmfrozen.evaluation.results.PIECE_BYTES', piece_bytes)
+    content, results = case
+    gt = GroundTruth.from_dict(content)
+    path = tmp_path / 'results.json'
+    path.write_text(json.dumps(results, indent=indent))
+    read = read_results(path, gt)
+    assert rows(read) == [
+        (x['image_id'], x['category_id'], x['score'], *x['bbox'])
+        for x in results
+    ]
+    rles = read.masks.rles(np.arange(len(results)))
+    assert [x['counts'].decode() for x in rles] == [
+        x['segmentation']['counts'] for x in results
+    ]
+
+
+@pytest.mark.parametrize('iou_type', ['bbox', 'segm'])
+def test_file_gives_what_its_content_gives(case, tmp_path, iou_type):
+    content, results = case
+    results = results_for(results, iou_type)
+    gt = GroundTruth.from_dict(content)
+    path = tmp_path / 'results.json'
+    path.write_text(json.dumps(results))
+    options = dict(iou_type=iou_type, protocol='lvis')
+    read = match(gt, read_results(path, gt), **options)
+    given = match(gt, results, **options)
+    assert read.ap_per_class().tobytes() == given.ap_per_class().tobytes()
+
+
+def test_pickle_of_the_host_gives_what_its_json_gives(case, tmp_path):
+    content, results = case
+    gt = GroundTruth.from_dict(content)
+    path = tmp_path / 'results.pkl'
+    dump = Evaluator(DumpDetResults(str(path)))
+    for sample in data_samples(content, results):
+        dump.process([sample])
+    dump.evaluate(5)
+    read = read_results(path, gt)
+    options = dict(iou_type='segm', protocol='coco')
+    np.testing.assert_allclose(
+        match(gt, read, **options).ap_per_class(),
+        match(gt, results, **options).ap_per_class(),
+    )
+
+
+def test_masks_that_are_not_needed_are_left_out(case, tmp_path):
+    content, results = case
+    gt = GroundTruth.from_dict(content)
+    path = tmp_path / 'results.json'
+    path.write_text(json.dumps(results))
+    first = content['images'][0]['id']
+    read = read_results(path, gt, needs_mask=lambda x: x.image_ids == first)
+    rles = read.masks.rles(np.arange(len(results)))
+    for result, rle in zip(results, rles, strict=True):
+        assert bool(rle['counts']) == (result['image_id'] == first)
+
+
+def test_labels_follow_the_order_of_the_file_as_the_host_has_them(case):
+    content, _ = case
+    gt = GroundTruth.from_dict(content)
+    ids = [x['id'] for x in content['categories']]
+    names = [x['name'] for x in content['categories']]
+    assert label_ids(gt, None).tolist() == ids
+    assert label_ids(gt, names[:0:-1]).tolist() == ids[1:]
+    with pytest.raises(ValueError, match="the first is 'cow'"):
+        label_ids(gt, [*names, 'cow'])
+
+
+class Hostile:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ('hostile',)
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('a.pkl', pickle.dumps([Hostile()])),
+        ('a.pkl', b''),
+        ('a.pkl', pickle.dumps([{'img_id': 1}])),
+        ('a.pkl', pickle.dumps({'img_id': 1})),
+        ('a.pkl', pickle.dumps([1])),
+        ('a.json', b''),
+        ('a.json', b'{}'),
+        ('a.json', b'[1, 2]'),
+        ('a.json', b'[{"image_id": 1'),
+        ('a.json', b'[{"image_id": 1}]'),
+        ('a.json', b'\xff\xfe'),
+    ],
+)
+def test_other_files_are_refused_in_a_line(
+    case, tmp_path, capsys, name, content
+):
+    gt = GroundTruth.from_dict(case[0])
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='(Results|results.pkl) must') as e:
+        read_results(path, gt)
+    assert '\n' not in str(e.value)
+    assert 'hostile' not in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match='must be an existing file'):
+        read_results(tmp_path / 'absent.json', gt)
+
+
+def test_label_without_a_category_is_refused(case, tmp_path):
+    content, results = case
+    gt = GroundTruth.from_dict(content)
+    path = tmp_path / 'results.pkl'
+    samples = list(data_samples(content, results))
+    for sample in samples:
+        pred = sample['pred_instances']
+        pred['labels'] = torch.full_like(pred['labels'], 4)
+        pred['masks'] = [
+            mask_utils.encode(np.asfortranarray(x, np.uint8))
+            for x in pred['masks'].numpy()
+        ]
+    path.write_bytes(pickle.dumps(samples))
+    with pytest.raises(ValueError, match='Labels must be 0 to 3, got 4'):
+        read_results(path, gt)

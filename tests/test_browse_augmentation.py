@@ -1,0 +1,207 @@
+"""The sheet of augmented samples, for this pack's configs and others."""
+
+import importlib.util
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from mmfrozen.analysis.augmentation_sheet import (
+    COLOURS,
+    Sample,
+    draw_sheet,
+    group_of,
+    sample_of,
+)
+from mmfrozen.transforms import CompactMasks
+from tests.tiny import ROOT
+from tests.transforms.scenes import scene
+
+spec = importlib.util.spec_from_file_location(
+    'browse_augmentation', ROOT / 'tools/browse_augmentation.py'
+)
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+CONFIG = """
+default_scope = 'mmdet'
+custom_imports = dict(imports=['mmfrozen'])
+train_dataloader = dict(dataset=dict(
+    type='CopyPasteDataset',
+    dataset=dict(
+        type='CheckedLVISV1Dataset',
+        data_root={root!r},
+        data_prefix=dict(img=''),
+        ann_file='annotations/lvis_v1_train.json',
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadCompactAnnotations', with_mask=True)]),
+    pipeline=[
+        dict(type='SimpleCopyPaste'), dict(type='PackDetInputs')]))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, mini_lvis):
+    path = tmp_path / 'mine.py'
+    path.write_text(CONFIG.format(root=str(mini_lvis)))
+    return path
+
+
+@pytest.fixture
+def run(config, tmp_path, monkeypatch, capsys):
+    """Run the tool as from a folder, without another Python."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', ['browse', str(config), *args])
+        status = tool.main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_a_sheet_is_drawn_and_the_same_again(run, tmp_path):
+    for args in (('--out', 'a.png'), ()):
+        status, out, err = run('--num', '5', *args)
+        assert status == 0, err
+        assert '5 samples' in out and out.count('\n') == 1
+    # its own name is that of the config
+    assert (tmp_path / 'a.png').read_bytes() == (
+        tmp_path / 'mine.png'
+    ).read_bytes()
+    assert min(cv2.imread(str(tmp_path / 'a.png')).shape[:2]) > 500
+
+
+@pytest.mark.parametrize(
+    ('args', 'word'),
+    [
+        (['--out', 'there.png'], '--force'),
+        (['--out', 'x.jpg'], '.png'),
+        (['--num', '0'], '--num'),
+        (
+            [
+                '--cfg-options',
+                'train_dataloader.dataset.pipeline.0.max_num_past=3',
+            ],
+            'max_num_pasted',
+        ),
+        (
+            [
+                '--cfg-options',
+                'train_dataloader.dataset.dataset.data_root=/nowhere',
+            ],
+            '/nowhere',
+        ),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else '',
+)
+def test_wrong_use_is_refused_in_one_line(run, tmp_path, args, word):
+    (tmp_path / 'there.png').touch()
+    status, out, err = run(*args)
+    assert status == 2 and out == ''
+    lines = [x for x in err.splitlines() if x.startswith('error:')]
+    assert len(lines) == 1 and word in lines[0]
+    assert not (tmp_path / 'there.png').read_bytes()
+
+
+def packed(results):
+    """As PackDetInputs has it."""
+    sample = DetDataSample(metainfo=dict(img_path=results['img_path']))
+    for name, flag in (('gt', False), ('ignored', True)):
+        chosen = results['gt_ignore_flags'] == flag
+        sample.set_data(
+            {
+                f'{name}_instances': InstanceData(
+                    bboxes=results['gt_bboxes'][chosen],
+                    labels=torch.from_numpy(
+                        results['gt_bboxes_labels'][chosen]
+                    ),
+                    masks=results['gt_masks'][np.flatnonzero(chosen)],
+                )
+            }
+        )
+    image = torch.from_numpy(results['img']).permute(2, 0, 1)
+    return dict(inputs=image, data_samples=sample)
+
+
+@pytest.mark.parametrize('pack', [packed, dict])
+def test_samples_are_read_packed_or_not(pack):
+    results = scene(4, 5, ignored=0.5)
+    sample = sample_of(pack(results))
+    np.testing.assert_array_equal(sample.image, results['img'][..., ::-1])
+    assert sorted(sample.labels) == sorted(results['gt_bboxes_labels'])
+    assert sample.ignored.sum() == results['gt_ignore_flags'].sum()
+    for box, mask in zip(sample.boxes, sample.masks, strict=True):
+        columns, rows = (np.flatnonzero(mask.any(i)) for i in (0, 1))
+        assert box.tolist() == [
+            columns[0],
+            rows[0],
+            columns[-1] + 1,
+            rows[-1] + 1,
+        ]
+
+
+def test_several_branches_show_their_first():
+    item = packed(scene(4, 2))
+    branches = {key: {'sup': value} for key, value in item.items()}
+    assert sample_of(branches).image.shape == (48, 64, 3)
+
+
+def test_what_is_no_sample_is_refused():
+    with pytest.raises(ValueError, match='PackDetInputs'):
+        sample_of([1, 2])
+
+
+@pytest.mark.parametrize('channels', [1, 3, 6])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_images_of_any_kind_are_shown(channels, dtype):
+    image = np.linspace(-2, 2, 20 * 30 * channels).astype(dtype)
+    item = dict(img=image.reshape(20, 30, channels))
+    sample = sample_of(item)
+    assert sample.image.shape == (20, 30, 3)
+    assert sample.image.dtype == np.uint8
+    assert dtype == np.uint8 or np.ptp(sample.image) > 250
+
+
+def test_colours_follow_the_number_of_images():
+    assert [group_of(n) for n in (1, 10, 11, 100, 101)] == [
+        'rare',
+        'rare',
+        'common',
+        'common',
+        'frequent',
+    ]
+    results = scene(4, 3, ignored=0)
+    results['gt_bboxes_labels'] = np.arange(len(results['gt_bboxes']))
+    results['gt_masks'] = CompactMasks.of(results['gt_masks'])
+    sample = sample_of(results)
+    counts = np.array([5, 50, 500])
+    figure = draw_sheet([sample], ['a', 'b', 'c'], counts, 'title')
+    colours = {
+        text.get_text(): text.get_bbox_patch().get_facecolor()[:3]
+        for text in figure.axes[0].texts
+    }
+    from matplotlib.colors import to_rgb
+
+    known = dict(a='rare', b='common', c='frequent')
+    assert colours
+    for name, colour in colours.items():
+        assert colour == to_rgb(COLOURS[known[name]])
+
+
+def test_samples_without_objects_or_boxes_are_drawn():
+    image = np.zeros((20, 30, 3), np.uint8)
+    none = np.zeros(0, int)
+    samples = [
+        Sample(image, None, none, None, none.astype(bool), ''),
+        Sample(image, np.zeros((0, 4)), none, None, none.astype(bool), 'x'),
+        Sample(image, None, np.array([7]), None, np.array([True]), 'y'),
+    ]
+    figure = draw_sheet(samples, [], np.zeros(0), 'title')
+    figure.canvas.draw()
+    assert len(figure.axes) == 3
