@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401
-from mmfrozen.analysis.savings import trace_pair
-from mmfrozen.analysis.scene import make_samples
-from mmfrozen.analysis.states import find_pair
-from mmfrozen.analysis.workload import Workload, read_workload
+from mmfrozen.analysis.savings.comparison import trace_pair
+from mmfrozen.analysis.savings.scene import make_samples
+from mmfrozen.analysis.savings.states import find_pair
+from mmfrozen.analysis.savings.workload import Workload, read_workload
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'analyze_savings.py'
 

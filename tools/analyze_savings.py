@@ -177,7 +177,7 @@ class Progress:
 
 def read_work(args: argparse.Namespace, cfg: Any) -> Any:
     """What a step of a config works on."""
-    from mmfrozen.analysis.workload import read_workload
+    from mmfrozen.analysis.savings.workload import read_workload
 
     work = read_workload(
         cfg,
@@ -197,10 +197,10 @@ def analyze_pair(
     args: argparse.Namespace, progress: Progress
 ) -> Callable[[Console], int]:
     """Compare a config with its control; return what prints the result."""
-    from mmfrozen.analysis import largest_batch
     from mmfrozen.analysis.page import check_new
-    from mmfrozen.analysis.savings import trace_pair
-    from mmfrozen.analysis.states import find_pair
+    from mmfrozen.analysis.savings import largest_batch
+    from mmfrozen.analysis.savings.comparison import trace_pair
+    from mmfrozen.analysis.savings.states import find_pair
     from mmfrozen.counting.shapes import ShapeMode
 
     memory = args.memory and largest_batch.parse_bytes(args.memory)
@@ -226,7 +226,7 @@ def analyze_pair(
     finally:
         progress.stop()
     if args.html:
-        from mmfrozen.analysis.savings_page import write_report
+        from mmfrozen.analysis.savings.page import write_report
 
         write_report(
             args.html,
@@ -246,8 +246,8 @@ def print_pair(
     console: Console,
 ) -> int:
     """Print the tables of a pair, or its record."""
-    from mmfrozen.analysis import savings_tables as tables
-    from mmfrozen.analysis.savings import to_record
+    from mmfrozen.analysis.savings import tables
+    from mmfrozen.analysis.savings.comparison import to_record
 
     if args.json:
         record = to_record(savings)
@@ -268,7 +268,7 @@ def analyze_pack(
     args: argparse.Namespace, errors: Console
 ) -> Callable[[Console], int]:
     """Compare every experiment of the pack with its control."""
-    from mmfrozen.analysis.savings_pack import trace_pack
+    from mmfrozen.analysis.savings.pack import trace_pack
 
     configs = sorted(PACK.glob('*.py'))
     if not configs:
@@ -291,16 +291,16 @@ def print_pack(
     args: argparse.Namespace, entries: list[Any], console: Console
 ) -> int:
     """Print a line an experiment."""
-    from mmfrozen.analysis import savings_pack
-    from mmfrozen.analysis.savings_tables import draw, unit_name
+    from mmfrozen.analysis.savings import pack
+    from mmfrozen.analysis.savings.tables import draw, unit_name
 
     failed = [entry for entry in entries if entry.error]
     if args.json:
-        print(json.dumps([savings_pack.entry_record(e) for e in entries]))
+        print(json.dumps([pack.entry_record(e) for e in entries]))
     else:
-        rows = [savings_pack.pack_row(entry, args.macs) for entry in entries]
+        rows = [pack.pack_row(entry, args.macs) for entry in entries]
         title = f'A training step, {unit_name(args.macs)}: control -> frozen'
-        console.print(draw(title, savings_pack.pack_head(args.macs), rows, 0))
+        console.print(draw(title, pack.pack_head(args.macs), rows, 0))
     for entry in failed:
         print(f'error: {entry.name}: {entry.error}', file=sys.stderr)
     return 1 if failed else 0
@@ -308,7 +308,7 @@ def print_pack(
 
 def analyze_runs(args: argparse.Namespace) -> Callable[[Console], int]:
     """Compare two work dirs by what their runs measured."""
-    from mmfrozen.analysis.run_costs import (
+    from mmfrozen.analysis.runs.costs import (
         compare_work_dirs,
         comparison_table,
     )

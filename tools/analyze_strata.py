@@ -13,21 +13,21 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from mmfrozen.analysis.example_images import Example, Examples
 from mmfrozen.analysis.page import check_new
-from mmfrozen.analysis.strata_captions import conclude
-from mmfrozen.analysis.strata_comparison import Comparison, Request, compare
-from mmfrozen.analysis.strata_page import (
+from mmfrozen.analysis.strata.captions import conclude
+from mmfrozen.analysis.strata.comparison import Comparison, Request, compare
+from mmfrozen.analysis.strata.example_images import Example, Examples
+from mmfrozen.analysis.strata.page import (
     NO_DETECTIONS,
     NO_IMAGES,
     write_strata_page,
 )
-from mmfrozen.analysis.strata_pictures import (
+from mmfrozen.analysis.strata.pictures import (
     check_empty,
     draw_examples,
     write_pictures,
 )
-from mmfrozen.analysis.strata_tables import bin_table, class_table
+from mmfrozen.analysis.strata.tables import bin_table, class_table
 
 EXAMPLES = """exit status: 0 done, 2 wrong use
 

@@ -12,25 +12,25 @@ from typing import Any
 
 from rich.console import Console
 
-from mmfrozen.analysis.compare import (
+from mmfrozen.analysis.page import check_new
+from mmfrozen.analysis.runs.comparison import (
     ComparedRun,
     Pair,
     find_pairs,
     read_runs,
 )
-from mmfrozen.analysis.compare_page import (
+from mmfrozen.analysis.runs.page import (
     check_empty,
     draw_charts,
     write_compare_page,
     write_pictures,
 )
-from mmfrozen.analysis.compare_record import RunsRecord, summarise
-from mmfrozen.analysis.compare_tables import (
+from mmfrozen.analysis.runs.record import RunsRecord, summarise
+from mmfrozen.analysis.runs.tables import (
     draw_table,
     make_tables,
     short_names,
 )
-from mmfrozen.analysis.page import check_new
 
 EXAMPLES = """Runs are paired by the name of their config: a frozen one with
 each fine-tuned one and each from scratch, of the same seed if there are

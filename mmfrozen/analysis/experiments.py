@@ -12,9 +12,9 @@ from mmengine.config import Config
 from ..counting.shapes import ShapeMode
 from ..freeze_config import meta
 from ..freezing import count_parameters
-from .savings import compare_totals, saved, trace_pair
-from .states import find_pair
-from .workload import read_workload
+from .savings.comparison import compare_totals, saved, trace_pair
+from .savings.states import find_pair
+from .savings.workload import read_workload
 
 BEGIN = '<!-- experiments: written by tools/list_experiments.py -->'
 END = '<!-- end of experiments -->'

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.evaluator import Evaluator
 
-from mmfrozen.analysis.runs import read_run
+from mmfrozen.analysis.runs.work_dir import read_run
 from mmfrozen.evaluation import (
     GroundTruth,
     StratifiedCocoMetric,

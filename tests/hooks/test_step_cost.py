@@ -9,7 +9,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from mmfrozen.analysis.runs import read_run
+from mmfrozen.analysis.runs.work_dir import read_run
 from mmfrozen.counting import FlopCounter
 from mmfrozen.freezing import fingerprint
 from mmfrozen.hooks import StepCostHook

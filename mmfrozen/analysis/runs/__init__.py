@@ -1,0 +1,1 @@
+"""What runs left in their work dirs, side by side."""

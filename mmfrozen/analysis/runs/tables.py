@@ -1,0 +1,178 @@
+"""Set a comparison of runs in rows, for the console and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from .costs import LOGGED
+from .learning_curves import AP_NAMES
+from .record import PairSummary, RunsRecord, RunSummary
+from .step_costs import flops_unit
+
+#: Of the ratios of a pair: names of cost rows. The first that both have
+#: counts.
+RATIOS = (
+    ('FLOPs of a step',),
+    ('CUDA allocated, peak', 'resident set in steps, peak'),
+    ('time of a step', LOGGED),
+    ('energy of a step',),
+)
+
+#: Labels from this many characters on are long.
+LONG = 16
+
+
+@dataclass(frozen=True)
+class RunsTable:
+    """Cells as they are shown, absent ones as ``-``.
+
+    Attributes:
+        title: With the convention.
+        head: Titles of the columns.
+        runs: One row a run.
+        pairs: One row a pair: differences or ratios.
+    """
+
+    title: str
+    head: list[str]
+    runs: list[list[str]]
+    pairs: list[list[str]]
+
+
+def short_names(record: RunsRecord) -> dict[str, str]:
+    """Names of the runs for narrow tables: numbers, where labels are long."""
+    labels = [run.label for run in record.runs]
+    is_long = max(map(len, labels)) >= LONG
+    return {
+        label: str(i) if is_long else label
+        for i, label in enumerate(labels, 1)
+    }
+
+
+def make_tables(
+    record: RunsRecord, names: dict[str, str] | None = None
+) -> list[RunsTable]:
+    """What came of the runs, and what their steps cost.
+
+    Args:
+        record: The comparison.
+        names: How to call the runs, by label (default: as it says).
+
+    Returns:
+        Tables, without columns that would be empty.
+    """
+    names = names or {run.label: run.label for run in record.runs}
+    tables = (_aps(record, names), _costs(record, names))
+    return [t for t in map(_without_empty, tables) if len(t.head) > 1]
+
+
+def _aps(record: RunsRecord, names: dict[str, str]) -> RunsTable:
+    return RunsTable(
+        'AP of the last evaluation, %; differences in points',
+        ['run', *AP_NAMES, 'at step'],
+        [
+            [
+                names[run.label],
+                *(number(run.aps.get(ap), '.1f', 100) for ap in AP_NAMES),
+                number(run.step, ',d'),
+            ]
+            for run in record.runs
+        ],
+        [
+            [
+                f'{names[pair.run]} - {names[pair.control]}',
+                *(number(pair.gains.get(ap), '+.1f', 100) for ap in AP_NAMES),
+                '-',
+            ]
+            for pair in record.pairs
+        ],
+    )
+
+
+def _costs(record: RunsRecord, names: dict[str, str]) -> RunsTable:
+    most = max(
+        (run.flops.total for run in record.runs if run.flops), default=0
+    )
+    unit, flops = flops_unit(most)
+    return RunsTable(
+        'One training step of one process; a multiply-add is 2 FLOPs',
+        ['run', flops, 'GiB', 's', 'J', 'trained M', 'drift'],
+        [[names[run.label], *_run_costs(run, unit)] for run in record.runs],
+        [
+            [
+                f'{names[pair.run]} / {names[pair.control]}',
+                *(_ratio(pair, names) for names in RATIOS),
+                '-',
+                '-',
+            ]
+            for pair in record.pairs
+        ],
+    )
+
+
+def _run_costs(run: RunSummary, unit: float) -> list[str]:
+    trained = run.parameters.trainable if run.parameters else None
+    return [
+        number(run.flops.total if run.flops else None, ',.2f', 1 / unit),
+        number(run.peak_bytes, '.2f', 2**-30),
+        number(run.step_seconds, '.3g'),
+        number(run.joules_per_step, '.4g'),
+        number(trained, '.2f', 1e-6),
+        number(run.drift, '.2g'),
+    ]
+
+
+def number(value: float | None, form: str, factor: float = 1) -> str:
+    """Format what may be absent."""
+    return '-' if value is None else format(factor * value, form)
+
+
+def _ratio(pair: PairSummary, names: Sequence[str]) -> str:
+    ratios = {row.name: row.ratio for row in pair.costs}
+    found = (ratios[name] for name in names if ratios.get(name) is not None)
+    ratio = next(found, None)
+    return '-' if ratio is None else f'x {ratio:.2f}'
+
+
+def _without_empty(table: RunsTable) -> RunsTable:
+    rows = [*table.runs, *table.pairs]
+    used = [
+        i for i in range(len(table.head)) if any(row[i] != '-' for row in rows)
+    ]
+
+    def keep(row: list[str]) -> list[str]:
+        return [row[i] for i in used]
+
+    return RunsTable(
+        table.title,
+        keep(table.head),
+        [keep(row) for row in table.runs],
+        [keep(row) for row in table.pairs],
+    )
+
+
+def draw_table(table: RunsTable) -> Table:
+    """Draw a table for the console: long names fold, numbers do not."""
+    drawn = Table(
+        title=table.title,
+        box=SIMPLE_HEAD,
+        title_justify='left',
+        min_width=len(table.title),
+    )
+    drawn.add_column(table.head[0], overflow='fold')
+    for title in table.head[1:]:
+        drawn.add_column(
+            title.replace(' ', '\n'), justify='right', no_wrap=True
+        )
+    for row in table.runs:
+        drawn.add_row(*map(escape, row))
+    if table.pairs:
+        drawn.add_section()
+    for row in table.pairs:
+        drawn.add_row(*map(escape, row))
+    return drawn

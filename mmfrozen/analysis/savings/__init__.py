@@ -1,0 +1,1 @@
+"""What freezing saves: a training step traced on shapes alone."""

@@ -1,0 +1,87 @@
+"""The pictures of a comparison as files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from .bars import draw_bins, draw_classes
+from .captions import kinds
+from .curve import draw_by_annotations
+from .example_images import Example, Examples
+from .record import ClassGain, StrataGain
+
+DPI = 150
+
+
+def draw_examples(
+    gain: StrataGain,
+    examples: Examples,
+    track: Callable[[Sequence[ClassGain]], Iterable[ClassGain]] = iter,
+) -> dict[int, Example]:
+    """Draw the classes that gained and lost most.
+
+    Args:
+        gain: The comparison.
+        examples: Draws them.
+        track: Wraps the classes for a progress bar.
+
+    Returns:
+        By category id; classes without a readable image are left out.
+    """
+    gained, lost = gain.most()
+    signs = {row.category_id: 1 for row in gained}
+    signs.update({row.category_id: -1 for row in lost})
+    drawn = {}
+    for row in track([*gained, *lost]):
+        example = examples.draw(row.category_id, signs[row.category_id])
+        if example is not None:
+            drawn[row.category_id] = example
+    return drawn
+
+
+def write_pictures(
+    folder: Path, gain: StrataGain, examples: dict[int, Example]
+) -> None:
+    """Write the charts as PNG and the examples as JPEG into a new folder.
+
+    Raises:
+        FileExistsError: If the folder has anything in it.
+    """
+    check_empty(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    charts = {
+        'by_annotations': draw_by_annotations(gain),
+        'by_bin': draw_bins(gain),
+    }
+    gained, lost = gain.most()
+    if gained or lost:
+        charts['by_class'] = draw_classes(gained, lost, gain)
+    for name, chart in charts.items():
+        _save(chart, folder / f'{name}.png')
+    for kind, rows in zip(kinds(gain), (gained, lost), strict=True):
+        for rank, row in enumerate(rows, start=1):
+            if row.category_id in examples:
+                name = re.sub(r'[^\w.-]+', '_', row.name)[:60]
+                file = folder / f'{kind.split()[0]}_{rank:02}_{name}.jpg'
+                file.write_bytes(examples[row.category_id].jpeg)
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that has anything in it.
+
+    Raises:
+        FileExistsError: In the words of the command line.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f'--png must name a new or empty folder, got {str(folder)!r}, '
+            'which is not. Remove it or name another.'
+        )
+
+
+def _save(chart: Figure, path: Path) -> None:
+    chart.savefig(path, dpi=DPI, bbox_inches='tight', pad_inches=0.15)
