@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .records import ModuleReport, ParameterCounts
-from .stages import num_stages, stage_numbers
+from .stages import ADAPTERS, num_stages, stage_numbers
 
 # Dropout, DropPath, DropBlock, StochasticDepth, whoever wrote them.
 RANDOM_LAYER = re.compile(r'drop|stochastic_?depth', re.IGNORECASE)
@@ -129,6 +129,9 @@ def _describe_stages(backbone: nn.Module) -> list[ModuleReport]:
                 [parameters[n] for n in names if n in parameters],
             )
         )
+    if hasattr(backbone, ADAPTERS):
+        name = f'backbone.{ADAPTERS}'
+        rows.append(_report(name, [getattr(backbone, ADAPTERS)]))
     return rows
 
 

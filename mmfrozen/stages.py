@@ -41,6 +41,10 @@ HOST: dict[str, Rules] = {
 }
 
 
+#: Child of a backbone that trains beside its frozen stages; of no stage.
+ADAPTERS = 'adapters'
+
+
 def layer_names(module: nn.Module) -> list[str]:
     """Name all parameters and all layers, which are modules without
     children, in the order of definition."""
@@ -60,9 +64,17 @@ def stage_numbers(module: nn.Module) -> dict[str, int]:
     ``stage_numbers``, as TimmBackbone does.
 
     Returns:
-        Stage by name of the parameter or layer (see :func:`layer_names`);
-        empty where the stages of a class are not known.
+        Stage by name of the parameter or layer (see :func:`layer_names`),
+        adapters left out; empty where the stages of a class are not known.
     """
+    return {
+        name: stage
+        for name, stage in _all_numbers(module).items()
+        if name.partition('.')[0] != ADAPTERS
+    }
+
+
+def _all_numbers(module: nn.Module) -> dict[str, int]:
     own = getattr(module, 'stage_numbers', None)
     if own is not None:
         numbers: dict[str, int] = own()
@@ -80,7 +92,8 @@ def stage_numbers(module: nn.Module) -> dict[str, int]:
 def num_stages(module: nn.Module) -> int:
     """Number of the last stage of a backbone that has parameters."""
     numbers = stage_numbers(module)
-    return max(numbers[name] for name, _ in module.named_parameters())
+    parameters = (name for name, _ in module.named_parameters())
+    return max(numbers[name] for name in parameters if name in numbers)
 
 
 def _number(name: str, rules: Rules) -> int:

@@ -153,27 +153,3 @@ def test_tool_refuses_what_is_no_pack_in_one_line():
         "error: FOLDER must have a README.md, got none in 'tools'. Leave out "
         '--write and --check.\n'
     )
-
-
-@pytest.mark.parametrize(
-    ('name', 'found'),
-    [
-        ('mask_rcnn_r101_lvis.py', 'frozen/mask_rcnn_r101_lvis.py'),
-        ('scratch/mask_rcnn_r101_lvis', 'scratch/mask_rcnn_r101_lvis.py'),
-    ],
-)
-def test_installed_pack_says_where_a_config_is(name, found):
-    done = subprocess.run(
-        [sys.executable, PACK, name], capture_output=True, text=True
-    )
-    assert done.stdout.strip() == str(PACK / found)
-
-
-def test_installed_pack_names_the_nearest_config():
-    done = subprocess.run(
-        [sys.executable, PACK, 'mask_rcnn_r11_lvis.py'],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and done.stdout == ''
-    assert 'Did you mean frozen/mask_rcnn_r101_lvis.py' in done.stderr

@@ -8,7 +8,13 @@ import torch
 from mmdet.registry import MODELS
 
 from mmfrozen.analysis.verify import verify
-from mmfrozen.freezing import LoadRecorder, changed_tensors, fingerprint
+from mmfrozen.freezing import (
+    LoadRecorder,
+    changed_tensors,
+    describe,
+    fingerprint,
+    stage_numbers,
+)
 from tests.tiny import build as build_runner
 from tests.tiny import tiny_config
 
@@ -201,3 +207,15 @@ def test_guard_lets_adapters_train_and_holds_the_rest(
     checkpoint = next(tmp_path.glob('epoch_*.pth'))
     result = verify(str(checkpoint), against=str(resnet18))
     assert (result.changed == []) == (state == 'partial')
+
+
+def test_adapters_are_of_no_stage_and_described_by_themselves(name):
+    plain, adapted = build(name), build(name, dict())
+    assert stage_numbers(adapted) == stage_numbers(plain)
+    model = torch.nn.Module()
+    model.backbone = adapted
+    *stages, last = describe(model.train())
+    assert {row.status for row in stages} == {'frozen'}
+    assert (last.name, last.status) == ('backbone.adapters', 'trained')
+    counts = [row.parameters.total for row in (*stages, last)]
+    assert sum(counts) == sum(p.numel() for p in adapted.parameters())

@@ -1,14 +1,21 @@
-"""Print where a config of the installed pack is.
+"""Print where a config of the pack is, installed or in a clone.
 
-python -m mmfrozen.configs mask_rcnn_r101_lvis.py
-python -m mmfrozen.configs finetuned/mask_rcnn_r101_lvis.py
+python -m mmfrozen.config_path mask_rcnn_r101_lvis.py
+python -m mmfrozen.config_path finetuned/mask_rcnn_r101_lvis.py
 """
+
+from __future__ import annotations
 
 import difflib
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
+#: configs/ is installed as mmfrozen/configs; in a clone it lies beside it.
+ROOT = next(
+    (p for p in (HERE / 'configs', HERE.parent / 'configs') if p.is_dir()),
+    HERE / 'configs',
+)
 
 
 def find(name: str) -> Path:
