@@ -2,6 +2,7 @@
 
 import pytest
 import torch.distributed
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
 from mmfrozen.mini_lvis import Parameters
@@ -9,14 +10,17 @@ from mmfrozen.mini_lvis import build as build_mini_lvis
 
 from .tiny import resnet18_weights
 
+LEFT_BEHIND = (DefaultScope, MessageHub)
+
 
 @pytest.fixture(autouse=True)
 def scope():
-    """A runner leaves its registry scope behind for the tests after it."""
-    scopes = dict(DefaultScope._instance_dict)
+    """A runner leaves its scope and its numbers to the tests after it."""
+    before = [(kind, dict(kind._instance_dict)) for kind in LEFT_BEHIND]
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
+    for kind, instances in before:
+        kind._instance_dict.clear()
+        kind._instance_dict.update(instances)
 
 
 @pytest.fixture(scope='session')

@@ -22,7 +22,9 @@ def tool(monkeypatch, capfd):
     )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    # what a process of its own may do, and this one may not
+    # what a process of its own may do, and this one may not: tests before
+    # have started torch's threads, which do not live on in a forked process
+    monkeypatch.setattr(module.os, 'cpu_count', lambda: 1)
     monkeypatch.setattr(module.logging, 'disable', lambda level: None)
     monkeypatch.setattr(module.gc, 'freeze', lambda: None)
 

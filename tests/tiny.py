@@ -1,5 +1,6 @@
 """A small detector, small data and small weights for runs that are real."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[1]
 SIZE = (64, 64)
+NUMBERS = itertools.count()
 
 
 def resnet18_weights(folder):
@@ -88,5 +90,6 @@ def tiny_config(work_dir, data_root, checkpoint, state='frozen'):
 
 def build(cfg):
     """Build a runner, whatever ran before in this process."""
-    cfg.experiment_name = f'{Path(cfg.work_dir).name}-{id(cfg)}'
+    # a name used before would get the visualizer of that run
+    cfg.experiment_name = f'{Path(cfg.work_dir).name}-{next(NUMBERS)}'
     return Runner.from_cfg(cfg)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from numpy.typing import NDArray
 
@@ -58,12 +59,13 @@ def read_results(
         return _from_samples(_read_pickle(path), gt, classes)
     parts = []
     try:
-        for chunk in _json_chunks(path):
-            part = DetectionArrays.from_dicts(chunk)
-            if needs_mask is not None and part.masks is not None:
-                masks = part.masks.only(needs_mask(part))
-                part = replace(part, masks=masks)
-            parts.append(part)
+        with paused():
+            for chunk in _json_chunks(path):
+                part = DetectionArrays.from_dicts(chunk)
+                if needs_mask is not None and part.masks is not None:
+                    masks = part.masks.only(needs_mask(part))
+                    part = replace(part, masks=masks)
+                parts.append(part)
     except (ValueError, OSError) as error:
         raise ValueError(
             'Results must be a results.pkl of mmdet or a JSON list of '
@@ -76,7 +78,9 @@ def read_results(
 def _json_chunks(path: Path) -> Iterator[list[dict[str, Any]]]:
     """Read a list of results a few at a time."""
     for text in _pieces(path):
-        with paused():
+        try:
+            chunk = orjson.loads(text)
+        except orjson.JSONDecodeError:  # NaN, which Python writes
             chunk = json.loads(text)
         if not isinstance(chunk, list):
             raise ValueError(f'a JSON {type(chunk).__name__}')
