@@ -24,6 +24,8 @@ from .masks import Masks
 
 #: Bytes of a result file that are parsed at a time.
 PIECE_BYTES = 1 << 24
+#: Bytes at the end of a piece in which the last whole result ends.
+TAIL_BYTES = 1 << 20
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
 
 
@@ -97,7 +99,8 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with open(path, 'rb') as stream:
         while text := stream.read(PIECE_BYTES):
             rest += text
-            cuts = [m.start() for m in BETWEEN.finditer(rest)][-1:]
+            begin = max(len(rest) - TAIL_BYTES, 0)
+            cuts = [m.start() for m in BETWEEN.finditer(rest, begin)][-1:]
             if cuts:
                 yield rest[: cuts[0] + 1] + b']'
                 rest = b'[' + rest[cuts[0] + 1 :].lstrip(b' \t\r\n,')
