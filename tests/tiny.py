@@ -92,4 +92,5 @@ def build(cfg):
     """Build a runner, whatever ran before in this process."""
     # a name used before would get the visualizer of that run
     cfg.experiment_name = f'{Path(cfg.work_dir).name}-{next(NUMBERS)}'
+    cfg.visualizer.name = cfg.experiment_name
     return Runner.from_cfg(cfg)
