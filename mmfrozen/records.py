@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .counting.flops import Flops
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is whole whenever a run is killed."""
+    part = path.with_name(path.name + '.part')
+    part.write_text(json.dumps(content, indent=1) + '\n')
+    os.replace(part, path)
+
+
+def finite(value: Any) -> Any:
+    """Turn what JSON cannot hold (NaN) into null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +27,7 @@ from mmfrozen.analysis.strata.pictures import (
     write_pictures,
 )
 from mmfrozen.analysis.strata.tables import bin_table, class_table
+from mmfrozen.records import finite
 
 EXAMPLES = """exit status: 0 done, 2 wrong use
 
@@ -167,17 +167,6 @@ def illustrate(
         return track(rows, 'drawing examples', console=console)
 
     return draw_examples(found.gain, examples, follow), NO_IMAGES
-
-
-def finite(value: Any) -> Any:
-    """Turn what JSON cannot hold (NaN) into null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def main() -> int:

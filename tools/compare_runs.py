@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -31,6 +29,7 @@ from mmfrozen.analysis.runs.tables import (
     make_tables,
     short_names,
 )
+from mmfrozen.records import finite
 
 EXAMPLES = """Runs are paired by the name of their config: a frozen one with
 each fine-tuned one and each from scratch, of the same seed if there are
@@ -122,17 +121,6 @@ def show(record: RunsRecord) -> None:
             console.print(f'{name:>3}  {label}', highlight=False, markup=False)
     for table in make_tables(record, names):
         console.print(draw_table(table))
-
-
-def finite(value: Any) -> Any:
-    """Turn what JSON cannot hold (NaN) into null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def main() -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..records import Evaluation, StrataRecord
+from ..records import Evaluation, StrataRecord, write_json
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
 from .strata import or_none
@@ -55,9 +54,7 @@ def write_strata(
         records=list(records),
     )
     strata.parent.mkdir(parents=True, exist_ok=True)
-    part = strata.with_name(strata.name + '.part')
-    part.write_text(json.dumps(asdict(evaluation), indent=1) + '\n')
-    os.replace(part, strata)
+    write_json(strata, asdict(evaluation))
 
 
 def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:

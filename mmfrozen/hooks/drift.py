@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ..drift import measure
 from ..freezing import digest
-from ..records import DriftRecord
+from ..records import DriftRecord, write_json
 from .run import find_backbone
 
 FILE = 'drift.json'
@@ -119,10 +118,7 @@ class DriftHook(Hook):
         stages = measure(self._before, find_backbone(runner).state_dict())
         record = DriftRecord(step, runner.epoch, self._reference, stages)
         self._records.append(asdict(record))
-        path = Path(runner.work_dir, FILE)
-        part = path.with_suffix('.part')  # a run may be killed in between
-        part.write_text(json.dumps(self._records, indent=1) + '\n')
-        os.replace(part, path)
+        write_json(Path(runner.work_dir, FILE), self._records)
         scalars = {
             f'drift/{stage}': drift.relative_l2
             for stage, drift in stages.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from ..records import StepCost
+from ..records import StepCost, write_json
 from .step_context import describe
 from .step_meter import StepMeter
 from .step_timer import Clock, spreads
@@ -168,12 +167,9 @@ class StepCostHook(Hook):
         self._meter.energy.lap(num_done)
         window = spreads(self._meter.read())
         record = self._make_record(num_done)
-        path = Path(runner.work_dir, FILE)
-        part = path.with_suffix('.part')  # a run may be killed in between
-        part.write_text(
-            json.dumps([*self._earlier, asdict(record)], indent=1) + '\n'
+        write_json(
+            Path(runner.work_dir, FILE), [*self._earlier, asdict(record)]
         )
-        os.replace(part, path)
         scalars = {
             f'step_cost/{part}_seconds': spread.median
             for part, spread in window.items()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...evaluation.bootstrap import centred_interval, image_weights
 from ...evaluation.engine import AREAS, Matches
-from ...evaluation.strata import Bins
+from ...evaluation.strata import Bins, mean, or_none
 from .class_table import ClassTable
 from .record import BinGain, ClassGain, Estimate, RunningMean
 
@@ -151,8 +151,8 @@ def _bin(
     num_images = len(np.unique(matches.gt_images[inside]))
     estimates = [
         _estimates(
-            _mean(s.value[None, members]),
-            _mean(s.draws[:, members])[:, None],
+            mean(s.value[None, members]),
+            mean(s.draws[:, members])[:, None],
             np.array([num_images]),
             confidence,
         )[0]
@@ -225,16 +225,6 @@ def _with_difference(samples: Sequence[Samples]) -> list[Samples]:
     return [run, control, run - control]
 
 
-def _mean(values: Array) -> Array:
-    """Mean over the last axis of what is there; NaN where nothing is."""
-    there = np.isfinite(values)
-    num = there.sum(-1)
-    total = np.where(there, values, 0).sum(-1)
-    means = np.full(num.shape, np.nan)
-    np.divide(total, num, out=means, where=num > 0)
-    return means
-
-
 def _estimates(
     value: Array,
     draws: Array,
@@ -246,10 +236,6 @@ def _estimates(
     few = num_images < MIN_IMAGES
     low, high = (np.where(few, np.nan, ends) for ends in (low, high))
     return [
-        Estimate(_number(v), _number(a), _number(b))
+        Estimate(or_none(v), or_none(a), or_none(b))
         for v, a, b in zip(value, low, high, strict=True)
     ]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
