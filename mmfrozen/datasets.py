@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import gc
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from PIL import Image
+
+from .collector import paused
 
 JPEG_END = b'\xff\xd9'
 
@@ -94,18 +94,6 @@ def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
     )
 
 
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Loading makes millions of lists, which Python would visit repeatedly."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 class _Ids(list):
     """A list that finds an id among 1,203 without looking at all of them."""
 
@@ -142,7 +130,7 @@ class _CheckedMixin:
                 f'annotation file, got {self.ann_file!r}. {self.remedy}'
             )
         try:
-            with _no_garbage_collection():
+            with paused():
                 return super().load_data_list()
         except json.JSONDecodeError as error:
             raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
-from .collector import paused
+from ..collector import paused
 
 #: Annotations that are turned into dicts at a time.
 CHUNK = 4096

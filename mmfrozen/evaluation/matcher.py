@@ -10,8 +10,8 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
+from ..collector import paused
 from .checks import check_detections, locate_categories, locate_images
-from .collector import paused
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth, locate
 from .matches import IouType, Matches, Protocol

@@ -17,7 +17,7 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from .collector import paused
+from ..collector import paused
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .masks import Masks
