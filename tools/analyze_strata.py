@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from mmfrozen.analysis.page import check_new
+from mmfrozen.analysis.page import check_empty, check_new
 from mmfrozen.analysis.strata.captions import conclude
 from mmfrozen.analysis.strata.comparison import Comparison, Request, compare
 from mmfrozen.analysis.strata.example_images import Example, Examples
@@ -22,7 +22,6 @@ from mmfrozen.analysis.strata.page import (
     write_strata_page,
 )
 from mmfrozen.analysis.strata.pictures import (
-    check_empty,
     draw_examples,
     write_pictures,
 )

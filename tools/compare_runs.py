@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmfrozen.analysis.page import check_new
+from mmfrozen.analysis.page import check_empty, check_new
 from mmfrozen.analysis.runs.comparison import (
     ComparedRun,
     Pair,
@@ -18,7 +18,6 @@ from mmfrozen.analysis.runs.comparison import (
     read_runs,
 )
 from mmfrozen.analysis.runs.page import (
-    check_empty,
     draw_charts,
     write_compare_page,
     write_pictures,

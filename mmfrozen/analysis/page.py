@@ -114,3 +114,16 @@ def check_new(path: Path, option: str = '--html') -> None:
             f'{option} must name a new file, got {str(path)!r}, which is '
             'there. Remove it or name another.'
         )
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that has anything in it, before charts are drawn.
+
+    Raises:
+        FileExistsError: In the words of the command line.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f'--png must name a new or empty folder, got {str(folder)!r}, '
+            'which is not. Remove it or name another.'
+        )

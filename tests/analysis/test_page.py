@@ -6,7 +6,13 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from mmfrozen.analysis.page import figure, section, table, write_page
+from mmfrozen.analysis.page import (
+    check_empty,
+    figure,
+    section,
+    table,
+    write_page,
+)
 
 
 class Balance(HTMLParser):
@@ -66,3 +72,12 @@ def test_a_page_that_is_there_is_kept(tmp_path):
     with pytest.raises(FileExistsError, match='--html must name a new file'):
         write_page(path, 'title', [])
     assert path.read_text() == 'mine'
+
+
+def test_only_a_new_or_empty_folder_is_drawn_into(tmp_path):
+    check_empty(tmp_path / 'new')
+    check_empty(tmp_path)
+    (tmp_path / 'mine').write_text('mine')
+    for taken in (tmp_path, tmp_path / 'mine'):
+        with pytest.raises(FileExistsError, match='--png must name a new'):
+            check_empty(taken)

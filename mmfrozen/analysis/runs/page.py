@@ -103,22 +103,9 @@ def write_pictures(folder: Path, charts: dict[str, Figure]) -> None:
     """Write the charts as PNG.
 
     Args:
-        folder: New or empty; see :func:`check_empty`.
+        folder: New or empty; see :func:`~..page.check_empty`.
         charts: By name of the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, chart in charts.items():
         chart.savefig(folder / f'{name}.png', dpi=DPI, bbox_inches='tight')
-
-
-def check_empty(folder: Path) -> None:
-    """Refuse a folder that has anything in it, before charts are drawn.
-
-    Raises:
-        FileExistsError: In the words of the command line.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f'--png must name a new or empty folder, got {str(folder)!r}, '
-            'which is not. Remove it or name another.'
-        )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..page import check_empty
 from .bars import draw_bins, draw_classes
 from .captions import kinds
 from .curve import draw_by_annotations
@@ -68,19 +69,6 @@ def write_pictures(
                 name = re.sub(r'[^\w.-]+', '_', row.name)[:60]
                 file = folder / f'{kind.split()[0]}_{rank:02}_{name}.jpg'
                 file.write_bytes(examples[row.category_id].jpeg)
-
-
-def check_empty(folder: Path) -> None:
-    """Refuse a folder that has anything in it.
-
-    Raises:
-        FileExistsError: In the words of the command line.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f'--png must name a new or empty folder, got {str(folder)!r}, '
-            'which is not. Remove it or name another.'
-        )
 
 
 def _save(chart: Figure, path: Path) -> None:
