@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .shape_tensor import ShapeTensor
 
@@ -92,14 +93,21 @@ def is_dense(out: Any) -> bool:
 
 
 def make_recipe(out: Any, sources: list[Tensor]) -> Any:
-    """Note a result: its shape, and which argument it shares storage with."""
-    if not isinstance(out, Tensor):
-        return out
-    storage = out.untyped_storage()._cdata
+    """Note the results: their shapes, and which argument each shares its
+    storage with."""
+    storages: dict[int, int] = {}
     for i, source in enumerate(sources):
-        if source.untyped_storage()._cdata == storage:
-            return _View(out, i, out is source)
-    return _New(out)
+        storages.setdefault(source.untyped_storage()._cdata, i)
+
+    def note(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        source = storages.get(x.untyped_storage()._cdata)
+        if source is None:
+            return _New(x)
+        return _View(x, source, x is sources[source])
+
+    return tree_map(note, out)
 
 
 def follow_recipe(recipe: Any, tensors: list[Tensor]) -> Any:

@@ -73,6 +73,13 @@ def empty(*shape: int, dtype: torch.dtype = torch.float32) -> ShapeTensor:
     return ShapeTensor(torch.empty(shape, dtype=dtype, device='meta'))
 
 
+def to_meta(tensor: Tensor) -> Tensor:
+    """Make a tensor of torch's without data, of the same strides."""
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device='meta'
+    )
+
+
 def drop_data(module: nn.Module) -> None:
     """Replace parameters and buffers of a module by ones without data.
 

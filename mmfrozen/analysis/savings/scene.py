@@ -94,6 +94,7 @@ def make_samples(
     height, width = shape
     boxes = object_boxes(objects, height, width)
     masks = draw_masks(boxes, height, width)
+    no_masks = UnreadMasks([], height, width)
     samples = []
     for i in range(batch_size):
         sample = DetDataSample(metainfo=_metainfo(i, height, width))
@@ -105,26 +106,31 @@ def make_samples(
         sample.ignored_instances = InstanceData(
             bboxes=torch.zeros(0, 4),
             labels=torch.zeros(0, dtype=torch.long),
-            masks=BitmapMasks([], height, width),
+            masks=no_masks,
         )
         sample.proposals = InstanceData(
             bboxes=proposal_boxes(boxes, 2000, 500, height, width),
             scores=torch.full((2000,), 0.5),
         )
         sample.gt_sem_seg = PixelData(
-            sem_seg=torch.zeros(1, height, width, dtype=torch.long)
+            sem_seg=torch.zeros(1, 1, 1, dtype=torch.long).expand(
+                1, height, width
+            )
         )
         samples.append(sample)
     return samples
 
 
 class UnreadMasks(BitmapMasks):
-    """Masks whose crops nobody reads.
+    """Masks that nobody writes, whose crops nobody reads.
 
     What the host lacks: its ``crop_and_resize`` copies the whole mask of an
     object for every region of interest, seconds a step on a CPU. This does
-    the same operators on shapes.
+    the same operators on shapes. Its heads copy what is annotated.
     """
+
+    def __deepcopy__(self, memo: Any) -> UnreadMasks:
+        return self
 
     def crop_and_resize(
         self,

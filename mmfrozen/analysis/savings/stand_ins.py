@@ -22,6 +22,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ...counting.shapes import ShapeTensor
+from .repeated import Repeated
 from .scene import object_boxes, proposal_boxes
 
 #: Methods of heads that return predicted boxes for the heads after them.
@@ -51,7 +52,7 @@ def stand_in(
     for path, module in model.named_modules():
         for name, assigner, sampler in _assigners(module):
             assigner.assign = functools.partial(
-                _assign, assigner.assign, sampler, shape
+                _assign, Repeated(assigner.assign), sampler, shape
             )
             if name.startswith('bbox_assigner') and sampler is not None:
                 key = f'{path}.{name}'.replace('assigner', 'head')

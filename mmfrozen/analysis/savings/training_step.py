@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+from ...collector import paused
 from ...counting import FlopCounter, Flops
 from ...counting.memory import SavedBytes, StorageTracker
 from ...counting.shapes import ShapeMode, ShapeTensor, drop_data, empty
@@ -73,19 +74,22 @@ def trace_step(
         left_out = left_out or 'all but the detector'
     settings = settings.deepcopy()
     set_rois(settings, work)
-    with _naming('model', 'build'), without_init():
-        model = meta.build(settings)
-        model.train()
-    apply_change(model, change)
-    for module in (model, *_hidden_modules(model)):
-        drop_data(module)
-    torch.manual_seed(0)
-    hub = MessageHub.get_current_instance()
-    hub.update_info('epoch', 1000)  # past what hosts warm up
-    hub.update_info('iter', 100_000)
-    with mode or ShapeMode() as mode:
-        trace = _Trace(model, cfg.get('optim_wrapper'), work, mode, partial)
-        return trace.run(left_out)
+    with paused(), _one_thread():
+        with _naming('model', 'build'), without_init():
+            model = meta.build(settings)
+            model.train()
+        apply_change(model, change)
+        for module in (model, *_hidden_modules(model)):
+            drop_data(module)
+        torch.manual_seed(0)
+        hub = MessageHub.get_current_instance()
+        hub.update_info('epoch', 1000)  # past what hosts warm up
+        hub.update_info('iter', 100_000)
+        with mode or ShapeMode() as mode:
+            trace = _Trace(
+                model, cfg.get('optim_wrapper'), work, mode, partial
+            )
+            return trace.run(left_out)
 
 
 class _Trace:
@@ -261,6 +265,17 @@ def without_init() -> Iterator[None]:
                 )
             )
         yield
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What has data is small, and the control's process has a core, too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _has_data(tensor: Tensor) -> bool:
