@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +10,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import get_installed_path
 from torch import nn
 
-
-@contextlib.contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Move each parameter to torch's meta device as it is registered.
-
-    ``torch.device('meta')`` would also take the small tensors from which
-    the host's constructors read numbers, such as Swin's drop rates.
-    """
-    register = nn.Module.register_parameter
-
-    def register_on_meta(
-        module: nn.Module, name: str, param: nn.Parameter | None
-    ) -> None:
-        # one that is there already may be shared: it stays one object
-        if param is not None and not param.is_meta:
-            param = nn.Parameter(
-                param.detach().to('meta'), param.requires_grad
-            )
-        register(module, name, param)
-
-    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+from ..empty_weights import empty_weights
 
 
 def build(cfg: Any) -> nn.Module:
@@ -50,7 +24,7 @@ def build(cfg: Any) -> nn.Module:
         cfg.teacher_config = str(
             Path(get_installed_path('mmdet'), '.mim', teacher)
         )
-    with DefaultScope.overwrite_default_scope('mmdet'), parameters_on_meta():
+    with DefaultScope.overwrite_default_scope('mmdet'), empty_weights():
         return MODELS.build(cfg)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from ..components import component_namer
 from ..counting import FlopCounter
-from ..drift import stage_of
 from ..records import StepFlops
 
 
@@ -55,9 +55,14 @@ class StepFlopsCounter:
         return not (self._counter or self.result or self.note)
 
     def start(self, model: nn.Module) -> None:
-        """Count from here on."""
+        """Count from here on.
+
+        Args:
+            model: The detector, without a distributed wrapper.
+        """
         counter = HarmlessCounter(model)
         try:
+            self._name = component_namer(model)
             counter.__enter__()
         except Exception as error:
             self._fail(error)
@@ -78,7 +83,7 @@ class StepFlopsCounter:
             return
         try:
             counter.__exit__(None, None, None)
-            components = counter.flops(component_of)
+            components = counter.flops(self._name)
             uncounted = {str(k): v for k, v in counter.uncounted.items()}
         except Exception as error:
             self._fail(error)
@@ -91,17 +96,3 @@ class StepFlopsCounter:
     def _fail(self, error: Exception) -> None:
         text = str(error).partition('\n')[0]
         self.note = f'Not counted: {type(error).__name__}: {text}'
-
-
-def component_of(module: str) -> str:
-    """The component that a module belongs to: ``neck``, ``backbone.layer3``.
-
-    Args:
-        module: Its name in the model; empty outside of all modules.
-    """
-    first, _, rest = module.partition('.')
-    if first == 'backbone' and rest:
-        return f'backbone.{stage_of(rest)}'
-    if first == 'roi_head' and rest:
-        return f'roi_head.{rest.partition(".")[0]}'
-    return first or 'other'

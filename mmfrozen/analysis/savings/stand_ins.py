@@ -88,6 +88,8 @@ def _assigners(
 ) -> Iterator[tuple[str, BaseAssigner, Any]]:
     """Assigners that a module holds, with the sampler beside each."""
     for name, value in vars(module).items():
+        if not isinstance(value, (BaseAssigner, list)):
+            continue
         assigners = value if isinstance(value, list) else [value]
         samplers = getattr(module, name.replace('assigner', 'sampler'), None)
         samplers = samplers if isinstance(samplers, list) else [samplers]

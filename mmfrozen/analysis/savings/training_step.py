@@ -8,9 +8,8 @@ made-up objects (:mod:`.scene`). Counted is what was executed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
-from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -18,12 +17,12 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from ...collector import paused
+from ...components import OTHER, component_namer
 from ...counting import FlopCounter, Flops
 from ...counting.memory import SavedBytes, StorageTracker
 from ...counting.shapes import ShapeMode, ShapeTensor, drop_data, empty
 from ...freeze_config import meta
 from ...freeze_config.decide import explain
-from .components import OTHER, component_namer
 from .record import (
     BACKWARD,
     FORWARD,
@@ -75,7 +74,7 @@ def trace_step(
     settings = settings.deepcopy()
     set_rois(settings, work)
     with paused(), _one_thread():
-        with _naming('model', 'build'), without_init():
+        with _naming('model', 'build'):
             model = meta.build(settings)
             model.train()
         apply_change(model, change)
@@ -251,20 +250,6 @@ def _hidden_modules(model: nn.Module) -> list[nn.Module]:
         for value in vars(module).values()
         if isinstance(value, nn.Module)
     ]
-
-
-@contextmanager
-def without_init() -> Iterator[None]:
-    """Leave out the random numbers of parameters that have no data."""
-    names = [n for n in vars(nn.init) if n.endswith('_') and n[0] != '_']
-    with ExitStack() as stack:
-        for name in names:
-            stack.enter_context(
-                mock.patch.object(
-                    nn.init, name, lambda tensor, *a, **k: tensor
-                )
-            )
-        yield
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from timm.layers import Format, PatchEmbed, convert_sync_batchnorm
 from timm.models import group_parameters, load_state_dict
 
 from ...checkpoints import check_file, is_local
+from ...empty_weights import empty_weights
 from ...freezing import layer_names
 
 TIMM = 'timm://'
@@ -226,7 +227,8 @@ class TimmBackbone(BaseModule):
         return self._stages
 
     def _number_stages(self) -> dict[str, int]:
-        classifier = timm.create_model(self.model_name, **self.model_args)
+        with empty_weights():
+            classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}
         groups = group_parameters(

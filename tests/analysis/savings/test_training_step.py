@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmfrozen.analysis.savings.components import component_namer
+from mmfrozen.components import component_namer
 from mmfrozen.analysis.savings.scene import (
     make_samples,
     object_boxes,

@@ -1,15 +1,12 @@
-"""Names of the components of a detector, as its config has them."""
+"""Components of a detector, named as its config has them: plain torch."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
-from ...freeze_config.meta import parameters_on_meta
-from ...freezing import layer_names, stage_numbers
+from .stages import stage_numbers
 
 #: Of what no module of the model did: target assignment, losses, updates.
 OTHER = 'other'
@@ -42,33 +39,9 @@ def component_namer(model: nn.Module) -> Callable[[str], str]:
     return name_component
 
 
-@functools.lru_cache(maxsize=4)
-def _numbers_of(key: Any) -> dict[str, int]:
-    with parameters_on_meta():  # timm's are built once more for it
-        return stage_numbers(key.backbone)
-
-
-class _Names:
-    """A backbone by the names of its layers: equal in frozen and control."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        self.backbone = backbone
-        self.names = tuple(layer_names(backbone))
-
-    def __hash__(self) -> int:
-        return hash(self.names)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Names) and self.names == other.names
-
-
-def _numbers(backbone: nn.Module) -> dict[str, int]:
-    return _numbers_of(_Names(backbone))
-
-
 def _stage_namer(model: nn.Module) -> Callable[[str], str]:
     backbone = getattr(model, 'backbone', None)
-    numbers = _numbers(backbone) if backbone is not None else {}
+    numbers = stage_numbers(backbone) if backbone is not None else {}
     if not numbers:
         return lambda name: 'backbone'
     last = max(numbers.values())

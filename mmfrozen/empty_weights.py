@@ -1,0 +1,42 @@
+"""Build modules whose parameters take no memory: plain torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from unittest import mock
+
+from torch import nn
+
+
+@contextlib.contextmanager
+def empty_weights() -> Iterator[None]:
+    """Put each parameter on torch's meta device as it is registered, and
+    leave out its random numbers.
+
+    ``torch.device('meta')`` would also take the small tensors from which
+    constructors read numbers, such as the drop rates of the host's Swin.
+    """
+    register = nn.Module.register_parameter
+
+    def register_on_meta(
+        module: nn.Module, name: str, param: nn.Parameter | None
+    ) -> None:
+        # one that is there already may be shared: it stays one object
+        if param is not None and not param.is_meta:
+            param = nn.Parameter(
+                param.detach().to('meta'), param.requires_grad
+            )
+        register(module, name, param)
+
+    with contextlib.ExitStack() as stack:
+        patch = mock.patch.object
+        stack.enter_context(
+            patch(nn.Module, 'register_parameter', register_on_meta)
+        )
+        for name in vars(nn.init):
+            if name.endswith('_') and not name.startswith('_'):
+                stack.enter_context(
+                    patch(nn.init, name, lambda tensor, *a, **k: tensor)
+                )
+        yield
