@@ -2,9 +2,8 @@
 
 For every config of the pack given: seconds of a fresh process, the imports
 among them, and of tracing the pair in a warm one; with --real, of one real
-step of the frozen model on the CPU at the same size.
-
-    python benchmarks/savings.py configs/frozen/mask_rcnn_r101_lvis.py --real
+step of both models on the CPU at the same size, and how many times the tool
+is faster.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rich.console import Console
 from rich.table import Table
@@ -25,19 +23,32 @@ from rich.table import Table
 import mmfrozen  # noqa: F401
 from mmfrozen.analysis.savings.comparison import trace_pair
 from mmfrozen.analysis.savings.scene import make_samples
-from mmfrozen.analysis.savings.states import find_pair
+from mmfrozen.analysis.savings.states import (
+    Variant,
+    apply_change,
+    find_pair,
+)
 from mmfrozen.analysis.savings.workload import Workload, read_workload
 
+EXAMPLES = """examples:
+  python benchmarks/savings.py configs/frozen/mask_rcnn_r101_lvis.py
+  python benchmarks/savings.py configs/frozen/faster_rcnn_rs101_coco.py \\
+      --batch-size 1 --real
+"""
 TOOL = Path(__file__).parents[1] / 'tools' / 'analyze_savings.py'
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
     parser.add_argument('--batch-size', type=int, default=None)
     parser.add_argument(
-        '--real', action='store_true', help='one real step, too: gigabytes'
+        '--real', action='store_true', help='real steps, too: gigabytes'
     )
     return parser.parse_args()
 
@@ -51,11 +62,12 @@ def time_process(*command: str) -> float:
     return time.perf_counter() - start
 
 
-def time_real_step(cfg: Config, work: Workload) -> float:
+def time_real_step(side: Variant, work: Workload) -> float:
     """Seconds of forward and backward pass with data, on the CPU."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg.model.deepcopy())
+        model = MODELS.build(side.cfg.model.deepcopy())
     model.train()
+    apply_change(model, side.change)
     images = torch.randn(work.batch_size, 3, *work.shape)
     samples = make_samples(
         work.batch_size, work.shape, objects=work.objects, num_classes=2
@@ -72,7 +84,7 @@ def main() -> None:
     args = parse_args()
     imports = time_process('-c', 'import mmfrozen')
     table = Table('config', title=f'imports alone: {imports:.1f} s')
-    for head in ('fresh process, s', 'tracing, s', 'real step, s'):
+    for head in ('fresh process, s', 'tracing, s', 'real steps, s', 'ratio'):
         table.add_column(head, justify='right')
     for config in args.configs:
         options = []
@@ -84,10 +96,11 @@ def main() -> None:
         start = time.perf_counter()
         trace_pair(pair, work)
         traced = time.perf_counter() - start
-        real = '-'
+        cells = [Path(config).stem, f'{fresh:.1f}', f'{traced:.1f}', '-', '-']
         if args.real:
-            real = f'{time_real_step(pair[0].cfg, work):.1f}'
-        table.add_row(Path(config).stem, f'{fresh:.1f}', f'{traced:.1f}', real)
+            real = sum(time_real_step(side, work) for side in pair)
+            cells[3:] = f'{real:.1f}', f'{real / fresh:.1f} x'
+        table.add_row(*cells)
     Console().print(table)
 
 

@@ -4,24 +4,27 @@ Importing the package registers its modules with MMDetection; a config does
 so with ``custom_imports = dict(imports=['mmfrozen'])``.
 """
 
-try:
-    import mmcv.ops  # noqa: F401
-except ImportError as error:  # pip cannot compile it by itself
-    raise ImportError(
-        'mmfrozen must find mmcv with its compiled operators, got '
-        f'{error}. Run `make setup`, or `mim install mmcv==2.1.0`.'
-    ) from error
-
-from . import compat
+from .collector import paused
 from .version import __version__ as __version__
 
-compat.apply()
+with paused():  # the collector would look at every module for a second
+    try:
+        import mmcv.ops  # noqa: F401
+    except ImportError as error:  # pip cannot compile it by itself
+        raise ImportError(
+            'mmfrozen must find mmcv with its compiled operators, got '
+            f'{error}. Run `make setup`, or `mim install mmcv==2.1.0`.'
+        ) from error
 
-from . import (  # noqa: E402, F401
-    datasets,
-    evaluation,
-    hooks,
-    models,
-    optim,
-    transforms,
-)
+    from . import compat
+
+    compat.apply()
+
+    from . import (  # noqa: F401
+        datasets,
+        evaluation,
+        hooks,
+        models,
+        optim,
+        transforms,
+    )

@@ -340,7 +340,6 @@ def main() -> int:
     """Return 0 when done, 1 if one of many failed, 2 for wrong use."""
     args = parse_args()
     errors = Console(stderr=True)
-    gc.disable()  # a second of looking at what is imported
     try:
         # what the host prints while it builds is no result
         with contextlib.redirect_stdout(sys.stderr):
@@ -348,8 +347,7 @@ def main() -> int:
                 import mmfrozen  # noqa: F401
 
             logging.disable(logging.WARNING)
-            gc.freeze()  # nor is it looked at later
-            gc.enable()
+            gc.freeze()  # what is imported stays: collect the rest only
             if args.all:
                 show = analyze_pack(args, errors)
             elif Path(args.config).is_dir():
