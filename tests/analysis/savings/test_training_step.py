@@ -8,7 +8,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmfrozen.components import component_namer
 from mmfrozen.analysis.savings.scene import (
     make_samples,
     object_boxes,
@@ -25,6 +24,7 @@ from mmfrozen.analysis.savings.training_step import (
     trace_step,
 )
 from mmfrozen.analysis.savings.workload import Workload
+from mmfrozen.components import component_namer
 from mmfrozen.counting import FlopCounter, Flops
 from mmfrozen.counting.memory import SavedBytes, StorageTracker
 from mmfrozen.counting.shapes import ShapeMode

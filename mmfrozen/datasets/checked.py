@@ -1,111 +1,28 @@
-"""The host's data sets, checked before time is spent on them."""
+"""The host's data sets, refused before training if they cannot work."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
-from mmengine.logging import print_log
-from PIL import Image
 
-from .collector import paused
-
-JPEG_END = b'\xff\xd9'
-
-
-def image_fault(path: str, width: int, height: int) -> str | None:
-    """Say what is wrong with an image file, reading as little as possible.
-
-    Args:
-        path: The file.
-        width: Width by the annotations, in pixels.
-        height: Height by the annotations, in pixels.
-
-    Returns:
-        A phrase, or None if the file is whole and of that size. A JPEG
-        whose end is in place is not decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            # a viewer's rotation (EXIF) swaps the sides
-            if sorted(image.size) != sorted((width, height)):
-                return (
-                    f'is {image.width} x {image.height} instead of '
-                    f'{width} x {height} pixels'
-                )
-            if image.format != 'JPEG' or not _has_jpeg_end(path):
-                image.load()
-    except FileNotFoundError:
-        return 'does not exist'
-    except (OSError, SyntaxError, ValueError) as error:
-        return f'cannot be read ({error})'
-    return None
+from .images import check_images
+from .loading import LoadOnce
+from .pieces import (
+    AnnotationFile,
+    CocoWithoutAnnotations,
+    LvisWithoutAnnotations,
+)
 
 
-def _has_jpeg_end(path: str) -> bool:
-    with open(path, 'rb') as stream:
-        stream.seek(max(0, Path(path).stat().st_size - 64))
-        return JPEG_END in stream.read()
-
-
-def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
-    """Check every image of a data set.
-
-    Args:
-        infos: The host's data list: ``img_path``, ``width``, ``height``.
-        threads: Files that are looked at in parallel.
-
-    Raises:
-        ValueError: If any is missing, cut short or of another size.
-    """
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        faults = list(
-            pool.map(
-                lambda info: image_fault(
-                    info['img_path'], info['width'], info['height']
-                ),
-                infos,
-            )
-        )
-    found = [
-        (info['img_path'], fault)
-        for info, fault in zip(infos, faults, strict=True)
-        if fault
-    ]
-    if found:
-        path, fault = found[0]
-        raise ValueError(
-            f'Every image of the data set must be whole, got {len(found)} of '
-            f'{len(infos)} that are not; the first, {path!r}, {fault}. '
-            'Correct data_root and data_prefix, or restore the files.'
-        )
-    print_log(
-        f'checked {len(infos)} images in {time.perf_counter() - start:.1f} s',
-        logger='current',
-    )
-
-
-class _Ids(list):
-    """A list that finds an id among 1,203 without looking at all of them."""
-
-    def __init__(self, ids: Iterable[int] = ()) -> None:
-        super().__init__(ids)
-        self._set = frozenset(self)
-
-    def __contains__(self, item: object) -> bool:
-        return item in self._set
-
-
-class _CheckedMixin:
+class _CheckedMixin(LoadOnce):
     """Checks of :class:`CheckedCocoDataset`.
 
     Args:
@@ -130,22 +47,12 @@ class _CheckedMixin:
                 f'annotation file, got {self.ann_file!r}. {self.remedy}'
             )
         try:
-            with paused():
-                return super().load_data_list()
+            return super().load_data_list()
         except json.JSONDecodeError as error:
             raise ValueError(
                 f'{type(self).__name__}.ann_file must be whole JSON, got '
                 f'{self.ann_file!r} ({error}). Download it again.'
             ) from error
-
-    @property
-    def cat_ids(self) -> list[int]:
-        """Category ids of the labels; the host looks annotations up in it."""
-        return self._cat_ids
-
-    @cat_ids.setter
-    def cat_ids(self, ids: list[int]) -> None:
-        self._cat_ids = _Ids(ids)
 
     def filter_data(self) -> list[dict]:
         """Check the images of what the host keeps."""
@@ -194,6 +101,9 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
     Args:
         check_images: Look at every image file first (100,000 take seconds
             on a local disk). False switches it off.
+        share_annotations: Load once a machine, in one of its processes, and
+            share the memory. All processes have to make the data set then.
+            False: each loads by itself.
 
     Raises:
         FileNotFoundError: If there is no annotation file.
@@ -208,6 +118,10 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
             data_prefix=dict(img='images/'),
             metainfo=dict(classes=('cat', 'dog')))
     """
+
+    def _api_of(self, pieces: AnnotationFile) -> Any:
+        api = CocoWithoutAnnotations(pieces)
+        return mock.patch.object(self, 'COCOAPI', lambda path: api)
 
     @property
     def coco(self) -> Any:
@@ -266,6 +180,10 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
         'tools/prepare_mini_lvis.py --out data/lvis_v1.'
     )
 
+    def _api_of(self, pieces: AnnotationFile) -> Any:
+        api = LvisWithoutAnnotations(pieces)
+        return mock.patch('lvis.LVIS', lambda path: api)
+
     @property
     def lvis(self) -> Any:
         """Annotations, which the host assigns and deletes while loading."""
@@ -273,7 +191,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     @lvis.setter
     def lvis(self, api: Any) -> None:
-        names = [api.cats[i]['name'] for i in sorted(api.cats)]
+        names = [category['name'] for category in api.cats.values()]
         classes = list(self.metainfo['classes'])
         wrong = [
             c

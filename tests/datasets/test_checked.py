@@ -183,3 +183,9 @@ def test_loading_leaves_the_collector_on_and_finds_ids_like_a_list(root):
     with pytest.raises(KeyError):
         build(root)
     assert gc.isenabled()
+
+
+def test_lvis_categories_in_another_order_are_refused(root):
+    """Labels of the host are places in the file, whatever the ids."""
+    edit(root, lambda content: content['categories'].reverse())
+    refused(ValueError, 'metainfo.classes', root=root)

@@ -1,0 +1,160 @@
+"""How the data sets are loaded: once a machine, image by image."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmengine.dist import get_world_size
+from torch.utils.data import get_worker_info
+
+from ..collector import paused
+from .pieces import AnnotationFile
+from .sharing import once_a_machine, store
+
+#: Methods that see the annotations while they are loaded, and the modules of
+#: those that may see them later: images first, each once more to serialise.
+LOADING = (
+    'load_data_list',
+    'parse_data_info',
+    'filter_data',
+    '_serialize_data',
+)
+MODULES = (__name__, f'{__package__}.checked', CocoDataset.__module__)
+
+
+class _Ids(list):
+    """A list that finds an id among 1,203 without looking at all of them."""
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        super().__init__(ids)
+        self._set = frozenset(self)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._set
+
+
+class LoadOnce:
+    """Loads as the host, in less memory and once a machine.
+
+    What the host lacks: every process of a machine makes Python objects of
+    the whole annotation file and keeps a copy of what it serialises. Here
+    one process does, image by image, and the others map its memory. Labels
+    are to be had without unpickling polygons.
+
+    Args:
+        share_annotations: All processes have to make the data set, of which
+            one of each machine loads. False: each loads by itself.
+    """
+
+    _pieces: AnnotationFile | None = None
+    #: ``data_address`` that they are for, of all images, where each ends.
+    _labels: tuple[Any, Any, Any] = (None, None, None)
+
+    def __init__(
+        self, *args: Any, share_annotations: bool = True, **kwargs: Any
+    ) -> None:
+        self._share_annotations = share_annotations
+        super().__init__(*args, **kwargs)
+
+    def full_init(self) -> None:
+        """Load as the host, in one process of each machine."""
+        if self._fully_initialized:
+            return
+        if (
+            self._share_annotations
+            and self.serialize_data
+            and get_world_size() > 1
+            and get_worker_info() is None
+        ):
+            options = {k: v for k, v in vars(self).items() if k != 'pipeline'}
+            key = repr((type(self), options))
+            vars(self).update(once_a_machine(key, self._load))
+        else:
+            self._load()
+
+    def _load(self) -> dict[str, Any]:
+        """Load, and return the attributes that this changed."""
+        before = dict(vars(self))
+        with paused():
+            super().full_init()
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value is not before.get(name, before)
+        }
+
+    def load_data_list(self) -> list[dict]:
+        """Load as the host; its images get their annotations later."""
+        self._pieces = self._open_pieces()
+        if self._pieces is None:
+            return super().load_data_list()
+        with self._api_of(self._pieces):
+            return super().load_data_list()
+
+    def _open_pieces(self) -> AnnotationFile | None:
+        """Open the file, unless somebody has to see it as a whole."""
+        if (
+            not self.serialize_data
+            or not self.ANN_ID_UNIQUE
+            or self.COCOAPI is not COCO
+            or self.proposal_file is not None
+            or self.backend_args is not None
+            or '://' in self.ann_file
+            or any(
+                getattr(type(self), name).__module__ not in MODULES
+                for name in LOADING
+            )
+        ):
+            return None
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            return AnnotationFile(self.ann_file)
+        return None
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Serialise as the host, into memory that processes can share."""
+        sizes, labels, ends = [], array('i'), array('q', [0])
+
+        def serialised() -> Iterator[bytes]:
+            for number, info in enumerate(self.data_list):
+                self.data_list[number] = None  # free it
+                if self._pieces:
+                    info = self.parse_data_info(
+                        self._pieces.content(info['img_id'])
+                    )
+                    labels.extend(x['bbox_label'] for x in info['instances'])
+                    ends.append(len(labels))
+                data = pickle.dumps(info, protocol=4)
+                sizes.append(len(data))
+                yield data
+
+        data_bytes = store(serialised())
+        data_address = np.cumsum(sizes, dtype=np.int64)
+        if self._pieces:
+            self._labels = data_address, labels, ends
+        self.data_list.clear()
+        self._pieces = None
+        return data_bytes, data_address
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of an image as by the host, which unpickles its polygons."""
+        address, labels, ends = self._labels
+        if address is None or address is not self.data_address:  # a subset
+            return super().get_cat_ids(idx)
+        place = range(len(address))[idx]
+        return labels[ends[place] : ends[place + 1]].tolist()
+
+    @property
+    def cat_ids(self) -> list[int]:
+        """Category ids of the labels; the host looks annotations up in it."""
+        return self._cat_ids
+
+    @cat_ids.setter
+    def cat_ids(self, ids: list[int]) -> None:
+        self._cat_ids = _Ids(ids)

@@ -1,0 +1,299 @@
+"""Annotations that are parsed image by image are those of the host."""
+
+import gc
+import json
+import pickle
+from unittest import mock
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from mmdet.registry import DATASETS
+
+import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.datasets import CheckedCocoDataset, pieces
+
+NAMES = ('cat', 'dog', 'emu')
+WORDS = st.sampled_from(['', 'a', '}, {', '}]', '"annotations": [', 'é\\"'])
+NUMBERS = st.one_of(st.integers(-5, 90), st.floats(-5, 90, width=32))
+POLYGONS = st.lists(st.lists(NUMBERS, min_size=6, max_size=8), max_size=2)
+RLES = st.fixed_dictionaries(
+    dict(
+        size=st.just([50, 60]),
+        counts=st.one_of(st.lists(st.integers(0, 99)), st.just('0b0')),
+    )
+)
+ANNOTATIONS = st.fixed_dictionaries(
+    dict(
+        image_id=st.integers(1, 5),  # the last is not listed
+        category_id=st.sampled_from([1, 3, 8]),
+        bbox=st.lists(NUMBERS, min_size=4, max_size=4),
+        area=NUMBERS,
+        segmentation=st.one_of(POLYGONS, RLES, st.just([])),
+        iscrowd=st.sampled_from([0, 1]),
+    ),
+    optional=dict(
+        ignore=st.sampled_from([0, 1]),
+        attributes=st.dictionaries(WORDS, WORDS, max_size=2),
+        parts=st.lists(st.dictionaries(WORDS, WORDS), max_size=2),
+        note=WORDS,
+    ),
+)
+LAYOUTS = st.sampled_from(
+    [{}, dict(separators=(',', ':')), dict(indent=1), dict(indent='\t')]
+)
+
+
+def content_of(annotations, order=('annotations', 'images', 'categories')):
+    """An annotation file of four images and three categories."""
+    url = 'http://images.cocodataset.org/train2017/'
+    content = dict(
+        annotations=[{**x, 'id': i} for i, x in enumerate(annotations)],
+        images=[
+            dict(
+                id=i,
+                file_name=f'{i}.jpg',
+                coco_url=f'{url}{i}.jpg',
+                height=50,
+                width=60 - 15 * (i == 2),
+            )
+            for i in (4, 2, 1, 3)
+        ],
+        categories=[
+            dict(id=i, name=name)
+            for i, name in zip((3, 1, 8), NAMES, strict=True)
+        ],
+    )
+    return {name: content[name] for name in order}
+
+
+def both(path, kind, **options):
+    """The data set of the host and ours."""
+    options = dict(
+        ann_file=str(path),
+        data_prefix=dict(img='images/'),
+        metainfo=dict(classes=NAMES),
+        pipeline=[],
+        **options,
+    )
+    with mock.patch.object(gc, 'collect'):  # takes longer than all else
+        host = DATASETS.build({**options, 'type': kind})
+    return (
+        host,
+        DATASETS.build(
+            {**options, 'type': f'Checked{kind}', 'check_images': False}
+        ),
+    )
+
+
+def check_equal(host, ours):
+    """Compare all that the host keeps."""
+    assert ours.data_bytes.tobytes() == host.data_bytes.tobytes()
+    assert ours.data_address.dtype == host.data_address.dtype
+    assert np.array_equal(ours.data_address, host.data_address)
+    assert len(ours) == len(host)
+    for name in ('cat_ids', 'cat2label', 'cat_img_map', 'metainfo'):
+        assert getattr(ours, name) == getattr(host, name), name
+    assert list(ours.cat_img_map) == list(host.cat_img_map)
+    for i in range(len(host)):
+        assert ours.get_cat_ids(i) == host.get_cat_ids(i)
+    if len(host) > 1:  # with one the host fails
+        assert ours.get_cat_ids(-1) == host.get_cat_ids(-1)
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError('parsed as the host does')
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    annotations=st.lists(ANNOTATIONS, max_size=9),
+    order=st.permutations(['annotations', 'images', 'categories']),
+    layout=LAYOUTS,
+    kind=st.sampled_from(['CocoDataset', 'LVISV1Dataset']),
+    options=st.sampled_from(
+        [
+            {},
+            dict(test_mode=True),
+            dict(filter_cfg=dict(filter_empty_gt=True, min_size=47)),
+            dict(indices=2),
+            dict(indices=[3, 1, 1, -1]),
+        ]
+    ),
+)
+def test_any_file_gives_the_data_list_of_the_host(
+    tmp_path_factory, annotations, order, layout, kind, options
+):
+    path = tmp_path_factory.mktemp('any') / 'gt.json'
+    # an image that every filter keeps: none is refused
+    annotations.append(
+        dict(image_id=1, category_id=3, bbox=[1, 2, 30, 30], area=9)
+    )
+    path.write_text(json.dumps(content_of(annotations, order), **layout))
+    check_equal(*both(path, kind, **options))
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Two annotations of each of three images."""
+    annotations = [
+        dict(
+            image_id=1 + i % 3,
+            category_id=(1, 3, 8)[i % 3],
+            bbox=[1, 2, 30, 20 + i],
+            area=9.5,
+            segmentation=[[1, 2, 30.5, 2, 30, 20 + i]],
+        )
+        for i in range(6)
+    ]
+    path = tmp_path / 'gt.json'
+    path.write_text(json.dumps(content_of(annotations)))
+    return path
+
+
+@pytest.mark.parametrize('kind', ['CocoDataset', 'LVISV1Dataset'])
+def test_usual_files_are_not_parsed_as_the_host_does(path, kind, monkeypatch):
+    host, _ = both(path, kind)
+    monkeypatch.setattr(json, 'load', refuse)
+    ours = DATASETS.build(
+        dict(
+            type=f'Checked{kind}',
+            ann_file=str(path),
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=NAMES),
+            check_images=False,
+        )
+    )
+    check_equal(host, ours)
+
+
+def test_chunks_of_any_size_give_the_same(path, monkeypatch):
+    monkeypatch.setattr(json, 'load', refuse)
+    whole = pieces.AnnotationFile(path)
+    for size in (1, 2, 5):
+        monkeypatch.setattr(pieces, 'CHUNK', size)
+        found = pieces.AnnotationFile(path)
+        assert found.cat_img_map == whole.cat_img_map
+        assert [found.ids(i) for i in range(5)] == [
+            [],
+            [0, 3],
+            [1, 4],
+            [2, 5],
+            [],
+        ]
+
+
+@pytest.mark.parametrize(
+    'old, new',
+    [
+        ('"area": 9.5', '"area": NaN'),  # no JSON to orjson
+        ('"area": 9.5', '"area": 9.5, "parts": [{"a": 1}, {"b": 2}]'),
+        ('"images"', '"annotations": [], "images"'),
+    ],
+)
+def test_other_files_are_left_to_the_host(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError):
+        pieces.AnnotationFile(path)
+    check_equal(*both(path, 'CocoDataset'))
+
+
+def test_ids_that_two_annotations_share_are_refused_as_by_the_host(path):
+    path.write_text(path.read_text().replace('"id": 5', '"id": 0'))
+    for side in ('', 'Checked'):
+        with pytest.raises(AssertionError, match='not unique'):
+            DATASETS.build(
+                dict(
+                    type=f'{side}CocoDataset',
+                    ann_file=str(path),
+                    data_prefix=dict(img=''),
+                    metainfo=dict(classes=NAMES),
+                )
+            )
+
+
+def test_data_that_are_not_serialised_are_those_of_the_host(path):
+    host, ours = both(path, 'LVISV1Dataset', serialize_data=False)
+    assert ours.data_list == host.data_list
+    assert ours.data_list[2]['instances']
+
+
+def test_proposals_are_loaded_as_by_the_host(path, tmp_path):
+    proposals = {f'images/{i}.jpg': [[i, 2, 3, 4, 0.5]] for i in range(1, 5)}
+    file = tmp_path / 'proposals.pkl'
+    file.write_bytes(pickle.dumps(proposals))
+    host, ours = both(path, 'CocoDataset', proposal_file=str(file))
+    check_equal(host, ours)
+    assert ours.get_data_info(0)['proposals']
+
+
+def first_only(infos):
+    for info in infos:
+        info['instances'] = info['instances'][:1]
+    return infos
+
+
+class Listing(CheckedCocoDataset):
+    def load_data_list(self):
+        return first_only(super().load_data_list())
+
+
+class Filtering(CheckedCocoDataset):
+    def filter_data(self):
+        return first_only(super().filter_data())
+
+
+class Parsing(CheckedCocoDataset):
+    def parse_data_info(self, raw):
+        raw['raw_img_info']['file_name'] += '.png'
+        return first_only([super().parse_data_info(raw)])[0]
+
+
+@pytest.mark.parametrize('subclass', [Listing, Filtering, Parsing])
+def test_what_a_subclass_overrides_sees_the_annotations_once(path, subclass):
+    """Images get their annotations later only where nobody looks."""
+    ours = subclass(
+        ann_file=str(path),
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=NAMES),
+        check_images=False,
+    )
+    assert [len(ours.get_cat_ids(i)) for i in range(4)] == [0, 1, 1, 1]
+    name = '1.jpg.png' if subclass is Parsing else '1.jpg'
+    assert ours.get_data_info(2)['img_path'] == name
+
+
+def test_loading_later_and_subsets_are_those_of_the_host(path):
+    host, ours = both(path, 'LVISV1Dataset', lazy_init=True)
+    for one in (host, ours):
+        one.full_init()
+        one.full_init()
+    check_equal(host, ours)
+    for subset in (2, -2, [3, 1]):
+        a, b = (one.get_subset(subset) for one in (host, ours))
+        assert [a.get_data_info(i) for i in (0, 1)] == [
+            b.get_data_info(i) for i in (0, 1)
+        ]
+        for one in (a, b):
+            one.get_subset_([1])
+        assert a.get_data_info(0) == b.get_data_info(0)
+        assert a.get_cat_ids(0) == b.get_cat_ids(0) != []
+
+
+def test_loading_again_after_a_refusal_starts_anew(path):
+    text = path.read_text()
+    options = dict(
+        ann_file=str(path),
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=(*NAMES, 'gnu')),
+        check_images=False,
+        lazy_init=True,
+    )
+    ours = CheckedCocoDataset(**options)
+    with pytest.raises(ValueError, match='gnu'):
+        ours.full_init()
+    path.write_text(text.replace('emu', 'gnu').replace('9.5', 'NaN'))
+    ours._metainfo['classes'] = ('cat', 'dog', 'gnu')
+    ours.full_init()
+    assert len(ours.get_cat_ids(1)) == 2
