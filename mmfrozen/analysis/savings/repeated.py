@@ -24,9 +24,9 @@ class Repeated:
     Outside of one the function simply runs.
 
     Args:
-        function: Its result depends on its arguments alone: tensors with
-            data, :class:`InstanceData` of such, and other objects, which
-            have to be the same ones.
+        function: Its result depends on its arguments alone, and on chance:
+            tensors, :class:`InstanceData` of such, and other objects, which
+            have to be the same ones. With tensors without data it runs.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -40,6 +40,8 @@ class Repeated:
         if mode is None:
             return self._function(*args, **kwargs)
         arguments = list(_flatten([args, kwargs]))
+        if any(type(x) is ShapeTensor for x in arguments):
+            return self._function(*args, **kwargs)
         with _disable_current_modes():
             known = _are_equal(arguments, self._arguments)
             if known:

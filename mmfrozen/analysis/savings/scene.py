@@ -85,6 +85,8 @@ def make_samples(
 ) -> list[DetDataSample]:
     """Annotate images that are not there: boxes, labels, masks, stuff.
 
+    One image is as the other, so that much is computed once for all.
+
     Args:
         batch_size: Images.
         shape: Height and width of each, pixels.
@@ -96,8 +98,8 @@ def make_samples(
     masks = draw_masks(boxes, height, width)
     no_masks = UnreadMasks([], height, width)
     samples = []
-    for i in range(batch_size):
-        sample = DetDataSample(metainfo=_metainfo(i, height, width))
+    for _ in range(batch_size):
+        sample = DetDataSample(metainfo=_metainfo(height, width))
         sample.gt_instances = InstanceData(
             bboxes=boxes.clone(),
             labels=torch.arange(objects) % num_classes,
@@ -164,11 +166,11 @@ def draw_masks(boxes: Tensor, height: int, width: int) -> BitmapMasks:
     return UnreadMasks(masks.numpy(), height, width)
 
 
-def _metainfo(index: int, height: int, width: int) -> dict[str, Any]:
+def _metainfo(height: int, width: int) -> dict[str, Any]:
     size = (height, width)
     return dict(
-        img_id=index,
-        img_path=f'{index}.jpg',
+        img_id=0,
+        img_path='0.jpg',
         img_shape=size,
         ori_shape=size,
         pad_shape=size,

@@ -16,6 +16,7 @@ from unittest import mock
 
 import torch
 from mmcv.ops import multi_scale_deform_attn
+from mmdet.models.dense_heads import AnchorHead
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.models.task_modules import BaseAssigner
 from mmengine.structures import InstanceData
@@ -65,6 +66,8 @@ def stand_in(
                     _propose, getattr(module, method), shape, proposals
                 )
                 setattr(module, method, proposing)
+        if isinstance(module, AnchorHead):
+            module._get_targets_single = Repeated(module._get_targets_single)
         if isinstance(module, BaseRoIExtractor):
             module.register_forward_pre_hook(
                 functools.partial(_place_rois, shape), with_kwargs=True
