@@ -11,12 +11,16 @@ in a run    the predictions come image by image, as a detector gives them;
             the official package behind a detour through result files; it
             rounds to 3 digits and sizes masks by their boxes.
 from files  load annotations and result files, match, average.
+
+With several sizes it also fits straight lines to time and memory, and tells
+what these say of LVIS val.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import pickle
@@ -41,13 +45,15 @@ KINDS = ('bbox', 'segm')
 HEIGHT, WIDTH = 480, 640
 FIGURES = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 
-EXAMPLES = """LVIS val has 19,809 images; the official package then takes tens
-of minutes and more than 20 GB.
+LVIS_VAL = 19_809  # images
+
+EXAMPLES = """The official package takes some 1.7 MiB an image: do not give it
+more than the machine has.
 
 examples:
-  python benchmarks/lvis_eval.py --images 1000 --out /tmp/lvis_eval
+  python benchmarks/lvis_eval.py --images 300 1000 2000 --out /tmp/lvis_eval
   python benchmarks/lvis_eval.py --images 19809 --engines \\
-      StratifiedLVISMetric mmfrozen hotcoco --out /tmp/lvis_eval_full
+      StratifiedLVISMetric mmfrozen hotcoco --out /tmp/lvis_eval
 """
 
 
@@ -58,14 +64,24 @@ def parse_args() -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--images', type=int, default=1000)
+    parser.add_argument(
+        '--images',
+        type=int,
+        nargs='+',
+        default=[300, 1000],
+        metavar='N',
+        help='sizes, smallest first (default: 300 1000)',
+    )
     parser.add_argument('--categories', type=int, default=1203)
     parser.add_argument('--detections', type=int, default=300)
     parser.add_argument(
         '--engines', nargs='+', choices=ENGINES, default=ENGINES
     )
     parser.add_argument(
-        '--out', required=True, help='folder for the files, used again'
+        '--out',
+        required=True,
+        metavar='FOLDER',
+        help='for the files of each size, used again',
     )
     parser.add_argument('--run', choices=ENGINES, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -95,7 +111,7 @@ def encode(box: np.ndarray) -> dict[str, Any]:
     return dict(size=rle['size'], counts=rle['counts'].decode())
 
 
-def write_files(args: argparse.Namespace, folder: Path) -> None:
+def write_files(args: argparse.Namespace, number: int, folder: Path) -> None:
     """Write ``gt.json``, ``bbox.json`` and ``segm.json``."""
     random = np.random.default_rng(0)
     share = 1 / np.arange(1, args.categories + 1)  # Zipf
@@ -108,7 +124,7 @@ def write_files(args: argparse.Namespace, folder: Path) -> None:
         open(folder / 'segm.json', 'w') as masks,
         open(folder / 'predictions.pkl', 'wb') as predictions,
     ):
-        for image_id in range(1, args.images + 1):
+        for image_id in range(1, number + 1):
             image, own, found = make_image(args, random, share, image_id)
             images.append(image)
             for annotation in own:
@@ -253,20 +269,14 @@ def run_faster_coco_eval(folder: Path) -> dict[str, float]:
 
 def run_mmfrozen(folder: Path) -> dict[str, float]:
     """Ours, with what bins and intervals need."""
-    from mmfrozen.evaluation.ground_truth import GroundTruth
-    from mmfrozen.evaluation.matcher import Matcher
-    from mmfrozen.evaluation.results import read_results
+    from mmfrozen.evaluation import GroundTruth, match
     from mmfrozen.evaluation.strata import frequency_bins, mean
 
     gt = GroundTruth.read(folder / 'gt.json')
     figures = {}
     for kind in KINDS:
-        matcher = Matcher(gt, iou_type=kind, protocol='lvis')
-        detections = read_results(
-            folder / f'{kind}.json', gt, needs_mask=matcher.is_judged
-        )
-        matches = matcher.join([matcher.part(detections)])
-        del detections
+        path = folder / f'{kind}.json'
+        matches = match(gt, path, iou_type=kind, protocol='lvis')
         values = matches.ap_per_class()
         named = {'AP': mean(values)}
         for iou in (50, 75):
@@ -380,6 +390,9 @@ def run_engine(name: str, folder: Path) -> None:
     logging.disable(logging.WARNING)
     import mmfrozen.evaluation  # noqa: F401  (lets lvis run on this numpy)
 
+    # looking through a million objects of the imports is no evaluation
+    gc.collect()
+    gc.freeze()
     before = peak_bytes()
     begin = now()
     with contextlib.redirect_stdout(sys.stderr):
@@ -400,9 +413,9 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measure(name: str, args: argparse.Namespace) -> dict | None:
+def measure(name: str, folder: Path) -> dict | None:
     """Run an engine in a process of its own; None if it is not there."""
-    command = [sys.executable, __file__, '--out', args.out, '--run', name]
+    command = [sys.executable, __file__, '--out', str(folder), '--run', name]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
@@ -412,28 +425,34 @@ def measure(name: str, args: argparse.Namespace) -> dict | None:
 
 
 def main() -> int:
-    """Print one row an engine."""
+    """Print one row an engine, for each size."""
     args = parse_args()
-    folder = Path(args.out)
     if args.run:
-        run_engine(args.run, folder)
+        run_engine(args.run, Path(args.out))
         return 0
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / 'bbox.json').exists():
-        print('writing the files ...', file=sys.stderr)
-        write_files(args, folder)
-    print(
-        f'{args.images} images, {args.categories} categories, '
-        f'{args.detections} detections an image, boxes and masks'
-    )
-    for way, names in WAYS.items():
-        records = {
-            name: record
-            for name in names
-            if name in args.engines and (record := measure(name, args))
-        }
-        if records:
-            print_way(way, records, names[-1])
+    found: dict[str, dict[int, dict]] = {name: {} for name in args.engines}
+    for number in args.images:
+        folder = Path(args.out) / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / 'bbox.json').exists():
+            print(f'writing the files in {folder} ...', file=sys.stderr)
+            write_files(args, number, folder)
+        print(
+            f'\n{number} images, {args.categories} categories, '
+            f'{args.detections} detections an image, boxes and masks'
+        )
+        for way, names in WAYS.items():
+            records = {
+                name: record
+                for name in names
+                if name in args.engines and (record := measure(name, folder))
+            }
+            if records:
+                print_way(way, records, names[-1])
+            for name, record in records.items():
+                found[name][number] = record
+    if len(args.images) > 1:
+        print_growth(found)
     return 0
 
 
@@ -450,19 +469,42 @@ def print_way(way: str, records: dict[str, dict], base: str) -> None:
         f'{"difference":>12}'
     )
     for name, x in records.items():
-        own = x['peak_bytes'] - x['import_bytes']
+        own = own_mib(x)
         row = f'{name:22}{x["seconds"]:9.1f}{x["cpu_seconds"]:8.1f}'
-        row += f'{x["peak_bytes"] / 2**20:10.0f}{own / 2**20:15.0f}'
+        row += f'{x["peak_bytes"] / 2**20:10.0f}{own:15.0f}'
         if base in records:
             other = records[base]
-            whole = other['peak_bytes'] - other['import_bytes']
             gap = max(
                 abs(x['figures'][k] - v) for k, v in other['figures'].items()
             )
             row += f'{other["seconds"] / x["seconds"]:7.1f}x'
             row += f'{other["cpu_seconds"] / x["cpu_seconds"]:6.1f}x'
-            row += f'{whole / own:7.1f}x{gap:12.1e}'
+            row += f'{own_mib(other) / own:7.1f}x{gap:12.1e}'
         print(row, flush=True)
+
+
+def own_mib(record: dict) -> float:
+    """Peak memory above what the imports take."""
+    return (record['peak_bytes'] - record['import_bytes']) / 2**20
+
+
+def print_growth(found: dict[str, dict[int, dict]]) -> None:
+    """Print straight lines through time and memory, and where they lead."""
+    print(
+        f'\n{"growth with images":22}{"ms CPU each":>12}{"MiB each":>10}   '
+        f'at {LVIS_VAL} images, by these lines'
+    )
+    for name, records in found.items():
+        if len(records) > 1:
+            sizes = list(records)
+            cpu = [records[n]['cpu_seconds'] for n in sizes]
+            mib = [own_mib(records[n]) for n in sizes]
+            (a, b), (c, d) = (np.polyfit(sizes, y, 1) for y in (cpu, mib))
+            print(
+                f'{name:22}{1000 * a:12.2f}{c:10.3f}'
+                f'{a * LVIS_VAL + b:12.0f} s CPU'
+                f'{(c * LVIS_VAL + d) / 1024:8.1f} GiB'
+            )
 
 
 if __name__ == '__main__':

@@ -340,6 +340,7 @@ def main() -> int:
     """Return 0 when done, 1 if one of many failed, 2 for wrong use."""
     args = parse_args()
     errors = Console(stderr=True)
+    gc.disable()
     try:
         # what the host prints while it builds is no result
         with contextlib.redirect_stdout(sys.stderr):
@@ -348,6 +349,7 @@ def main() -> int:
 
             logging.disable(logging.WARNING)
             gc.freeze()  # what is imported stays: collect the rest only
+            gc.enable()
             if args.all:
                 show = analyze_pack(args, errors)
             elif Path(args.config).is_dir():

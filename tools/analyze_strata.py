@@ -70,6 +70,13 @@ def parse_args() -> argparse.Namespace:
         metavar='TRAIN',
         help='to count annotations in (default: what an LVIS file states)',
     )
+    add(
+        '--config',
+        type=Path,
+        metavar='CONFIG',
+        help='of the detectors: its classes are what labels of a results.pkl '
+        'stand for (default: the config in a work dir, else all of VAL)',
+    )
     add('--iou-type', choices=('bbox', 'segm'), default=default.iou_type)
     add(
         '--protocol',
@@ -122,6 +129,7 @@ def run(args: argparse.Namespace, console: Console) -> Comparison:
         seed=args.seed,
         min_images=args.min_images,
         images=args.images,
+        config=args.config,
     )
     with console.status('...') as status:
 

@@ -46,13 +46,17 @@ def interval(
         resamples have a value.
     """
     rest = (1 - confidence) / 2
-    columns = values.reshape(len(values), -1)
+    columns = np.sort(values.reshape(len(values), -1), axis=0)  # NaN last
+    number = np.isfinite(columns).sum(0)
     bounds = np.full((2, columns.shape[1]), np.nan)
-    has_value = np.isfinite(columns).sum(0) * 2 >= max(len(values), 1)
-    if has_value.any():
-        bounds[:, has_value] = np.nanquantile(
-            columns[:, has_value], [rest, 1 - rest], axis=0
-        )
+    (kept,) = np.nonzero((number > 0) & (number * 2 >= len(values)))
+    last = number[kept] - 1
+    for bound, share in zip(bounds, (rest, 1 - rest), strict=True):
+        place = share * last
+        below = place.astype(int)
+        lower = columns[below, kept]
+        upper = columns[np.minimum(below + 1, last), kept]
+        bound[kept] = lower + (upper - lower) * (place - below)
     low, high = bounds.reshape(2, *values.shape[1:])
     return low, high
 

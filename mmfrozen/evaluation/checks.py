@@ -26,10 +26,11 @@ def check_detections(
                 f'{detections.image_ids[bad[0]]}. Look for divergence in '
                 'training, or repair the results.'
             )
-    bad = np.flatnonzero(~np.isfinite(detections.boxes).all(axis=1))
-    if len(bad):
+    boxes = detections.boxes
+    if boxes is not None and not np.isfinite(boxes).all():
+        bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
         raise ValueError(
-            f'Boxes must be finite, got {detections.boxes[bad[0]].tolist()} '
+            f'Boxes must be finite, got {boxes[bad[0]].tolist()} '
             f'in {len(bad)} of {len(detections)} detections, the first in '
             f'image {detections.image_ids[bad[0]]}. Look for divergence in '
             'training, or repair the results.'

@@ -23,7 +23,7 @@ CHUNK = 4096
 
 
 class AnnotatedMasks:
-    """Masks of annotations as RLE, made from polygons when first asked for.
+    """Masks of annotations as RLE, made from polygons when asked for.
 
     Args:
         coco: The annotations.
@@ -40,7 +40,6 @@ class AnnotatedMasks:
         self.coco = coco
         self._ids = annotation_ids
         self._sizes = sizes
-        self._rles: list[Any] = [None] * len(annotation_ids)
 
     def only(self, positions: NDArray[np.integer]) -> AnnotatedMasks:
         """Masks of some annotations."""
@@ -54,12 +53,15 @@ class AnnotatedMasks:
         Raises:
             ValueError: If one has no mask.
         """
-        rles = self._rles
-        for new in _chunks([p for p in positions if rles[p] is None]):
-            found = self.coco.load_anns(self._ids[list(new)].tolist())
-            for position, annotation in zip(new, found, strict=True):
-                rles[position] = self._encode(annotation, position)
-        return [rles[p] for p in positions]
+        return [
+            self._encode(annotation, position)
+            for some in _chunks(positions)
+            for annotation, position in zip(
+                self.coco.load_anns(self._ids[list(some)].tolist()),
+                some,
+                strict=True,
+            )
+        ]
 
     def _encode(self, annotation: Mapping[str, Any], position: int) -> Any:
         shape = annotation.get('segmentation')
@@ -67,7 +69,7 @@ class AnnotatedMasks:
         try:
             if isinstance(shape, list):
                 parts = mask_utils.frPyObjects(shape, height, width)
-                return mask_utils.merge(parts)
+                return parts[0] if len(parts) == 1 else mask_utils.merge(parts)
             if isinstance(shape['counts'], list):
                 return mask_utils.frPyObjects(shape, *shape['size'])
             return shape

@@ -29,18 +29,31 @@ class Masks:
         return len(self.ends)
 
     @classmethod
-    def from_rles(cls, rles: Sequence[Mapping[str, Any] | None]) -> Masks:
-        """Pack RLE dicts, in COCO's compressed form; None leaves one out.
+    def from_rles(
+        cls,
+        rles: Sequence[Mapping[str, Any]],
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Masks:
+        """Pack RLE dicts, in COCO's compressed form.
+
+        Args:
+            rles: Those that are wanted.
+            wanted: (N,) which of N masks these are; None for all.
 
         Raises:
             TypeError: If one is something else.
         """
-        texts = [b'' if x is None else _bytes(x['counts']) for x in rles]
-        sizes = [(0, 0) if x is None else x['size'] for x in rles]
+        texts = [x['counts'] for x in rles]
+        sizes = np.array([x['size'] for x in rles], np.int32).reshape(-1, 2)
+        lengths = np.array(list(map(len, texts)), np.int64)
+        if wanted is not None:
+            whole = np.zeros((len(wanted), 3), np.int64)
+            whole[wanted] = np.column_stack([sizes, lengths])
+            sizes, lengths = whole[:, :2].astype(np.int32), whole[:, 2]
         return cls(
-            np.array(sizes, np.int32).reshape(-1, 2),
-            np.cumsum([len(x) for x in texts], dtype=np.int64),
-            np.frombuffer(b''.join(texts), np.uint8),
+            sizes,
+            np.cumsum(lengths),
+            np.frombuffer(_bytes(texts), np.uint8),
         )
 
     @classmethod
@@ -57,34 +70,27 @@ class Masks:
             ),
         )
 
-    def only(self, wanted: NDArray[np.bool_]) -> Masks:
-        """Leave the masks out that are not wanted."""
-        lengths = np.diff(self.ends, prepend=0)
-        return Masks(
-            np.where(wanted[:, None], self.sizes, 0),
-            np.cumsum(np.where(wanted, lengths, 0)),
-            self.counts[np.repeat(wanted, lengths)],
-        )
-
     def rles(self, positions: NDArray[np.integer]) -> list[dict[str, Any]]:
         """Unpack some masks: RLE dicts with counts as bytes."""
         positions = np.asarray(positions, np.int64)
         begins = np.where(positions > 0, self.ends[positions - 1], 0)
-        text = memoryview(self.counts)
+        first = begins.min(initial=len(self.counts))
+        last = self.ends[positions].max(initial=0)
+        text = self.counts[first:last].tobytes()
         return [
-            {'size': size, 'counts': bytes(text[begin:end])}
+            {'size': size, 'counts': text[begin:end]}
             for size, begin, end in zip(
                 self.sizes[positions].tolist(),
-                begins.tolist(),
-                self.ends[positions].tolist(),
+                (begins - first).tolist(),
+                (self.ends[positions] - first).tolist(),
                 strict=True,
             )
         ]
 
 
-def _bytes(counts: str | bytes) -> bytes:
-    if isinstance(counts, str):
-        return counts.encode('ascii')
-    if isinstance(counts, bytes):
-        return counts
-    raise TypeError(f'counts of {type(counts).__name__}')
+def _bytes(texts: Sequence[Any]) -> bytes:
+    """Join counts as JSON has them, or as pycocotools gives them."""
+    try:
+        return ''.join(texts).encode('ascii')
+    except TypeError:
+        return b''.join(texts)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.format import write_array
 from numpy.typing import NDArray
+from scipy import sparse
 
 from .matching import AREAS, IOU_THRESHOLDS
 from .precision import NUM_THRESHOLDS, average_precision
@@ -92,10 +94,14 @@ class Matches:
         if image_weights is None:
             return np.bincount(categories, minlength=num)
         weights = np.atleast_2d(image_weights)
-        counts = np.zeros((len(weights), num), np.int64)
-        for row, weight in zip(counts, weights, strict=True):
-            values = weight[self.gt_images[counted]]
-            row[:] = np.bincount(categories, values, minlength=num)
+        table = sparse.csr_array(
+            (
+                np.ones(len(categories), int),
+                (self.gt_images[counted], categories),
+            ),
+            shape=(len(self.image_ids), num),
+        )
+        counts = np.asarray(weights @ table)
         return counts if np.ndim(image_weights) == 2 else counts[0]
 
     def num_gt_images(self, area: str = 'all') -> NDArray[np.int64]:
@@ -189,21 +195,17 @@ class Matches:
         fixed"); match with ``max_dets=-1`` before. Detections that LVIS does
         not judge take part in the ranking, as in the authors' code.
         """
-        rank = np.arange(len(self.scores)) - np.searchsorted(
-            self.categories, self.categories
-        )
-        order = np.lexsort((-self.unjudged_scores, self.unjudged_categories))
-        others = self.unjudged_categories[order]
-        scores = self.unjudged_scores[order]
-        for category in np.unique(others):
-            other = scores[
-                slice(*np.searchsorted(others, [category, category + 1]))
-            ]
-            own = slice(
-                *np.searchsorted(self.categories, [category, category + 1])
-            )
-            rank[own] += np.searchsorted(-other, -self.scores[own])
-        return self.select(rank < per_category)
+        number = len(self.category_ids)
+        total = np.bincount(self.categories, minlength=number)
+        total += np.bincount(self.unjudged_categories, minlength=number)
+        keep = np.ones(len(self.scores), bool)
+        for category in np.flatnonzero(total > per_category):
+            bounds = np.searchsorted(self.categories, [category, category + 1])
+            own = -self.scores[slice(*bounds)]
+            others = self.unjudged_scores[self.unjudged_categories == category]
+            rank = np.arange(len(own)) + np.searchsorted(np.sort(-others), own)
+            keep[slice(*bounds)] = rank < per_category
+        return self.select(keep)
 
     def select(self, keep: NDArray[np.bool_]) -> Matches:
         """Keep some detections: those left must be the best of each image."""
@@ -218,10 +220,13 @@ class Matches:
 
     def save(self, path: str | Path) -> None:
         """Write a compressed ``.npz``, which :meth:`load` reads."""
-        with open(path, 'wb') as stream:  # a path would get a suffix
-            np.savez_compressed(
-                stream, **{x.name: getattr(self, x.name) for x in fields(self)}
-            )
+        # as np.savez_compressed does, which knows no level: 4 x faster
+        with zipfile.ZipFile(
+            path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as file:
+            for x in fields(self):
+                with file.open(f'{x.name}.npy', 'w', force_zip64=True) as to:
+                    write_array(to, np.asarray(getattr(self, x.name)))
 
     @classmethod
     def load(cls, path: str | Path) -> Matches:

@@ -102,25 +102,23 @@ def mask_overlaps(
         groups: (S, 4)
     """
     parts = []
+    few, many = hotcoco.primitives.mask_iou, mask_utils.iou
     for begin in range(0, len(groups), GROUPS):
         chunk = groups[begin : begin + GROUPS]
-        used = np.concatenate([np.arange(d, d + n) for d, n in chunk[:, :2]])
+        used = ranges(chunk[:, 0], chunk[:, 1])
         rles = masks.rles(order[used])
+        tables = []
         end = 0
-        for d0, num_d, g0, num_g in chunk.tolist():
-            compare = (
-                hotcoco.primitives.mask_iou
-                if num_d * num_g <= FEW_PAIRS
-                else mask_utils.iou
-            )
+        for _, num_d, g0, num_g in chunk.tolist():
+            compare = few if num_d * num_g <= FEW_PAIRS else many
             ious = compare(
                 rles[end : end + num_d],
                 [gt_masks[g] for g in range(g0, g0 + num_g)],
                 is_crowd[g0 : g0 + num_g].tolist(),
             )
+            tables.append(ious.ravel())
             end += num_d
-            d, g = np.nonzero(ious >= IOU_THRESHOLDS[0])
-            parts.append(Overlaps(d + d0, g + g0, ious[d, g]))
+        parts.append(_keep(*_all_pairs(chunk), np.concatenate(tables)))
     return _join(parts)
 
 
@@ -137,18 +135,21 @@ def pair_groups(
         (S, 4): first detection, their number, first annotation, their
         number.
     """
-    shared = np.intersect1d(keys, gt_keys)
-    columns = []
-    for values in (keys, gt_keys):
-        begin = np.searchsorted(values, shared, side='left')
-        end = np.searchsorted(values, shared, side='right')
-        columns += [begin, end - begin]
-    return np.stack(columns, axis=1)
+    begins = np.flatnonzero(np.diff(keys, prepend=-1))
+    lengths = np.diff(begins, append=len(keys))
+    gt_begins, gt_ends = (
+        np.searchsorted(gt_keys, keys[begins], side=side)
+        for side in ('left', 'right')
+    )
+    groups = np.stack(
+        [begins, lengths, gt_begins, gt_ends - gt_begins], axis=1
+    )
+    return groups[groups[:, 3] > 0]
 
 
 def assign(
     overlaps: Overlaps,
-    groups: NDArray[np.int64],
+    rounds: NDArray[np.int64],
     gt_ignored: NDArray[np.bool_],
     is_crowd: NDArray[np.bool_],
     num_detections: int,
@@ -160,7 +161,7 @@ def assign(
 
     Args:
         overlaps: Of detections sorted by group and falling score.
-        groups: (S, 4) of :func:`pair_groups`.
+        rounds: (P,) of :func:`rounds_of`.
         gt_ignored: (G,) for one range of areas.
         is_crowd: (G,)
         num_detections: N
@@ -172,7 +173,6 @@ def assign(
     matched = np.zeros(num_detections, np.uint16)
     to_ignored = np.zeros(num_detections, np.uint16)
     d, g = overlaps.detections, overlaps.annotations
-    rounds = _rounds(d, groups)
     # preference within a detection: counted, overlap, later
     order = np.lexsort((-g, -overlaps.ious, gt_ignored[g], d, rounds))
     d, g, ious, rounds = (x[order] for x in (d, g, overlaps.ious, rounds))
@@ -196,7 +196,7 @@ def assign(
     return matched, to_ignored
 
 
-def _rounds(
+def rounds_of(
     detections: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Place of each pair's detection among those of its group that overlap."""
@@ -213,11 +213,17 @@ def _all_pairs(
     """Every detection with every annotation of its group."""
     counts = groups[:, 1] * groups[:, 3]
     group = np.repeat(np.arange(len(groups)), counts)
-    place = np.arange(len(group)) - np.repeat(
-        np.cumsum(counts) - counts, counts
-    )
+    place = ranges(np.zeros_like(counts), counts)
     d0, _, g0, num_g = groups[group].T
     return d0 + place // num_g, g0 + place % num_g  # (P,), (P,)
+
+
+def ranges(
+    begins: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Numbers of some ranges, one range after another."""
+    shift = begins - (np.cumsum(lengths) - lengths)
+    return np.arange(lengths.sum()) + np.repeat(shift, lengths)
 
 
 def _keep(

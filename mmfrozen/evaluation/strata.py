@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ class Bins:
 
     Attributes:
         by: ``'frequency'``, ``'training_images'``,
-            ``'training_annotations'`` or ``'category'``.
+            ``'training_annotations'``, ``'size'`` or ``'category'``.
         names: Of the bins, lowest first.
         lows: Least count of a bin, included; None where there is none.
         highs: Greatest count, included; None where there is none.
@@ -59,8 +58,8 @@ class Bins:
 
     by: str
     names: tuple[str, ...]
-    lows: tuple[int | None, ...]
-    highs: tuple[int | None, ...]
+    lows: tuple[float | None, ...]
+    highs: tuple[float | None, ...]
     members: NDArray[np.int64]
 
 
@@ -219,45 +218,25 @@ def stratify(
         Strata in the order of ``bins``, then sizes, then categories.
     """
     number = len(matches.category_ids)
-    columns = _columns(matches, 'all', weights)
-    strata = []
+    nothing = (None,) * number
     each = Bins(
-        'category',
-        matches.category_names,
-        (None,) * number,
-        (None,) * number,
-        np.arange(number),
+        'category', matches.category_names, nothing, nothing, np.arange(number)
     )
-    for binning in (*bins, each):
-        for index, name in enumerate(binning.names):
-            strata.append(
-                _stratum(
-                    (binning.by, name),
-                    (binning.lows[index], binning.highs[index]),
-                    np.flatnonzero(binning.members == index),
-                    columns,
-                    confidence,
-                )
+    whole = _columns(matches, 'all', weights)
+    strata = [x for b in bins for x in _strata(b, whole, confidence)]
+    for area, (low, high) in AREAS.items():
+        if area != 'all':
+            size = Bins(
+                'size', (area,), (low,), (high,), np.zeros(number, int)
             )
-    everything = np.arange(number)
-    sizes = [
-        _stratum(
-            ('size', area),
-            bounds,
-            everything,
-            _columns(matches, area, weights),
-            confidence,
-        )
-        for area, bounds in AREAS.items()
-        if area != 'all'
-    ]
-    cut = len(strata) - number
-    return strata[:cut] + sizes + strata[cut:]
+            columns = _columns(matches, area, weights)
+            strata += _strata(size, columns, confidence)
+    return [*strata, *_strata(each, whole, confidence)]
 
 
 Columns = tuple[
     NDArray[np.float64],
-    NDArray[np.float64] | None,
+    NDArray[np.float64],
     NDArray[np.int64],
     NDArray[np.int64],
 ]
@@ -267,52 +246,56 @@ def _columns(
     matches: Matches, area: str, weights: NDArray[np.integer] | None
 ) -> Columns:
     """AP, AP in each resample, instances, images of each category."""
-    drawn = None
-    if weights is not None and len(weights):
-        drawn = matches.ap_per_class(area=area, image_weights=weights)
-    return (
-        matches.ap_per_class(area=area),
-        drawn,
-        matches.num_instances(area),
-        matches.num_gt_images(area),
-    )
+    once = np.ones((1, len(matches.image_ids)), np.int32)
+    every = once if weights is None else np.vstack([once, weights])
+    point, *drawn = matches.ap_per_class(area=area, image_weights=every)
+    draws = np.array(drawn).reshape(-1, len(point))
+    instances = matches.num_instances(area)
+    return point, draws, instances, matches.num_gt_images(area)
 
 
-def _stratum(
-    title: tuple[str, str],
-    bounds: tuple[float | None, float | None],
-    members: NDArray[np.integer],
-    columns: Columns,
-    confidence: float,
-) -> Stratum:
+def _strata(
+    bins: Bins, columns: Columns, confidence: float
+) -> Iterator[Stratum]:
+    """Each bin of a binning."""
     point, drawn, instances, images = columns
-    value = mean(point[members])
-    low = high = None
+    value = _in_bins(bins, point, mean)
+    draws = _in_bins(bins, drawn, mean)
+    low, high = centred_interval(value, draws, confidence)
     # what one image holds says nothing about the spread over images
-    if drawn is not None and images[members].sum() > 1:
-        draws = mean(drawn[:, members])[:, None]
-        (low,), (high,) = centred_interval(
-            np.array([value]), draws, confidence
+    alone = _in_bins(bins, images, np.sum) <= 1
+    low[alone] = high[alone] = np.nan
+    sizes = _in_bins(bins, np.ones_like(instances), np.sum)
+    absent = _in_bins(bins, (instances == 0).astype(int), np.sum)
+    total = _in_bins(bins, instances, np.sum)
+    for i, name in enumerate(bins.names):
+        yield Stratum(
+            by=bins.by,
+            name=name,
+            low=bins.lows[i],
+            high=bins.highs[i],
+            num_categories=int(sizes[i]),
+            num_absent=int(absent[i]),
+            num_instances=int(total[i]),
+            ap=or_none(value[i]),
+            ap_low=or_none(low[i]),
+            ap_high=or_none(high[i]),
         )
-    return Stratum(
-        by=title[0],
-        name=title[1],
-        low=bounds[0],
-        high=bounds[1],
-        num_categories=len(members),
-        num_absent=int((instances[members] == 0).sum()),
-        num_instances=int(instances[members].sum()),
-        ap=or_none(value),
-        ap_low=or_none(low),
-        ap_high=or_none(high),
-    )
 
 
-def mean(values: NDArray[np.float64]) -> Any:
-    """Mean over the last axis without NaN; NaN where nothing is left."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)
-        return np.nanmean(values, axis=-1)
+def _in_bins(bins: Bins, values: NDArray[Any], what: Any) -> NDArray[Any]:
+    """Mean or sum over the categories of each bin, (..., categories)."""
+    if bins.by == 'category':
+        return values
+    members = [bins.members == index for index in range(len(bins.names))]
+    return np.stack([what(values[..., m], axis=-1) for m in members], axis=-1)
+
+
+def mean(values: NDArray[np.float64], axis: int = -1) -> Any:
+    """Mean without NaN; NaN where nothing is left."""
+    there = ~np.isnan(values)
+    with np.errstate(invalid='ignore'):
+        return np.where(there, values, 0).sum(axis) / there.sum(axis)
 
 
 def or_none(value: Any) -> float | None:

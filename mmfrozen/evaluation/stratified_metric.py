@@ -206,14 +206,18 @@ class StratifiedMetric(CocoMetric):
         if 'segm' not in self.metrics or 'masks' not in pred:
             return detections
         # encoding takes most of the time: only what will be compared
-        wanted = self._matchers['segm'].is_judged(detections)
+        wanted = self._matchers['segm'].is_judged(
+            detections.image_ids, detections.category_ids
+        )
         return replace(detections, masks=_pack(pred['masks'], wanted))
 
     def _flush(self) -> None:
         if self._new:
             detections = DetectionArrays.join(self._waiting)
+            places = None
             for kind, matcher in self._matchers.items():
-                part = matcher.part(detections, self._new)
+                places = places or matcher.places(detections)
+                part = matcher.part(detections, self._new, places)
                 self._parts[kind].append(part)
             self._waiting, self._new = [], []
 
@@ -356,7 +360,4 @@ def _pack(masks: Any, wanted: np.ndarray) -> Masks:
         chosen = encode_mask_results(masks[places].detach().cpu().numpy())
     else:
         chosen = [masks[i] for i in places]
-    rles: list[dict | None] = [None] * len(wanted)
-    for place, rle in zip(places, chosen, strict=True):
-        rles[place] = rle
-    return Masks.from_rles(rles)
+    return Masks.from_rles(chosen, wanted)

@@ -86,6 +86,7 @@ def test_many_resamples_at_once_equal_one_at_a_time(monkeypatch):
     np.testing.assert_array_equal(together, single)
     # small tables: a few categories at a time
     monkeypatch.setattr('mmfrozen.evaluation.precision.TABLE', 20)
+    monkeypatch.setattr('mmfrozen.evaluation.precision.FEW', 2)
     np.testing.assert_array_equal(
         matches.ap_per_class(image_weights=weights), together
     )

@@ -134,6 +134,27 @@ def test_many_detections_of_one_image_equal_the_official_package(protocol):
         same(matches.ap_per_class(), per_category(precision, 'all'))
 
 
+def test_recalls_are_reached_as_the_official_package_compares_them():
+    """0.35 is below the 35th of its recalls, 35 x 0.01."""
+    content, _ = case(images=1, categories=1, annotations=1)
+    (image,), (category,) = content['images'], content['categories']
+    here = dict(image_id=image['id'], category_id=category['id'])
+    content['annotations'] = [
+        dict(**here, id=i + 1, bbox=[i, 0, 1, 1], area=1, iscrowd=0)
+        for i in range(100)
+    ]
+    results = [
+        dict(**here, bbox=[i, at, 1, 1], score=1 - i / 200)
+        for i in range(100)
+        for at in (0, 9)[: 1 + (i % 3 == 0)]  # also beside some
+    ]
+    precision, *_ = coco_tables(content, results, 'bbox', 1000)
+    matches = match(
+        content, results, iou_type='bbox', protocol='coco', max_dets=1000
+    )
+    same(matches.ap_per_class(), per_category(precision, 'all'))
+
+
 @pytest.mark.parametrize('protocol', ['coco', 'lvis'])
 @quick
 @given(seed=seeds, shape=shapes, max_dets=st.integers(1, 10))

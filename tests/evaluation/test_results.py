@@ -10,9 +10,14 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_utils
 
-from mmfrozen.evaluation.engine import match
+from mmfrozen.evaluation.detections import DetectionArrays
+from mmfrozen.evaluation.engine import Matcher, match
 from mmfrozen.evaluation.ground_truth import GroundTruth
-from mmfrozen.evaluation.results import label_ids, read_results
+from mmfrozen.evaluation.results import (
+    _whole_images,
+    label_ids,
+    read_results,
+)
 
 from .official import make_case, results_for
 from .samples import data_samples
@@ -65,17 +70,87 @@ def test_json_is_read_in_pieces_of_any_size(
     ]
 
 
+@pytest.mark.parametrize('order', ['by image', 'any'])
+@pytest.mark.parametrize('protocol', ['coco', 'lvis'])
 @pytest.mark.parametrize('iou_type', ['bbox', 'segm'])
-def test_file_gives_what_its_content_gives(case, tmp_path, iou_type):
+@pytest.mark.parametrize('only', [True, False])
+def test_file_matched_in_pieces_gives_what_its_content_gives(
+    case, tmp_path, monkeypatch, order, protocol, iou_type, only
+):
+    monkeypatch.setattr('mmfrozen.evaluation.results.PIECE_BYTES', 400)
+    monkeypatch.setattr('mmfrozen.evaluation.engine.BATCH', 7)
     content, results = case
-    results = results_for(results, iou_type)
+    if only:  # else boxes and masks in each result
+        results = results_for(results, iou_type)
+    if order == 'by image':
+        results.sort(key=lambda x: -x['image_id'])
     gt = GroundTruth.from_dict(content)
     path = tmp_path / 'results.json'
     path.write_text(json.dumps(results))
-    options = dict(iou_type=iou_type, protocol='lvis')
-    read = match(gt, read_results(path, gt), **options)
+    options = dict(iou_type=iou_type, protocol=protocol, max_dets=6)
     given = match(gt, results, **options)
-    assert read.ap_per_class().tobytes() == given.ap_per_class().tobytes()
+    parts = []
+    matcher_part = Matcher.part
+    monkeypatch.setattr(
+        Matcher,
+        'part',
+        lambda self, found, *seen: (
+            parts.append(len(found)) or matcher_part(self, found, *seen)
+        ),
+    )
+    for read in (read_results(path, gt), path):
+        matches = match(gt, read, **options)
+        assert matches.ap_per_class().tobytes() == (
+            given.ap_per_class().tobytes()
+        )
+        for name in ('images', 'scores', 'ranks', 'matched', 'ignored'):
+            np.testing.assert_array_equal(
+                getattr(matches, name), getattr(given, name)
+            )
+        assert len(matches.unjudged_scores) == len(given.unjudged_scores)
+    # all at once only where images come again
+    assert (max(parts[2:]) == len(results)) == (order == 'any')
+
+
+def test_pickle_is_matched_as_a_file(case, tmp_path):
+    content, results = case
+    gt = GroundTruth.from_dict(content)
+    path = tmp_path / 'results.pkl'
+    dump = Evaluator(DumpDetResults(str(path)))
+    for sample in data_samples(content, results):
+        dump.process([sample])
+    dump.evaluate(5)
+    names = [x['name'] for x in content['categories']]
+    options = dict(iou_type='segm', protocol='coco')
+    found = match(gt, path, classes=names, **options).ap_per_class()
+    np.testing.assert_allclose(
+        found, match(gt, results, **options).ap_per_class()
+    )
+
+
+def test_bad_result_is_named_by_its_place_in_the_file(
+    case, tmp_path, monkeypatch
+):
+    monkeypatch.setattr('mmfrozen.evaluation.results.PIECE_BYTES', 300)
+    content, results = case
+    results = results_for(results, 'bbox')
+    del results[47]['score']
+    path = tmp_path / 'results.json'
+    path.write_text(json.dumps(results))
+    gt = GroundTruth.from_dict(content)
+    with pytest.raises(ValueError, match='without score at position 47'):
+        match(gt, path, iou_type='bbox', protocol='coco')
+    results[47] |= dict(score=0.5, image_id=4711)
+    path.write_text(json.dumps(results))
+    with pytest.raises(ValueError, match='^Results must be for the images'):
+        match(gt, path, iou_type='bbox', protocol='coco')
+
+
+def test_image_with_more_results_than_a_piece_stays_whole(case):
+    one, two = ([{'image_id': i}] * 3 for i in (1, 2))
+    chunks = [one, one, [*one, *two], two, [], one]
+    parts = [part for part in _whole_images(chunks) if part]
+    assert parts == [one * 3, two * 2, one]
 
 
 def test_pickle_of_the_host_gives_what_its_json_gives(case, tmp_path):
@@ -94,13 +169,12 @@ def test_pickle_of_the_host_gives_what_its_json_gives(case, tmp_path):
     )
 
 
-def test_masks_that_are_not_needed_are_left_out(case, tmp_path):
+def test_masks_that_are_not_needed_are_left_out(case):
     content, results = case
-    gt = GroundTruth.from_dict(content)
-    path = tmp_path / 'results.json'
-    path.write_text(json.dumps(results))
     first = content['images'][0]['id']
-    read = read_results(path, gt, needs_mask=lambda x: x.image_ids == first)
+    read = DetectionArrays.from_dicts(
+        results, is_needed=lambda images, categories: images == first
+    )
     rles = read.masks.rles(np.arange(len(results)))
     for result, rle in zip(results, rles, strict=True):
         assert bool(rle['counts']) == (result['image_id'] == first)

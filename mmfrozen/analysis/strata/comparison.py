@@ -9,6 +9,7 @@ from typing import Any
 
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.matches import IouType, Protocol
+from ...evaluation.results import PICKLES
 from .class_table import ClassTable
 from .files import (
     NOTE,
@@ -28,6 +29,7 @@ from .image_files import ImageFiles
 from .inputs import (
     STRATA,
     Annotations,
+    check_file,
     find_results,
     notes_on,
     read_annotations,
@@ -35,6 +37,7 @@ from .inputs import (
     short_names,
 )
 from .record import StrataGain
+from .run_config import find_configs, note_on_labels, read_classes
 
 Track = Callable[[Sequence[int]], Iterable[int]]
 
@@ -55,6 +58,8 @@ class Request:
         seed: Of the resamples.
         min_images: Images that a class must be in to be ranked.
         images: Folder of the images; None to look beside ``ann``.
+        config: Of the detectors, whose classes the labels of a ``.pkl``
+            are; None for that in a work dir, or for all categories.
         confidence: Of the intervals.
     """
 
@@ -68,6 +73,7 @@ class Request:
     seed: int = 0
     min_images: int = 5
     images: Path | None = None
+    config: Path | None = None
     confidence: float = 0.95
 
     @property
@@ -117,6 +123,13 @@ def compare(
             '--resamples must be 0 or more, got '
             f'{request.num_resamples}. Choose another number.'
         )
+    if request.config is not None:
+        check_file(request.config, '--config')
+        if not any(file.suffix in PICKLES for file in files):
+            raise ValueError(
+                '--config must come with a results.pkl, whose labels it '
+                f'explains, got {", ".join(map(str, files))}. Leave it out.'
+            )
     report(f'reading {request.ann}')
     annotations = read_annotations(
         request.ann, request.train_ann, request.protocol
@@ -126,12 +139,17 @@ def compare(
     if any(file.name == STRATA for file in files):
         return _compare_records(request, files, names, annotations)
     detections, matches, notes = {}, [], []
-    for name, file in zip(names, files, strict=True):
+    for name, path, file in zip(names, request.paths, files, strict=True):
         report(f'matching {file}')
-        found, matched = read_run(file, annotations, request.iou_type)
+        has_labels = file.suffix in PICKLES
+        configs = find_configs(path, request.config) if has_labels else []
+        classes = read_classes(configs, annotations.ground_truth)
+        found, matched = read_run(file, annotations, request.iou_type, classes)
         matches.append(matched)
         if found is not None:
             detections[name] = found
+            if has_labels and not configs:
+                notes += note_on_labels(name, found, annotations.ground_truth)
         notes += notes_on(name, matched)
     limits = {matched.max_dets for matched in matches}
     if len(limits) > 1:

@@ -65,6 +65,7 @@ class _OfClass:
         cls, run: DetectionArrays, category_id: int, has_masks: bool
     ) -> _OfClass:
         rows = np.flatnonzero(run.category_ids == category_id)
+        assert run.boxes is not None  # where all of a file is read
         own = run.mask_scores if has_masks else None
         scores = run.scores if own is None else own
         return cls(

@@ -172,9 +172,19 @@ def find_results(path: Path, iou_type: IouType) -> Path:
 
 
 def read_run(
-    path: Path, annotations: Annotations, iou_type: IouType
+    path: Path,
+    annotations: Annotations,
+    iou_type: IouType,
+    classes: Sequence[str] | None = None,
 ) -> tuple[DetectionArrays | None, Matches]:
     """Read a run and match it.
+
+    Args:
+        path: Of :func:`find_results`.
+        annotations: What to judge it by.
+        iou_type: Boxes or masks.
+        classes: What the labels of a ``.pkl`` stand for; None for all
+            categories.
 
     Returns:
         Its detections, None where only the matches were kept, and its
@@ -186,7 +196,7 @@ def read_run(
     """
     if path.suffix == '.npz':
         return None, _read_matches(path, annotations, iou_type)
-    detections = read_results(path, annotations.ground_truth)
+    detections = read_results(path, annotations.ground_truth, classes)
     _refuse_empty(path, len(detections))
     try:
         matches = match(

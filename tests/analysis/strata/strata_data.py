@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import torch
 from PIL import Image
 
 #: Ids with gaps, and names that must not end in markup.
@@ -99,6 +100,31 @@ def result(image, category, box, rng):
         bbox=[float(v) for v in box],
         score=float(rng.uniform(0.1, 1)),
     )
+
+
+def samples(gt, results, category_ids):
+    """Data samples as mmdet dumps them.
+
+    Args:
+        gt: Ground truth.
+        results: COCO results.
+        category_ids: What the labels 0, 1, ... of the detector stand for.
+    """
+    for image in gt['images']:
+        own = [r for r in results if r['image_id'] == image['id']]
+        boxes = torch.tensor([r['bbox'] for r in own]).double().reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = [category_ids.index(r['category_id']) for r in own]
+        yield dict(
+            img_id=image['id'],
+            ori_shape=(SIDE, SIDE),
+            scale_factor=(1.0, 1.0),
+            pred_instances=dict(
+                bboxes=boxes,
+                scores=torch.tensor([r['score'] for r in own]).double(),
+                labels=torch.tensor(labels).long(),
+            ),
+        )
 
 
 def write(folder, images=True):

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from mmengine.fileio import dump
 
 from mmfrozen.analysis.strata.comparison import Request, compare
@@ -148,27 +147,8 @@ def test_single_run_has_its_aps_and_no_difference(tool, shared):
 def test_pickle_as_mmdet_dumps_it_gives_the_numbers_of_the_json(tool, shared):
     gt = json.loads((shared / VAL).read_text())
     results = json.loads((shared / FROZEN).read_text())
-    labels = {c['id']: n for n, c in enumerate(gt['categories'])}
-    samples = []
-    for image in gt['images']:
-        own = [r for r in results if r['image_id'] == image['id']]
-        boxes = torch.tensor([r['bbox'] for r in own]).double().reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        samples.append(
-            dict(
-                img_id=image['id'],
-                ori_shape=(96, 96),
-                scale_factor=(1.0, 1.0),
-                pred_instances=dict(
-                    bboxes=boxes,
-                    scores=torch.tensor([r['score'] for r in own]).double(),
-                    labels=torch.tensor(
-                        [labels[r['category_id']] for r in own]
-                    ).long(),
-                ),
-            )
-        )
-    dump(samples, str(shared / 'dumped.pkl'))
+    samples = strata_data.samples(gt, results, list(strata_data.NAMES))
+    dump(list(samples), str(shared / 'dumped.pkl'))
     outputs = [
         json.loads(tool(shared, name, *OPTIONS, '--json')[1])['bins']
         for name in ('dumped.pkl', FROZEN)
