@@ -21,6 +21,7 @@ from ...components import OTHER, component_namer
 from ...counting import FlopCounter, Flops
 from ...counting.memory import SavedBytes, StorageTracker
 from ...counting.shapes import ShapeMode, ShapeTensor, drop_data, empty
+from ...empty_weights import empty_weights
 from ...freeze_config import meta
 from ...freeze_config.decide import explain
 from .record import (
@@ -105,7 +106,8 @@ class _Trace:
         self.model, self.work = model, work
         self.mode, self.partial = mode, partial
         self.log: SampleLog = stand_in(model, work.shape)
-        self.name = component_namer(model)
+        with empty_weights():  # timm's are built once more for it
+            self.name = component_namer(model)
         with _naming('optim_wrapper', 'build'):
             self.optimizer = build_optimizer(model, optim_wrapper)
         with _naming('optim_wrapper', 'update'):

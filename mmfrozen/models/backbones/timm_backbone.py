@@ -15,7 +15,6 @@ from timm.layers import Format, PatchEmbed, convert_sync_batchnorm
 from timm.models import group_parameters, load_state_dict
 
 from ...checkpoints import check_file, is_local
-from ...empty_weights import empty_weights
 from ...freezing import layer_names
 
 TIMM = 'timm://'
@@ -227,8 +226,7 @@ class TimmBackbone(BaseModule):
         return self._stages
 
     def _number_stages(self) -> dict[str, int]:
-        with empty_weights():
-            classifier = timm.create_model(self.model_name, **self.model_args)
+        classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}
         groups = group_parameters(
