@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -46,6 +47,7 @@ class StepFlopsCounter:
 
     def __init__(self) -> None:
         self._counter: HarmlessCounter | None = None
+        self._name: Callable[[str], str]  # while it counts
         self.result: StepFlops | None = None
         self.note: str | None = None
 

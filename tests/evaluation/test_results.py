@@ -112,14 +112,19 @@ def test_file_matched_in_pieces_gives_what_its_content_gives(
     assert (max(parts[2:]) == len(results)) == (order == 'any')
 
 
+def dump(content, results, path):
+    """Write results as the host's tools/test.py does."""
+    evaluator = Evaluator(DumpDetResults(str(path)))
+    for sample in data_samples(content, results):
+        evaluator.process([sample])
+    evaluator.evaluate(5)
+    return path
+
+
 def test_pickle_is_matched_as_a_file(case, tmp_path):
     content, results = case
     gt = GroundTruth.from_dict(content)
-    path = tmp_path / 'results.pkl'
-    dump = Evaluator(DumpDetResults(str(path)))
-    for sample in data_samples(content, results):
-        dump.process([sample])
-    dump.evaluate(5)
+    path = dump(content, results, tmp_path / 'results.pkl')
     names = [x['name'] for x in content['categories']]
     options = dict(iou_type='segm', protocol='coco')
     found = match(gt, path, classes=names, **options).ap_per_class()
@@ -156,11 +161,7 @@ def test_image_with_more_results_than_a_piece_stays_whole(case):
 def test_pickle_of_the_host_gives_what_its_json_gives(case, tmp_path):
     content, results = case
     gt = GroundTruth.from_dict(content)
-    path = tmp_path / 'results.pkl'
-    dump = Evaluator(DumpDetResults(str(path)))
-    for sample in data_samples(content, results):
-        dump.process([sample])
-    dump.evaluate(5)
+    path = dump(content, results, tmp_path / 'results.pkl')
     read = read_results(path, gt)
     options = dict(iou_type='segm', protocol='coco')
     np.testing.assert_allclose(

@@ -42,11 +42,8 @@ class Repeated:
         arguments = list(_flatten([args, kwargs]))
         if any(type(x) is ShapeTensor for x in arguments):
             return self._function(*args, **kwargs)
-        with _disable_current_modes():
-            known = _are_equal(arguments, self._arguments)
-            if known:
-                self._report(mode)
-        if known:
+        if self._is_known(arguments):
+            self._report(mode)
             return copy.deepcopy(self._result)
         self._calls = []
         mode.recorders.append(self._note)
@@ -61,14 +58,19 @@ class Repeated:
             self._result = copy.deepcopy(result)
         return result
 
+    def _is_known(self, arguments: list[Any]) -> bool:
+        with _disable_current_modes():
+            return _are_equal(arguments, self._arguments)
+
     def _note(self, func: Any, args: Any, out: Any) -> None:
         self._calls.append((func, _without_data(args), _without_data(out)))
 
     def _report(self, mode: ShapeMode) -> None:
-        for func, args, out in self._calls:
-            new = _without_data(out)
-            for record in mode.recorders:
-                record(func, args, new)
+        with _disable_current_modes():
+            for func, args, out in self._calls:
+                new = _without_data(out)
+                for record in mode.recorders:
+                    record(func, args, new)
 
 
 def _flatten(value: Any) -> Iterator[Any]:
