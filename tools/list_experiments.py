@@ -1,7 +1,7 @@
 """List every experiment of the config pack: sizes, FLOPs, reported AP.
 
 FLOPs are those of one training step, an image: forward and backward, 2 a
-multiply-add. Counting them all takes half an hour; without --flops they are
+multiply-add. Counting them all takes two minutes; without --flops they are
 those that FOLDER/README.md has.
 """
 
