@@ -5,9 +5,15 @@ so with ``custom_imports = dict(imports=['mmfrozen'])``.
 """
 
 from .collector import paused
+from .late import imported_late
 from .version import __version__ as __version__
 
-with paused():  # the collector would look at every module for a second
+with (
+    paused(),  # the collector would look at every module for a second
+    # of what lvis and mmdet import, nothing but this is used, and seldom
+    imported_late('matplotlib.pyplot'),
+    imported_late('scipy.optimize', ('linear_sum_assignment',)),
+):
     try:
         import mmcv.ops  # noqa: F401
     except ImportError as error:  # pip cannot compile it by itself

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
 def empty_weights() -> Iterator[None]:
     """Put each parameter on torch's meta device as it is registered, and
     leave out its random numbers.
+
+    A module that is imported meanwhile may keep what it finds in
+    ``torch.nn.init``: that goes on to fill tensors of other devices.
 
     ``torch.device('meta')`` would also take the small tensors from which
     constructors read numbers, such as the drop rates of the host's Swin.
@@ -36,7 +41,14 @@ def empty_weights() -> Iterator[None]:
         )
         for name in vars(nn.init):
             if name.endswith('_') and not name.startswith('_'):
-                stack.enter_context(
-                    patch(nn.init, name, lambda tensor, *a, **k: tensor)
-                )
+                fill = _fill_others(getattr(nn.init, name))
+                stack.enter_context(patch(nn.init, name, fill))
         yield
+
+
+def _fill_others(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(fill)
+    def fill_others(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor if tensor.is_meta else fill(tensor, *args, **kwargs)
+
+    return fill_others

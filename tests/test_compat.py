@@ -479,6 +479,19 @@ def test_configs_of_the_host_are_found_with_its_metafiles_read_once(
     assert len(read) == len(set(read)) > 1
 
 
+def test_bases_of_the_host_are_found_with_no_metafile_read(
+    monkeypatch, tmp_path
+):
+    def refuse(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(mmengine_config, 'load', refuse)
+    compat.read_metafiles_once()
+    config = tmp_path / 'x.py'
+    config.write_text("_base_ = 'mmdet::_base_/default_runtime.py'\n")
+    assert Config.fromfile(config).default_scope == 'mmdet'
+
+
 @pytest.fixture
 def upstream_wrapper(monkeypatch):
     """mmengine's wrapper as it comes."""

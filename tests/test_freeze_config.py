@@ -13,6 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmfrozen.empty_weights import empty_weights
 from mmfrozen.freeze_config import (
     ZOO,
     CannotFreezeError,
@@ -192,6 +193,13 @@ def test_building_needs_neither_network_nor_parameter_memory(monkeypatch):
     model = meta.build(cfg.model)
     assert all(p.is_meta for p in model.parameters())
     assert not torch.nn.Linear(1, 1).weight.is_meta
+
+
+def test_initializer_that_is_kept_from_within_fills_weights_as_ever():
+    with empty_weights():
+        kept = torch.nn.init.constant_
+        assert torch.nn.Linear(1, 1).weight.is_meta
+    assert kept(torch.zeros(2), 3.0).tolist() == [3.0, 3.0]
 
 
 @pytest.fixture

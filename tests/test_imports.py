@@ -14,6 +14,7 @@ SHARED = {
     'empty_weights',
     'freezing',
     'inspecting',
+    'late',
     'loading',
     'records',
     'stages',

@@ -16,6 +16,7 @@ depends on the device, 1 ms, looking one up 0.03 ms.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -32,6 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .meta_kernels import KERNELS
 from .shape_recipes import describe, follow_recipe, is_dense, make_recipe
 from .shape_tensor import CPU, ShapeTensor, to_meta
 from .shape_tensor import drop_data as drop_data
@@ -39,7 +41,6 @@ from .shape_tensor import empty as empty
 
 DEVICE = torch.ops.prim.device.default
 CONVOLUTION = torch.ops.aten.convolution.default
-BATCH_NORM = torch.ops.aten.native_batch_norm.default
 META = torch.device('meta')
 #: What FakeTensorMode says where shapes depend on numbers.
 NEEDS_NUMBERS = (
@@ -80,12 +81,17 @@ class ShapeMode(TorchDispatchMode):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._fake.cache_enabled = False  # there is one here
         self._known: dict[Any, Any] = {}
         self._numbers = WeakTensorKeyDictionary()
         self._random = torch.Generator().manual_seed(seed)
         self.recorders: list[Callable[[Any, Any, Any], None]] = []
+
+    @cached_property
+    def _fake(self) -> FakeTensorMode:
+        """Made when it is needed: it imports torch's compiler, 0.5 s."""
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        fake.cache_enabled = False  # there is one here
+        return fake
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -191,8 +197,9 @@ class ShapeMode(TorchDispatchMode):
             them.
         """
         if not _depends_on_device(func, args):
+            kernel = KERNELS.get(func, func)
             try:
-                return _call_with(_on_meta, func, args, kwargs)
+                return _call_with(_on_meta, kernel, args, kwargs)
             except Exception:  # noqa: S110  # whatever a kernel refuses
                 pass
         with self._fake:
@@ -256,10 +263,8 @@ MASKED = ('index', 'index_put', 'index_put_', '_unsafe_index')
 
 
 def _depends_on_device(func: Any, args: Any) -> bool:
-    """Whether results have other strides or sizes on a CPU than on none."""
-    if func is CONVOLUTION:
-        return not args[0].is_contiguous()
-    return func is BATCH_NORM and not args[5]  # which is not in training
+    """Whether results have other strides on a CPU than on none."""
+    return func is CONVOLUTION and not args[0].is_contiguous()
 
 
 def _on_meta(x: Any) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import Any
 
+from ...collector import paused
 from ...counting.shapes import ShapeMode
 from .record import ComponentCost, TracedStep
 from .states import Variant
@@ -128,36 +128,37 @@ def trace_pair(
     )
 
 
-_forked: dict[str, Any] = {}
-
-
 def _fork(
     trace: Callable[[Variant], TracedStep], variant: Variant
 ) -> Callable[[], TracedStep] | None:
     """Start in a process of its own; None where processes do not fork."""
     if sys.platform != 'linux':
         return None
-    # what is given to the initializer is inherited, not pickled
-    pool = ProcessPoolExecutor(
-        1, get_context('fork'), _forked.update, (dict(run=trace, it=variant),)
-    )
-    future = pool.submit(_run_forked)
-    pool.shutdown(wait=False)
+    with paused():  # what both processes need is imported once
+        import torch._dynamo  # noqa: F401  # by optimizers
+
+        if 'TimmBackbone' in str(variant.cfg.model):
+            import timm  # noqa: F401
+    context = get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+
+    def run() -> None:
+        with suppress(ValueError):
+            sender.send(trace(variant))
+
+    context.Process(target=run, daemon=True).start()
+    sender.close()
 
     def wait() -> TracedStep:
         try:
-            return future.result()
-        except (ValueError, BrokenProcessPool):
+            step: TracedStep = receiver.recv()
+        except EOFError:
             # once more here: autograd refuses to run in a forked process
             # where it has run before the fork
             return trace(variant)
+        return step
 
     return wait
-
-
-def _run_forked() -> TracedStep:
-    step: TracedStep = _forked['run'](_forked['it'])
-    return step
 
 
 def compare_totals(savings: Savings) -> list[Quantity]:

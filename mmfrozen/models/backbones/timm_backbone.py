@@ -6,17 +6,16 @@ import difflib
 import re
 from typing import Any
 
-import timm
 import torch
 from mmdet.registry import MODELS
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
-from timm.layers import Format, PatchEmbed, convert_sync_batchnorm
-from timm.models import group_parameters, load_state_dict
 
 from ...checkpoints import check_file, is_local
 from ...freezing import layer_names
+from ...late import LateModule
 
+timm: Any = LateModule('timm')  # 0.7 s
 TIMM = 'timm://'
 # What lets a family take images of any size: the first that it knows.
 ANY_SIZE: tuple[dict[str, bool], ...] = (
@@ -103,7 +102,7 @@ class TimmBackbone(BaseModule):
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
         if sync_bn and get_world_size() > 1 and torch.cuda.is_available():
-            self.model = convert_sync_batchnorm(self.model)
+            self.model = timm.layers.convert_sync_batchnorm(self.model)
         self._stages: dict[str, int] | None = None
 
     def _create(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
@@ -124,7 +123,7 @@ class TimmBackbone(BaseModule):
             else:
                 self.model_args = arguments
                 for layer in model.modules():
-                    if isinstance(layer, PatchEmbed):
+                    if isinstance(layer, timm.layers.PatchEmbed):
                         layer.dynamic_img_pad = not layer.strict_img_size
                 return model
         raise AssertionError('the last option is none')
@@ -200,7 +199,7 @@ class TimmBackbone(BaseModule):
         """Read a file; complete it with a random last layer, which the
         features do not use, where it has none that fits."""
         check_file(path, 'model.backbone.init_cfg.checkpoint')
-        state = load_state_dict(path)
+        state = timm.models.load_state_dict(path)
         fresh = timm.create_model(self.model_name, **self.model_args)
         heads = fresh.pretrained_cfg.get('classifier') or ()
         heads = (heads,) if isinstance(heads, str) else heads
@@ -229,7 +228,7 @@ class TimmBackbone(BaseModule):
         classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}
-        groups = group_parameters(
+        groups = timm.models.group_parameters(
             classifier, classifier.group_matcher(coarse=True), reverse=True
         )
         known = {
@@ -270,8 +269,8 @@ class TimmBackbone(BaseModule):
                 'to one size and set model.backbone.model_args=dict('
                 'img_size=(HEIGHT, WIDTH)).'
             ) from error
-        layout = getattr(self.model, 'output_fmt', Format.NCHW)
-        if Format(layout) is Format.NHWC:
+        layout = getattr(self.model, 'output_fmt', 'NCHW')
+        if layout == 'NHWC':
             features = [f.permute(0, 3, 1, 2) for f in features]
         return tuple(features)
 

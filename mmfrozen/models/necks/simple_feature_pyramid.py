@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from ...late import LateModule
+
+timm: Any = LateModule('timm')  # 0.7 s
 KEY = 'model.neck'
 
 
@@ -112,7 +114,7 @@ class SimpleFeaturePyramid(BaseModule):
 
     def _make_norm(self, channels: int) -> nn.Module:
         if self.norm_cfg is None:
-            return LayerNorm2d(channels)
+            return timm.layers.LayerNorm2d(channels)
         norm: nn.Module = build_norm_layer(self.norm_cfg, channels)[1]
         return norm
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -30,14 +32,41 @@ from tests.tiny import ROOT, tiny_config
 WORK = Workload((64, 64), 'as set', 2, objects=4)
 
 
-@pytest.fixture(scope='module')
-def savings():
+def tiny_pair():
     cfg = tiny_config('-', '-', '-')
-    pair = (
+    return (
         Variant('frozen', 'x.py', 'none', cfg),
         Variant('fine-tuned', 'x.py', 'thaw', cfg),
     )
-    return trace_pair(pair, WORK)
+
+
+@pytest.fixture(scope='module')
+def savings():
+    return trace_pair(tiny_pair(), WORK)
+
+
+@pytest.mark.parametrize('killed', (False, True))
+def test_control_traced_in_its_own_process_is_as_in_this_one(savings, killed):
+    """In a fresh process, as torch's threads do not outlive a fork."""
+    kill = 'os.getpid() != parent and os.kill(os.getpid(), 9)'
+    code = f"""
+import json, os
+from mmfrozen.analysis.savings import comparison
+from tests.analysis.savings.test_savings import WORK, tiny_pair
+parent, trace = os.getpid(), comparison.trace_step
+def trace_or_die(*args, **kwargs):
+    {kill if killed else 'pass'}
+    return trace(*args, **kwargs)
+comparison.trace_step = trace_or_die
+made = comparison.trace_pair(tiny_pair(), WORK, parallel=True)
+print(json.dumps(comparison.to_record(made)))
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout.splitlines()[-1])
+    assert record == json.loads(json.dumps(to_record(savings)))
 
 
 def number(cell):
