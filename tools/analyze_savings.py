@@ -175,6 +175,12 @@ class Progress:
             self.status.stop()
 
 
+def collect_again() -> None:
+    """Start the collector; what is imported by now stays."""
+    gc.freeze()
+    gc.enable()
+
+
 def read_work(args: argparse.Namespace, cfg: Any) -> Any:
     """What a step of a config works on."""
     from mmfrozen.analysis.savings.workload import read_workload
@@ -202,6 +208,7 @@ def analyze_pair(
     from mmfrozen.analysis.savings.states import find_pair
     from mmfrozen.counting.shapes import ShapeMode
 
+    collect_again()
     memory = args.memory and largest_batch.parse_bytes(args.memory)
     if args.html:
         from mmfrozen.analysis.page import check_new
@@ -271,6 +278,7 @@ def analyze_pack(
     """Compare every experiment of the pack with its control."""
     from mmfrozen.analysis.savings.pack import trace_pack
 
+    collect_again()
     configs = sorted(PACK.glob('*.py'))
     if not configs:
         raise FileNotFoundError(
@@ -349,8 +357,6 @@ def main() -> int:
                 import mmfrozen  # noqa: F401
 
             logging.disable(logging.WARNING)
-            gc.freeze()  # what is imported stays: collect the rest only
-            gc.enable()
             if args.all:
                 show = analyze_pack(args, errors)
             elif Path(args.config).is_dir():

@@ -83,7 +83,8 @@ class ShapeMode(TorchDispatchMode):
         super().__init__()
         self._known: dict[Any, Any] = {}
         self._numbers = WeakTensorKeyDictionary()
-        self._random = torch.Generator().manual_seed(seed)
+        self._random = torch.Generator()
+        self._seed = seed
         self.recorders: list[Callable[[Any, Any, Any], None]] = []
 
     @cached_property
@@ -99,6 +100,7 @@ class ShapeMode(TorchDispatchMode):
 
     def __enter__(self) -> ShapeMode:
         ShapeMode.current = ShapeTensor.mode = self
+        self._random.manual_seed(self._seed)  # each step has the same ones
         super().__enter__()
         return self
 

@@ -96,7 +96,7 @@ def trace_pair(
         partial: Leave the heads out.
         report: Told what is being done.
         mode: That of other pairs, to go faster.
-        parallel: Trace the control in a process of its own, forked before
+        parallel: Trace the frozen one in a process of its own, forked before
             the first report.
 
     Raises:
@@ -114,11 +114,12 @@ def trace_pair(
         )
 
     frozen, control = pair
-    later = _fork(trace, control) if parallel else None
-    report(f'tracing {frozen.description}')
-    steps = [trace(frozen)]
+    # the control takes longer: it needs no process of its own
+    later = (parallel and _fork(trace, frozen)) or (lambda: trace(frozen))
     report(f'tracing {control.description}')
-    steps.append(later() if later else trace(control))
+    steps = [trace(control)]
+    report(f'tracing {frozen.description}')
+    steps.insert(0, later())
     return Savings(
         work,
         *(
@@ -134,11 +135,9 @@ def _fork(
     """Start in a process of its own; None where processes do not fork."""
     if sys.platform != 'linux':
         return None
-    with paused():  # what both processes need is imported once
-        import torch._dynamo  # noqa: F401  # by optimizers
-
-        if 'TimmBackbone' in str(variant.cfg.model):
-            import timm  # noqa: F401
+    if 'TimmBackbone' in str(variant.cfg.model):
+        with paused():
+            import timm  # noqa: F401  # once for both processes
     context = get_context('fork')
     receiver, sender = context.Pipe(duplex=False)
 

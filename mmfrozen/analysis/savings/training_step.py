@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torchvision  # noqa: F401  # hosts would import it within a step
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from torch import Tensor, nn

@@ -95,7 +95,7 @@ class TimmBackbone(BaseModule):
             near = difflib.get_close_matches(model_name, timm.list_models())
             raise ValueError(
                 'model.backbone.model_name must be a model of timm '
-                f'{timm.__version__}, got {model_name!r}. '
+                f'{timm.version.__version__}, got {model_name!r}. '
                 f'Did you mean {" or ".join(near) or "another one"}?'
             )
         self.model_name = model_name
