@@ -176,7 +176,7 @@ class Progress:
 
 
 def collect_again() -> None:
-    """Start the collector; what is imported by now stays."""
+    """Start Python's garbage collector; what is imported by now stays."""
     gc.freeze()
     gc.enable()
 
@@ -208,8 +208,9 @@ def analyze_pair(
     from mmfrozen.analysis.savings.states import find_pair
     from mmfrozen.counting.shapes import ShapeMode
 
-    collect_again()
     memory = args.memory and largest_batch.parse_bytes(args.memory)
+    if memory:  # there are many steps to come, not two
+        collect_again()
     if args.html:
         from mmfrozen.analysis.page import check_new
 
