@@ -15,7 +15,8 @@ depends on the device, 1 ms, looking one up 0.03 ms.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -41,6 +42,7 @@ from .shape_tensor import empty as empty
 
 DEVICE = torch.ops.prim.device.default
 CONVOLUTION = torch.ops.aten.convolution.default
+ZEROS = torch.ops.aten.zeros.default
 META = torch.device('meta')
 #: What FakeTensorMode says where shapes depend on numbers.
 NEEDS_NUMBERS = (
@@ -82,6 +84,8 @@ class ShapeMode(TorchDispatchMode):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self._known: dict[Any, Any] = {}
+        self._known_without_constants: dict[Any, Any] = {}
+        self._keeps_constants = True
         self._numbers = WeakTensorKeyDictionary()
         self._random = torch.Generator()
         self._seed = seed
@@ -131,11 +135,28 @@ class ShapeMode(TorchDispatchMode):
             if type(tensor) is ShapeTensor:
                 break
         else:
+            if func is ZEROS and torch._C._current_autograd_node() is not None:
+                # a gradient that autograd found undefined
+                return empty(*args[0], dtype=kwargs['dtype'])
             return func(*args, **kwargs)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._choose(func, args, kwargs)
         return known(func, args, kwargs, tensors)
+
+    @contextmanager
+    def without_constants(self) -> Iterator[None]:
+        """Let tensors that are filled with one number have no data either,
+        as an optimizer's state."""
+        known = self._known
+        self._known, self._keeps_constants = (
+            self._known_without_constants,
+            False,
+        )
+        try:
+            yield
+        finally:
+            self._known, self._keeps_constants = known, True
 
     def numbers(self, tensor: Tensor) -> Tensor:
         """Make up numbers: True, 0, or uniform between 0 and 1."""
@@ -157,7 +178,11 @@ class ShapeMode(TorchDispatchMode):
         """Decide what to do with calls of these shapes."""
         schema = func._schema
         name = schema.name.partition('::')[2]
-        if name in CONSTANT and self._is_small(name, args):
+        if (
+            self._keeps_constants
+            and name in CONSTANT
+            and self._is_small(name, args)
+        ):
             return self._make_constant
         writes = [
             i

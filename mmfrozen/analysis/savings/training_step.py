@@ -7,7 +7,7 @@ made-up objects (:mod:`.scene`). Counted is what was executed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -80,6 +80,8 @@ def trace_step(
             model = meta.build(settings)
             model.train()
         apply_change(model, change)
+        with empty_weights():  # timm's are built once more for it
+            name = component_namer(model)
         for module in (model, *_hidden_modules(model)):
             drop_data(module)
         torch.manual_seed(0)
@@ -88,7 +90,7 @@ def trace_step(
         hub.update_info('iter', 100_000)
         with mode or ShapeMode() as mode:
             trace = _Trace(
-                model, cfg.get('optim_wrapper'), work, mode, partial
+                model, name, cfg.get('optim_wrapper'), work, mode, partial
             )
             return trace.run(left_out)
 
@@ -99,19 +101,18 @@ class _Trace:
     def __init__(
         self,
         model: nn.Module,
+        name: Callable[[str], str],
         optim_wrapper: Any,
         work: Workload,
         mode: ShapeMode,
         partial: bool,
     ) -> None:
-        self.model, self.work = model, work
+        self.model, self.name, self.work = model, name, work
         self.mode, self.partial = mode, partial
         self.log: SampleLog = stand_in(model, work.shape)
-        with empty_weights():  # timm's are built once more for it
-            self.name = component_namer(model)
         with _naming('optim_wrapper', 'build'):
             self.optimizer = build_optimizer(model, optim_wrapper)
-        with _naming('optim_wrapper', 'update'):
+        with _naming('optim_wrapper', 'update'), mode.without_constants():
             self.state = fill_state(self.optimizer)
         self.phases: dict[str, int] = {}
 
@@ -160,7 +161,10 @@ class _Trace:
             loss.backward()
         self.phases['backward'] = len(tracker.timeline)
         if self.optimizer is not None:
-            with _naming('optim_wrapper', 'update'):
+            with (
+                _naming('optim_wrapper', 'update'),
+                self.mode.without_constants(),
+            ):
                 self.optimizer.step()
         self.phases['optimizer'] = len(tracker.timeline)
 
