@@ -146,8 +146,8 @@ class ShapeMode(TorchDispatchMode):
 
     @contextmanager
     def without_constants(self) -> Iterator[None]:
-        """Let tensors that are filled with one number have no data either,
-        as an optimizer's state."""
+        """Let tensors that are filled with one number have no data either:
+        gradients, and an optimizer's state."""
         known = self._known
         self._known, self._keeps_constants = (
             self._known_without_constants,

@@ -157,7 +157,10 @@ class _Trace:
             loss = self._loss(images)
         self.phases['forward'] = len(tracker.timeline)
         tracker.label = BACKWARD
-        with _naming(self.model, 'backward pass'):
+        with (
+            _naming(self.model, 'backward pass'),
+            self.mode.without_constants(),
+        ):
             loss.backward()
         self.phases['backward'] = len(tracker.timeline)
         if self.optimizer is not None:
