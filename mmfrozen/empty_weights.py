@@ -10,6 +10,9 @@ from unittest import mock
 
 from torch import Tensor, nn
 
+#: What others write their initializers with, timm its truncated normal.
+IN_PLACE = ('add_', 'clamp_', 'erfinv_', 'mul_', 'normal_', 'uniform_')
+
 
 @contextlib.contextmanager
 def empty_weights() -> Iterator[None]:
@@ -39,10 +42,11 @@ def empty_weights() -> Iterator[None]:
         stack.enter_context(
             patch(nn.Module, 'register_parameter', register_on_meta)
         )
-        for name in vars(nn.init):
-            if name.endswith('_') and not name.startswith('_'):
-                fill = _fill_others(getattr(nn.init, name))
-                stack.enter_context(patch(nn.init, name, fill))
+        inits = [n for n in vars(nn.init) if n.strip('_') + '_' == n]
+        for place, names in ((nn.init, inits), (Tensor, IN_PLACE)):
+            for name in names:
+                fill = _fill_others(getattr(place, name))
+                stack.enter_context(patch(place, name, fill))
         yield
 
 

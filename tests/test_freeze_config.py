@@ -198,7 +198,9 @@ def test_building_needs_neither_network_nor_parameter_memory(monkeypatch):
 def test_initializer_that_is_kept_from_within_fills_weights_as_ever():
     with empty_weights():
         kept = torch.nn.init.constant_
-        assert torch.nn.Linear(1, 1).weight.is_meta
+        layer = torch.nn.Linear(1, 1)
+        assert layer.weight.is_meta and layer.weight.add_(1) is layer.weight
+        assert torch.zeros(2).add_(1).tolist() == [1.0, 1.0]
     assert kept(torch.zeros(2), 3.0).tolist() == [3.0, 3.0]
 
 

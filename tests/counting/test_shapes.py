@@ -167,3 +167,32 @@ def test_autocast_casts_as_it_does_with_data():
 def test_shapes_outside_of_their_mode_say_so():
     with pytest.raises(RuntimeError, match='outside of a ShapeMode'):
         empty(2) + 1
+
+
+def test_constants_have_data_but_for_gradients_and_optimizer_state():
+    labels = empty(3, dtype=torch.long)
+    with ShapeMode() as mode:
+        assert torch.zeros_like(labels).tolist() == [0, 0, 0]
+        with mode.without_constants():
+            assert type(torch.zeros_like(labels)) is ShapeTensor
+        assert type(torch.zeros_like(labels)) is torch.Tensor
+
+
+def test_gradient_that_autograd_fills_in_has_no_data():
+    given = []
+
+    class Two(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2, x * 3
+
+        @staticmethod
+        def backward(ctx, *grads):
+            given.extend(grads)
+            return grads[0]
+
+    x = empty(4, 5).requires_grad_()
+    with ShapeMode():
+        Two.apply(x)[0].sum().backward()
+    assert [tuple(g.shape) for g in given] == [(4, 5), (4, 5)]
+    assert type(given[1]) is ShapeTensor
