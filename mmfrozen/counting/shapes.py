@@ -137,7 +137,8 @@ class ShapeMode(TorchDispatchMode):
         else:
             if func is ZEROS and torch._C._current_autograd_node() is not None:
                 # a gradient that autograd found undefined
-                return empty(*args[0], dtype=kwargs['dtype'])
+                dtype = kwargs.get('dtype') or torch.get_default_dtype()
+                return empty(*args[0], dtype=dtype)
             return func(*args, **kwargs)
         known = self._known.get(key)
         if known is None:

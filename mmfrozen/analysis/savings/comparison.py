@@ -151,7 +151,7 @@ def _fork(
     def wait() -> TracedStep:
         try:
             step: TracedStep = receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):  # it ended before it had sent all
             # once more here: autograd refuses to run in a forked process
             # where it has run before the fork
             return trace(variant)
