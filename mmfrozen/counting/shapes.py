@@ -135,8 +135,7 @@ class ShapeMode(TorchDispatchMode):
             if type(tensor) is ShapeTensor:
                 break
         else:
-            if func is ZEROS and torch._C._current_autograd_node() is not None:
-                # a gradient that autograd found undefined
+            if func is ZEROS and args[0] and not self._keeps_constants:
                 dtype = kwargs.get('dtype') or torch.get_default_dtype()
                 return empty(*args[0], dtype=dtype)
             return func(*args, **kwargs)
@@ -148,16 +147,14 @@ class ShapeMode(TorchDispatchMode):
     @contextmanager
     def without_constants(self) -> Iterator[None]:
         """Let tensors that are filled with one number have no data either:
-        gradients, and an optimizer's state."""
-        known = self._known
-        self._known, self._keeps_constants = (
-            self._known_without_constants,
-            False,
-        )
+        gradients, an optimizer's state."""
+        before = self._known, self._keeps_constants
+        self._known = self._known_without_constants
+        self._keeps_constants = False
         try:
             yield
         finally:
-            self._known, self._keeps_constants = known, True
+            self._known, self._keeps_constants = before
 
     def numbers(self, tensor: Tensor) -> Tensor:
         """Make up numbers: True, 0, or uniform between 0 and 1."""

@@ -175,6 +175,11 @@ def test_constants_have_data_but_for_gradients_and_optimizer_state():
         assert torch.zeros_like(labels).tolist() == [0, 0, 0]
         with mode.without_constants():
             assert type(torch.zeros_like(labels)) is ShapeTensor
+            assert type(torch.zeros(3)) is ShapeTensor
+            with mode.without_constants():
+                pass
+            assert torch.zeros(()).item() == 0
+            assert type(torch.zeros_like(labels)) is ShapeTensor
         assert type(torch.zeros_like(labels)) is torch.Tensor
 
 
@@ -192,7 +197,7 @@ def test_gradient_that_autograd_fills_in_has_no_data():
             return grads[0]
 
     x = empty(4, 5).requires_grad_()
-    with ShapeMode():
+    with ShapeMode() as mode, mode.without_constants():
         Two.apply(x)[0].sum().backward()
     assert [tuple(g.shape) for g in given] == 3 * [(4, 5)]
     assert type(given[1]) is ShapeTensor

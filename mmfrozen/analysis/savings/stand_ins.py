@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
 import torch
 from mmcv.ops import multi_scale_deform_attn
 from mmdet.models.dense_heads import AnchorHead
+from mmdet.models.losses import FocalLoss
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.models.task_modules import BaseAssigner
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ...counting.shapes import ShapeTensor
+from ...counting.shapes import ShapeMode, ShapeTensor
 from .repeated import Repeated
 from .scene import object_boxes, proposal_boxes
 
@@ -222,7 +223,11 @@ def _place_rois(
 @contextmanager
 def kernels_of_gpus() -> Iterator[None]:
     """Take mmcv's compiled multi-scale deformable attention, which has no
-    version for CPUs, instead of its code in Python, which keeps more."""
+    version for CPUs, instead of its code in Python, which keeps more.
+
+    The focal loss on CPUs makes a number of every anchor and class: it gets
+    shapes.
+    """
 
     def attend(
         value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor
@@ -234,7 +239,20 @@ def kernels_of_gpus() -> Iterator[None]:
         )
         return out
 
-    with mock.patch.object(
-        multi_scale_deform_attn, 'multi_scale_deformable_attn_pytorch', attend
+    compute = FocalLoss.forward
+
+    def compute_on_shapes(*args: Any, **kwargs: Any) -> Tensor:
+        mode = ShapeMode.current
+        with mode.without_constants() if mode else nullcontext():
+            loss: Tensor = compute(*args, **kwargs)
+        return loss
+
+    with (
+        mock.patch.object(
+            multi_scale_deform_attn,
+            'multi_scale_deformable_attn_pytorch',
+            attend,
+        ),
+        mock.patch.object(FocalLoss, 'forward', compute_on_shapes),
     ):
         yield
