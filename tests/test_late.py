@@ -12,7 +12,7 @@ from tests.tiny import ROOT
 
 @pytest.fixture
 def heavy(tmp_path, monkeypatch):
-    """A module that says when it is imported, and one that imports it."""
+    """A module, and one that imports it."""
     (tmp_path / 'heavy.py').write_text('def double(x):\n    return 2 * x\n')
     (tmp_path / 'user.py').write_text(
         'import heavy\nfrom heavy import double\nresult = lambda: double(4)\n'
@@ -45,7 +45,7 @@ def test_module_that_is_there_stays_what_it_is(heavy):
     assert sys.modules['heavy'] is there
 
 
-def test_nothing_asked_of_a_module_that_is_missing_is_no_error():
+def test_missing_module_is_an_error_when_something_of_it_is_asked_for():
     late = LateModule('there_is_no_such_module')
     with pytest.raises(ModuleNotFoundError, match='there_is_no_such_module'):
         late.anything  # noqa: B018

@@ -223,11 +223,7 @@ def _place_rois(
 @contextmanager
 def kernels_of_gpus() -> Iterator[None]:
     """Take mmcv's compiled multi-scale deformable attention, which has no
-    version for CPUs, instead of its code in Python, which keeps more.
-
-    The focal loss on CPUs makes a number of every anchor and class: it gets
-    shapes.
-    """
+    version for CPUs, instead of its code in Python, which keeps more."""
 
     def attend(
         value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor
@@ -239,6 +235,16 @@ def kernels_of_gpus() -> Iterator[None]:
         )
         return out
 
+    with mock.patch.object(
+        multi_scale_deform_attn, 'multi_scale_deformable_attn_pytorch', attend
+    ):
+        yield
+
+
+@contextmanager
+def focal_losses_on_shapes() -> Iterator[None]:
+    """Give them targets without data: on CPUs they make a number of every
+    anchor and class."""
     compute = FocalLoss.forward
 
     def compute_on_shapes(*args: Any, **kwargs: Any) -> Tensor:
@@ -247,12 +253,5 @@ def kernels_of_gpus() -> Iterator[None]:
             loss: Tensor = compute(*args, **kwargs)
         return loss
 
-    with (
-        mock.patch.object(
-            multi_scale_deform_attn,
-            'multi_scale_deformable_attn_pytorch',
-            attend,
-        ),
-        mock.patch.object(FocalLoss, 'forward', compute_on_shapes),
-    ):
+    with mock.patch.object(FocalLoss, 'forward', compute_on_shapes):
         yield

@@ -35,7 +35,12 @@ from .record import (
     TracedStep,
 )
 from .scene import make_samples
-from .stand_ins import SampleLog, kernels_of_gpus, stand_in
+from .stand_ins import (
+    SampleLog,
+    focal_losses_on_shapes,
+    kernels_of_gpus,
+    stand_in,
+)
 from .states import Change, apply_change
 from .step_optimizer import build_optimizer, fill_state
 from .workload import Workload, set_rois
@@ -141,7 +146,7 @@ class _Trace:
 
         self.mode.recorders = [record]
         try:
-            with counter.watch(), kernels_of_gpus():
+            with counter.watch(), kernels_of_gpus(), focal_losses_on_shapes():
                 self._step(images, saved, tracker)
         finally:
             self.mode.recorders = []
@@ -264,7 +269,7 @@ def _hidden_modules(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """What has data is small, and the control's process has a core, too."""
+    """What has data is small, and the other step's process has a core too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -46,7 +46,7 @@ def savings():
 
 
 @pytest.mark.parametrize('killed', (False, True))
-def test_control_traced_in_its_own_process_is_as_in_this_one(savings, killed):
+def test_pair_traced_in_two_processes_is_as_in_one(savings, killed):
     """In a fresh process, as torch's threads do not outlive a fork."""
     kill = 'os.getpid() != parent and os.kill(os.getpid(), 9)'
     code = f"""
