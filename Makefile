@@ -1,5 +1,7 @@
-# make setup | demo | test | test-configs | check        TORCH=2.1.2 selects another torch
+# make setup | demo | test | test-configs | check
+# TORCH=2.8.0 selects another torch, MMCV=compiled builds mmcv's own operators
 TORCH ?= 2.14.1
+MMCV ?= lite
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := mask_rcnn_lite0_mini-lvis
@@ -7,7 +9,7 @@ DEMO := mask_rcnn_lite0_mini-lvis
 .PHONY: setup demo test test-configs check clean
 
 setup:  ## the environment: minutes the first time, a second when it is there
-	@tools/setup.sh $(VENV) $(TORCH)
+	@tools/setup.sh $(VENV) $(TORCH) $(MMCV)
 
 demo: setup  ## frozen beside fine-tuned on the embedded data, one table
 	$(BIN)/python tools/prepare_mini_lvis.py --out data/mini_lvis

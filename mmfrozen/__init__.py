@@ -14,13 +14,10 @@ with (
     imported_late('matplotlib.pyplot'),
     imported_late('scipy.optimize', ('linear_sum_assignment',)),
 ):
-    try:
-        import mmcv.ops  # noqa: F401
-    except ImportError as error:  # pip cannot compile it by itself
-        raise ImportError(
-            'mmfrozen must find mmcv with its compiled operators, got '
-            f'{error}. Run `make setup`, or `mim install mmcv==2.1.0`.'
-        ) from error
+    import mmfrozen_ext
+
+    mmfrozen_ext.install()  # pip's mmfrozen.pth has done it, as a rule
+    mmfrozen_ext.check()
 
     from . import compat
 

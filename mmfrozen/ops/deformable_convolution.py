@@ -1,0 +1,273 @@
+"""Deformable convolutions, versions 1 and 2, by torchvision's kernel.
+
+"Deformable Convolutional Networks" (ICCV 2017) and "Deformable ConvNets v2"
+(CVPR 2019). In all functions, with K = kernel height * kernel width:
+
+    x        (N, C, H, W)
+    weight   (M, C / group, kernel height, kernel width)
+    offset   (N, 2 * deformable_group * K, OH, OW), row and column of each
+             weight in turn, in pixels from the regular grid
+    mask     (N, deformable_group * K, OH, OW), the factor of each weight
+    grad     (N, M, OH, OW), of the output
+
+Arguments that end in `buffer` are of mmcv's kernels, and not needed. The
+options are those of :func:`_first_version` and :func:`_second_version`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .arithmetic import widened
+
+
+class Geometry(NamedTuple):
+    """What torchvision's kernels take after the tensors, in their order."""
+
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+    groups: int
+    offset_groups: int
+    use_mask: bool
+
+
+class Gradients(NamedTuple):
+    """What torchvision's kernel computes at once, in its order."""
+
+    x: Tensor
+    weight: Tensor
+    offset: Tensor
+    mask: Tensor
+    bias: Tensor
+
+
+def deform_conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    out: Tensor,
+    columns_buffer: Tensor,
+    ones_buffer: Tensor,
+    **options: int,
+) -> None:
+    """Convolve pixels at an offset from the regular grid, into `out`."""
+    out.copy_(_convolve(x, weight, offset, _first_version(**options)))
+
+
+def deform_conv_backward_input(
+    x: Tensor,
+    offset: Tensor,
+    grad: Tensor,
+    grad_x: Tensor,
+    grad_offset: Tensor,
+    weight: Tensor,
+    columns_buffer: Tensor,
+    **options: int,
+) -> None:
+    """Fill the gradients of the input and the offsets."""
+    found = _gradients(grad, x, weight, offset, _first_version(**options))
+    grad_x.copy_(found.x)
+    grad_offset.copy_(found.offset)
+
+
+def deform_conv_backward_parameters(
+    x: Tensor,
+    offset: Tensor,
+    grad: Tensor,
+    grad_weight: Tensor,
+    columns_buffer: Tensor,
+    ones_buffer: Tensor,
+    *,
+    scale: float,
+    **options: int,
+) -> None:
+    """Add the gradient of the weight, times `scale`."""
+    # any values will do as the weight: they have no part in its gradient
+    found = _gradients(grad, x, grad_weight, offset, _first_version(**options))
+    grad_weight.add_(found.weight.to(grad_weight.dtype), alpha=scale)
+
+
+def modulated_deform_conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones_buffer: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    out: Tensor,
+    columns_buffer: Tensor,
+    *,
+    with_bias: bool,
+    **options: int,
+) -> None:
+    """Convolve pixels at an offset, each times a mask, into `out`."""
+    geometry = _second_version(**options)
+    used = bias if with_bias else None
+    out.copy_(_convolve(x, weight, offset, geometry, mask, used))
+
+
+def modulated_deform_conv_backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones_buffer: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns_buffer: Tensor,
+    grad_x: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad: Tensor,
+    *,
+    with_bias: bool,
+    **options: int,
+) -> None:
+    """Fill the gradients of all that is convolved."""
+    geometry = _second_version(**options)
+    found = _gradients(grad, x, weight, offset, geometry, mask)
+    grad_x.copy_(found.x)
+    grad_weight.copy_(found.weight)
+    grad_offset.copy_(found.offset)
+    grad_mask.copy_(found.mask)
+    if with_bias:
+        grad_bias.copy_(found.bias)
+
+
+def _first_version(
+    *,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> Geometry:
+    """Read mmcv's options: d are strides; the kernel is the weight's."""
+    return Geometry(
+        *(dH, dW, padH, padW, dilationH, dilationW),
+        groups=group,
+        offset_groups=deformable_group,
+        use_mask=False,
+    )
+
+
+def _second_version(
+    *,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+) -> Geometry:
+    return Geometry(
+        *(stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w),
+        groups=group,
+        offset_groups=deformable_group,
+        use_mask=True,
+    )
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    geometry: Geometry,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    tensors = _prepared(x, weight, offset, mask, bias)
+    return torch.ops.torchvision.deform_conv2d(  # type: ignore[no-any-return]
+        *tensors, *geometry
+    )
+
+
+def _gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    geometry: Geometry,
+    mask: Tensor | None = None,
+) -> Gradients:
+    tensors = _prepared(x, weight, offset, mask, None)
+    found = Gradients(
+        *torch.ops.torchvision._deform_conv2d_backward(
+            widened(grad).contiguous(), *tensors, *geometry
+        )
+    )
+    inside = _samples_inside(x, weight, tensors[2], geometry)
+    moved = found.offset.view(*inside.shape[:4], 2, *inside.shape[4:])
+    return found._replace(
+        offset=moved.where(inside.unsqueeze(4), 0).view_as(offset)
+    )
+
+
+def _samples_inside(
+    x: Tensor, weight: Tensor, offset: Tensor, geometry: Geometry
+) -> Tensor:
+    """Tell samples less than a pixel outside of `x` from those beyond.
+
+    The latter are 0. Offsets that start from 0 put samples of the padding
+    just there, where torchvision takes the slope of one side, mmcv none.
+
+    Returns:
+        (N, deformable_group, kernel height, kernel width, OH, OW) bool.
+    """
+    rows, columns = weight.shape[2:]
+    out_rows, out_columns = offset.shape[2:]
+    pairs = offset.view(
+        *(len(offset), geometry.offset_groups, rows, columns, 2),
+        *(out_rows, out_columns),
+    )
+    number = torch.arange(
+        max(rows, columns, out_rows, out_columns), device=offset.device
+    )
+    y = pairs[:, :, :, :, 0] + (
+        number[:rows, None, None, None] * geometry.dilation_h
+        + number[:out_rows, None] * geometry.stride_h
+        - geometry.pad_h
+    )
+    z = pairs[:, :, :, :, 1] + (
+        number[:columns, None, None] * geometry.dilation_w
+        + number[:out_columns] * geometry.stride_w
+        - geometry.pad_w
+    )
+    height, width = x.shape[2:]
+    return (y > -1) & (y < height) & (z > -1) & (z < width)
+
+
+def _prepared(
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+) -> list[Tensor]:
+    """Tensors in torchvision's order and precision."""
+    if mask is None:
+        mask = x.new_zeros((len(x), 0))
+    if bias is None:
+        bias = weight.new_zeros(len(weight))
+    return [
+        widened(tensor).contiguous()
+        for tensor in (x, weight, offset, mask, bias)
+    ]

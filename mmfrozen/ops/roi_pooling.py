@@ -1,0 +1,312 @@
+"""Features of regions: RoIAlign, average and maximum, and RoIPool.
+
+Average RoIAlign is torchvision's kernel, which has the arithmetic of mmcv's.
+The others are plain torch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arithmetic import widened
+
+MAX = 0  # mmcv's number; 1 is the average
+#: Interpolated values at once, in RoIAlign with the maximum: 256 MB of fp32.
+CHUNK = 2**26
+#: What mmcv's maximum starts with.
+LOWEST = -10000.0
+
+
+def roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    out: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    *,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Interpolate points in the bins of each region, and pool them.
+
+    "Mask R-CNN" (ICCV 2017), section 3.
+
+    Args:
+        features: (N, C, H, W).
+        rois: (K, 5): number of the image, x1, y1, x2, y2 in pixels of it.
+        out: Filled: (K, C, aligned_height, aligned_width).
+        argmax_y: Filled for the maximum: row of the point taken, in pixels
+            of `features`, in the shape of `out`.
+        argmax_x: Filled for the maximum: its column.
+        aligned_height: Bins of a region.
+        aligned_width: Bins of a region.
+        spatial_scale: Pixels of `features` a pixel of the image.
+        sampling_ratio: Points of a bin in each direction; 0 for one a pixel.
+        pool_mode: 0 for the maximum, 1 for the average.
+        aligned: Whether the centre of a pixel is at 0.5.
+    """
+    x, boxes = widened(features), rois.to(widened(features).dtype)
+    if pool_mode != MAX:
+        pooled = torch.ops.torchvision.roi_align(
+            x,
+            boxes,
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            sampling_ratio,
+            aligned,
+        )
+        out.copy_(pooled)
+        return
+    size = (aligned_height, aligned_width)
+    out.fill_(LOWEST)
+    argmax_y.fill_(-1)
+    argmax_x.fill_(-1)
+    starts, bins, grids = _bins(
+        boxes, spatial_scale, sampling_ratio, size, aligned
+    )
+    for grid in torch.unique(grids, dim=0).tolist():
+        if 0 in grid:
+            continue  # regions without area have no points
+        points = x.shape[1] * size[0] * size[1] * grid[0] * grid[1]
+        chosen = (grids == grids.new_tensor(grid)).all(dim=1).nonzero()[:, 0]
+        for part in torch.split(chosen, max(1, CHUNK // points)):
+            values, y, x_ = _largest(
+                x, boxes[part, 0].long(), starts[part], bins[part], size, grid
+            )
+            above = values > LOWEST
+            out[part] = values.where(above, LOWEST).to(out.dtype)
+            argmax_y[part] = y.where(above, -1).to(out.dtype)
+            argmax_x[part] = x_.where(above, -1).to(out.dtype)
+
+
+def roi_align_backward(
+    grad: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_features: Tensor,
+    *,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Compute the gradient of the features.
+
+    Args:
+        grad: Of the output, (K, C, aligned_height, aligned_width).
+        rois: As in the forward pass.
+        argmax_y: As the forward pass filled it.
+        argmax_x: As the forward pass filled it.
+        grad_features: Filled: (N, C, H, W).
+        aligned_height: As in the forward pass, like all below.
+        aligned_width: Bins of a region.
+        spatial_scale: Pixels of the features a pixel of the image.
+        sampling_ratio: Points of a bin in each direction.
+        pool_mode: 0 for the maximum, 1 for the average.
+        aligned: Whether the centre of a pixel is at 0.5.
+    """
+    grad_out = widened(grad)
+    if pool_mode != MAX:
+        grad_features.copy_(
+            torch.ops.torchvision._roi_align_backward(
+                grad_out,
+                rois.to(grad_out.dtype),
+                spatial_scale,
+                aligned_height,
+                aligned_width,
+                *grad_features.shape,
+                sampling_ratio,
+                aligned,
+            )
+        )
+        return
+    _, channels, height, width = grad_features.shape
+    batch = rois[:, 0].long()[:, None, None, None]
+    channel = torch.arange(channels, device=grad.device)[:, None, None]
+    plane = (batch * channels + channel) * height * width
+    total = torch.zeros_like(grad_features, dtype=grad_out.dtype).flatten()
+    y, x = widened(argmax_y), widened(argmax_x)
+    for row, column, weight in _corners(y, x, height, width):
+        index = plane + row * width + column
+        share = (grad_out * weight).where(y != -1, 0)
+        total.index_add_(0, index.flatten(), share.flatten())
+    grad_features.copy_(total.view_as(grad_features))
+
+
+def roi_pool_forward(
+    features: Tensor,
+    rois: Tensor,
+    out: Tensor,
+    argmax: Tensor,
+    *,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Take the maximum of the pixels in each bin of each region.
+
+    mmcv's bins, unlike torchvision's, are not rounded to pixels first, and
+    a region ends a pixel after its corner.
+
+    Args:
+        features: (N, C, H, W).
+        rois: (K, 5): number of the image, x1, y1, x2, y2 in pixels of it.
+        out: Filled: (K, C, pooled_height, pooled_width), 0 for empty bins.
+        argmax: Filled, int32: row * W + column of the pixel; -1 for none.
+        pooled_height: Bins of a region.
+        pooled_width: Bins of a region.
+        spatial_scale: Pixels of `features` a pixel of the image.
+    """
+    height, width = features.shape[2:]
+    boxes = widened(rois)
+    x1, y1 = (boxes[:, 1:3] * spatial_scale).unbind(dim=1)
+    x2, y2 = ((boxes[:, 3:] + 1) * spatial_scale).unbind(dim=1)
+    rows = _edges(y1, y2, pooled_height, height)
+    columns = _edges(x1, x2, pooled_width, width)
+    out.zero_()
+    argmax.fill_(-1)
+    for k, image in enumerate(boxes[:, 0].long().tolist()):
+        if (x2[k] <= x1[k]) | (y2[k] <= y1[k]):
+            continue
+        for i, (top, bottom) in enumerate(rows[k]):
+            for j, (left, right) in enumerate(columns[k]):
+                if bottom <= top or right <= left:
+                    continue
+                pixels = features[image, :, top:bottom, left:right]
+                value, index = pixels.flatten(1).max(dim=1)
+                row = top + index // (right - left)
+                out[k, :, i, j] = value
+                argmax[k, :, i, j] = row * width + (
+                    left + index % (right - left)
+                )
+
+
+def roi_pool_backward(
+    grad: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_features: Tensor,
+    *,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Compute the gradient of the features.
+
+    Args:
+        grad: Of the output, (K, C, pooled_height, pooled_width).
+        rois: As in the forward pass.
+        argmax: As the forward pass filled it.
+        grad_features: Filled: (N, C, H, W).
+        pooled_height: As in the forward pass; not needed, as the two below.
+        pooled_width: Bins of a region.
+        spatial_scale: Pixels of the features a pixel of the image.
+    """
+    _, channels, height, width = grad_features.shape
+    batch = rois[:, 0].long()[:, None, None, None]
+    channel = torch.arange(channels, device=grad.device)[:, None, None]
+    plane = (batch * channels + channel) * height * width
+    index = plane + argmax.long().clamp(min=0)
+    share = widened(grad).where(argmax >= 0, 0)
+    total = torch.zeros_like(grad_features, dtype=share.dtype).flatten()
+    total.index_add_(0, index.flatten(), share.flatten())
+    grad_features.copy_(total.view_as(grad_features))
+
+
+def _edges(
+    start: Tensor, stop: Tensor, count: int, limit: int
+) -> list[list[tuple[int, int]]]:
+    """First pixel of each bin of each region, and the one after its last."""
+    side = ((stop - start) / count)[:, None]
+    number = torch.arange(count, device=start.device)
+    first = (number * side + start[:, None]).floor().clamp(0, limit)
+    last = ((number + 1) * side + start[:, None]).ceil().clamp(0, limit)
+    return torch.stack((first, last), dim=2).long().tolist()
+
+
+def _bins(
+    boxes: Tensor,
+    scale: float,
+    ratio: int,
+    size: tuple[int, int],
+    aligned: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Origin of each region, sides of its bins and points of a bin: (K, 2)
+    each, rows before columns, in pixels of the features."""
+    corners = boxes[:, [2, 1, 4, 3]] * scale - (0.5 if aligned else 0.0)
+    start, sides = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    if not aligned:
+        sides = sides.clamp(min=1)
+    bins = sides / sides.new_tensor(size)
+    points = torch.full_like(bins, ratio) if ratio > 0 else bins.ceil()
+    return start, bins, points.long()
+
+
+def _largest(
+    features: Tensor,
+    batch: Tensor,
+    start: Tensor,
+    bins: Tensor,
+    size: tuple[int, int],
+    grid: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest interpolated value in each bin, with its row and column,
+    (K, C, *size) each."""
+    places = []
+    for axis in (0, 1):
+        number = torch.arange(size[axis], device=bins.device)
+        point = torch.arange(grid[axis], device=bins.device) + 0.5
+        side = bins[:, axis, None, None]
+        places.append(
+            start[:, axis, None, None]
+            + number[:, None] * side
+            + point * side / grid[axis]
+        )  # (K, size, grid)
+    y = places[0][:, :, None, :, None].expand(-1, -1, size[1], -1, grid[1])
+    x = places[1][:, None, :, None, :].expand(-1, size[0], -1, grid[0], -1)
+    maps = features.permute(0, 2, 3, 1)
+    image = batch[:, None, None, None, None]
+    values = bins.new_zeros(())
+    for row, column, weight in _corners(y, x, *features.shape[2:]):
+        # (K, PH, PW, GH, GW, C)
+        values = values + maps[image, row, column] * weight[..., None]
+    best, index = values.flatten(3, 4).max(dim=3)
+    row, column = (p.flatten(3).gather(3, index) for p in (y, x))
+    return (
+        best.permute(0, 3, 1, 2),
+        row.permute(0, 3, 1, 2),
+        column.permute(0, 3, 1, 2),
+    )
+
+
+def _corners(
+    y: Tensor, x: Tensor, height: int, width: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Row, column and weight of the four pixels around points.
+
+    Points more than a pixel outside of the map have no weight.
+    """
+    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    top, left = y.long(), x.long()
+    bottom = (top + 1).clamp(max=height - 1)
+    right = (left + 1).clamp(max=width - 1)
+    low, far = y - top, x - left
+    return [
+        (row, column, weight.where(inside, 0))
+        for row, column, weight in (
+            (top, left, (1 - low) * (1 - far)),
+            (top, right, (1 - low) * far),
+            (bottom, left, low * (1 - far)),
+            (bottom, right, low * far),
+        )
+    ]
