@@ -1,6 +1,7 @@
 """Data flows one way: who may import whom."""
 
 import ast
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'mmfrozen'
@@ -16,6 +17,7 @@ SHARED = {
     'inspecting',
     'late',
     'loading',
+    'ops',
     'records',
     'stages',
     'version',
@@ -73,7 +75,7 @@ def test_parts_import_only_what_they_share_and_nothing_above_them():
 
 
 def test_shared_modules_need_no_host():
-    for name in SHARED - {'compat', 'counting'}:
+    for name in SHARED - {'compat', 'counting', 'ops'}:
         tops = {top for top, _ in imported(PACKAGE / f'{name}.py')}
         assert not tops & {'mmdet', 'mmcv', 'mmengine', 'timm'}, name
 
@@ -84,3 +86,11 @@ def test_counting_knows_the_hosts_operators_but_not_its_detectors():
     for file in files:
         tops = {top for top, _ in imported(file)}
         assert not tops & {'mmdet', 'mmengine', 'timm'}, file
+
+
+def test_operators_run_while_mmcv_is_being_imported():
+    files = list((PACKAGE / 'ops').glob('*.py'))
+    assert len(files) > 5
+    allowed = {'torch', 'numpy', 'ops', *sys.stdlib_module_names}
+    for file in files:
+        assert {top for top, _ in imported(file)} <= allowed, file

@@ -10,15 +10,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .compiled import MMCV, TORCHVISION, watch_compiled
-from .compiled import MOVES as MMCV_MOVES
 from .flops import Flops, sum_flops
 from .formulas import (
     BACKWARD,
@@ -28,6 +26,7 @@ from .formulas import (
     elements,
     registered_with_torch,
 )
+from .mmcv_operators import MMCV, TORCHVISION, watch_operators
 
 current_node = torch._C._current_autograd_node
 next_sequence = torch._C._autograd._get_sequence_nr
@@ -85,7 +84,7 @@ class FlopCounter(TorchDispatchMode):
     gradient that autograd does not compute is not counted. What
     ``torch.utils.flop_counter`` lacks: the split of the backward pass into
     gradients of activations and of weights, the modules that they belong
-    to, the compiled operators of mmcv, a list of what was passed over, and
+    to, the operators of mmcv, a list of what was passed over, and
     weight gradients of grouped convolutions, which it counts once a group
     too often.
 
@@ -99,8 +98,6 @@ class FlopCounter(TorchDispatchMode):
     Args:
         model: Names its modules; a distributed wrapper is taken off. Without
             one, everything counts under ``''``.
-        has_data: Whether mmcv's operators can run on a tensor; see
-            :func:`mmfrozen.counting.compiled.watch_compiled`.
 
     Attributes:
         so_far: FLOPs of all that was counted.
@@ -109,12 +106,7 @@ class FlopCounter(TorchDispatchMode):
         uncounted_elements: Floating-point numbers that they returned.
     """
 
-    def __init__(
-        self,
-        model: nn.Module | None = None,
-        *,
-        has_data: Callable[[Tensor], bool] = lambda tensor: True,
-    ) -> None:
+    def __init__(self, model: nn.Module | None = None) -> None:
         super().__init__()
         self._names: dict[int, str] = {}
         if model is not None:
@@ -123,7 +115,7 @@ class FlopCounter(TorchDispatchMode):
             for name, module in model.named_modules():
                 self._names.setdefault(id(module), name)
         self._model = model  # ids stay valid while it lives
-        self._has_data = has_data
+        self._is_inside_operator = False
         self._forward: Counter[str] = Counter()
         self._input: Counter[str] = Counter()
         self._weight: Counter[str] = Counter()
@@ -153,9 +145,7 @@ class FlopCounter(TorchDispatchMode):
                 ),
             ):
                 stack.callback(handle.remove)
-            stack.enter_context(
-                watch_compiled(self._record_mmcv, self._has_data)
-            )
+            stack.enter_context(watch_operators(self._call_operator))
             yield self
 
     def __exit__(self, *error: Any) -> None:
@@ -206,6 +196,8 @@ class FlopCounter(TorchDispatchMode):
             args: Its arguments in order.
             out: Its result.
         """
+        if self._is_inside_operator:
+            return
         try:
             recorder = self._recorders[func]
         except KeyError:
@@ -258,7 +250,7 @@ class FlopCounter(TorchDispatchMode):
             return lambda func, args, out: self._add(0, *split(args, out))
         own = TORCHVISION.get(func._schema.name)
         if own is not None:
-            return lambda func, args, out: self._add_flops(own(args, {}, out))
+            return lambda func, args, out: self._add_flops(own(args, out))
         theirs = registered_with_torch(packet)
         if theirs is not None:
             return self._record_product(theirs)
@@ -293,15 +285,30 @@ class FlopCounter(TorchDispatchMode):
             self.uncounted[name] += 1
             self.uncounted_elements[name] += elements(out)
 
-    def _record_mmcv(
-        self, name: str, args: tuple[Any, ...], options: Any, out: Any
+    def _call_operator(
+        self,
+        name: str,
+        operator: Callable[..., Any],
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        """Call an operator of mmcv, and count it by its own formula."""
+        self._is_inside_operator = True
+        try:
+            out = operator(*args, **options)
+        finally:
+            self._is_inside_operator = False
+        self._record_operator(name, args, options, out)
+        return out
+
+    def _record_operator(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        out: Any,
     ) -> None:
-        formula = MMCV.get(name)
-        if formula is not None:
-            self._add_flops(formula(args, options, out))
-        elif name not in MMCV_MOVES:
-            self.uncounted[f'mmcv::{name}'] += 1
-            self.uncounted_elements[f'mmcv::{name}'] += elements(args)
+        self._add_flops(MMCV[name](args, options, out))
 
     def _add_flops(self, flops: Flops) -> None:
         self._add(flops.forward, flops.backward_input, flops.backward_weight)

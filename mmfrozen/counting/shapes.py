@@ -191,6 +191,8 @@ class ShapeMode(TorchDispatchMode):
             return _return_first if schema.returns else _return_nothing
         if name in LIKE_FIRST:
             return _make_like_first
+        if name == 'nms':
+            return _keep_all
         if name in MASKED and any(_is_mask(i) for i in args[1]):
             return self._index
         return self._work_out(func, args, kwargs)
@@ -323,6 +325,10 @@ def _is_mask(index: Any) -> bool:
 
 def _make_like_first(func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
     return [torch.empty_like(t) for t in args[0]]
+
+
+def _keep_all(func: Any, args: Any, kwargs: Any, tensors: Any) -> Tensor:
+    return torch.arange(len(args[0]))
 
 
 def _return_first(func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:

@@ -29,10 +29,10 @@ class HarmlessCounter(FlopCounter):
             except Exception as error:
                 self.error = error
 
-    def _record_mmcv(self, *call: Any) -> None:
+    def _record_operator(self, *call: Any) -> None:
         if self.error is None:
             try:
-                super()._record_mmcv(*call)
+                super()._record_operator(*call)
             except Exception as error:
                 self.error = error
 

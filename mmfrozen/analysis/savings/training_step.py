@@ -21,7 +21,7 @@ from ...collector import paused
 from ...components import OTHER, component_namer
 from ...counting import FlopCounter, Flops
 from ...counting.memory import SavedBytes, StorageTracker
-from ...counting.shapes import ShapeMode, ShapeTensor, drop_data, empty
+from ...counting.shapes import ShapeMode, drop_data, empty
 from ...empty_weights import empty_weights
 from ...freeze_config import meta
 from ...freeze_config.decide import explain
@@ -126,7 +126,7 @@ class _Trace:
         images = empty(self.work.batch_size, 3, *self.work.shape)
         present = [*self.model.parameters(), *self.model.buffers()]
         tracker = StorageTracker()
-        counter = FlopCounter(self.model, has_data=_has_data)
+        counter = FlopCounter(self.model)
         tracker.label = WEIGHTS
         tracker.follow(present)
         tracker.label = STATE
@@ -276,10 +276,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _has_data(tensor: Tensor) -> bool:
-    return type(tensor) is not ShapeTensor
 
 
 def _bytes(tensors: list[Tensor]) -> int:

@@ -1,8 +1,9 @@
-"""The compiled operators of mmcv and torchvision: FLOPs, 2 a multiply-add.
+"""FLOPs of the operators of torchvision and mmcv, 2 a multiply-add.
 
-mmcv's are plain functions of ``mmcv._ext`` that torch's dispatcher does not
-see. :func:`watch_compiled` reports their calls; on tensors without data they
-do nothing but return what has the right shape.
+While FLOPs are counted, mmcv calls :mod:`mmfrozen.ops`, whether or not it
+has compiled operators: so torch's dispatcher sees what is computed, and it
+runs on tensors without data. RoIAlign and NMS are operators of torchvision.
+The others have a formula for all that they are made of: one kernel of mmcv.
 
 An interpolated value is 4 multiply-adds, 8 FLOPs. An IoU is 12 FLOPs: NMS
 is counted as if it compared all pairs, though it stops early.
@@ -16,18 +17,16 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
-import torch
 from mmcv import _ext
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
+from .. import ops
 from .flops import Flops
 from .formulas import BILINEAR
 
 IOU = 12
 
-#: Told the name, the arguments, the options and the result of a call.
-Listener = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None]
+#: From the arguments in order, the options and the result.
 Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], Flops]
 
 
@@ -54,18 +53,6 @@ def _roi_align(
     return BILINEAR * channels * grids * height * width
 
 
-def _mmcv_roi_align(
-    rois: Tensor, pooled: Tensor, options: dict[str, Any]
-) -> int:
-    return _roi_align(
-        rois,
-        pooled,
-        options['spatial_scale'],
-        options['sampling_ratio'],
-        options['aligned'],
-    )
-
-
 def _deform_conv(x: Tensor, weight: Tensor, out: Tensor) -> tuple[int, int]:
     """FLOPs of the product and of the interpolation before it."""
     positions = out.shape[0] * prod(out.shape[2:]) * prod(weight.shape[2:])
@@ -90,7 +77,7 @@ def _deform_conv_weights(x: Tensor, weight: Tensor, grad: Tensor) -> Flops:
 
 
 def _deform_conv_backward(x: Tensor, weight: Tensor, grad: Tensor) -> Flops:
-    """All gradients at once, the weights' even if they are frozen."""
+    """All gradients at once, the weight's even if it is frozen."""
     return _deform_conv_inputs(x, weight, grad) + _deform_conv_weights(
         x, weight, grad
     )
@@ -110,14 +97,8 @@ def _carafe(features: Tensor, masks: Tensor, kernel_size: int) -> int:
     return 2 * n * features.shape[1] * height * width * kernel_size**2
 
 
-#: Of mmcv: from the arguments in order, the options and the result.
+#: Of mmcv; what they call in turn is not counted.
 MMCV: dict[str, Formula] = {
-    'roi_align_forward': lambda a, o, out: Flops(
-        forward=_mmcv_roi_align(a[1], a[2], o)
-    ),
-    'roi_align_backward': lambda a, o, out: Flops(
-        backward_input=_mmcv_roi_align(a[1], a[0], o)
-    ),
     'deform_conv_forward': lambda a, o, out: _deform_conv_forward(
         a[0], a[1], a[3]
     ),
@@ -151,99 +132,43 @@ MMCV: dict[str, Formula] = {
             backward_input=2 * _carafe(a[1], a[2], o['kernel_size'])
         ),
     ),
-    **dict.fromkeys(
-        ('nms', 'softnms', 'nms_match', 'nms_rotated', 'nms_quadri'),
-        lambda a, o, out: _nms(a[0]),
-    ),
+    **dict.fromkeys(('softnms', 'nms_match'), lambda a, o, out: _nms(a[0])),
 }
 
-#: Of torchvision, which torch's dispatcher does see.
-TORCHVISION: dict[str, Formula] = {
-    'torchvision::roi_align': lambda a, o, out: Flops(
+#: Of torchvision.
+TORCHVISION: dict[str, Callable[[tuple[Any, ...], Any], Flops]] = {
+    'torchvision::roi_align': lambda a, out: Flops(
         forward=_roi_align(a[1], out, a[2], a[5], a[6])
     ),
-    'torchvision::_roi_align_backward': lambda a, o, out: Flops(
+    'torchvision::_roi_align_backward': lambda a, out: Flops(
         backward_input=_roi_align(a[1], a[0], a[2], a[9], a[10])
     ),
-    'torchvision::deform_conv2d': lambda a, o, out: _deform_conv_forward(
+    'torchvision::deform_conv2d': lambda a, out: _deform_conv_forward(
         a[0], a[1], out
     ),
-    'torchvision::_deform_conv2d_backward': lambda a, o, out: (
+    'torchvision::_deform_conv2d_backward': lambda a, out: (
         _deform_conv_backward(a[1], a[2], a[0])
     ),
-    'torchvision::nms': lambda a, o, out: _nms(a[0]),
-}
-
-#: Of mmcv, but without arithmetic.
-MOVES = frozenset(
-    {'get_compiler_version', 'get_compiling_cuda_version', 'masked_im2col'}
-)
-
-
-def _keep_all(boxes: Tensor, *args: Any, **options: Any) -> Tensor:
-    return torch.arange(len(boxes))
-
-
-def _attend(value: Tensor, *args: Any, **options: Any) -> Tensor:
-    batch, _, heads, channels = value.shape
-    return value.new_empty(batch, args[2].shape[1], heads * channels)
-
-
-#: What operators return on tensors without data; others fill arguments.
-SHAPES: dict[str, Callable[..., Any]] = {
-    'nms': _keep_all,
-    'softnms': _keep_all,
-    'nms_rotated': _keep_all,
-    'nms_quadri': _keep_all,
-    'nms_match': lambda boxes, **options: [[i] for i in range(len(boxes))],
-    'ms_deform_attn_forward': _attend,
+    'torchvision::nms': lambda a, out: _nms(a[0]),
 }
 
 
 @contextlib.contextmanager
-def watch_compiled(
-    listener: Listener, has_data: Callable[[Tensor], bool] = lambda t: True
-) -> Iterator[None]:
-    """Report every call of a compiled operator of mmcv.
+def watch_operators(call: Callable[..., Any]) -> Iterator[None]:
+    """Let mmcv call mmfrozen's operators, those with a formula by `call`.
 
     Args:
-        listener: Told of each call, after it.
-        has_data: Whether the operator can run on a tensor.
+        call: Gets the name, the operator, its arguments and its options, and
+            returns its result.
     """
-    originals = {
-        name: function
-        for name, function in vars(_ext).items()
-        if callable(function) and not name.startswith('_')
-    }
-    for name, function in originals.items():
-        setattr(
-            _ext,
-            name,
-            functools.partial(_call, name, function, listener, has_data),
-        )
+    originals = {name: getattr(_ext, name) for name in ops.__all__}
+    for name in originals:
+        operator = getattr(ops, name)
+        if name in MMCV:
+            operator = functools.partial(call, name, operator)
+        setattr(_ext, name, operator)
     try:
         yield
     finally:
-        for name, function in originals.items():
-            setattr(_ext, name, function)
-
-
-def _call(
-    name: str,
-    function: Callable[..., Any],
-    listener: Listener,
-    has_data: Callable[[Tensor], bool],
-    *args: Any,
-    **options: Any,
-) -> Any:
-    tensors = [a for a in args if isinstance(a, Tensor)]
-    if all(map(has_data, tensors)):
-        # what it calls of torch's in turn is part of its own formula
-        with _disable_current_modes():
-            out = function(*args, **options)
-    else:
-        shape = SHAPES.get(name)
-        out = shape(*args, **options) if shape else None
-    with _disable_current_modes():
-        listener(name, args, options, out)
-    return out
+        for name, original in originals.items():
+            setattr(_ext, name, original)
