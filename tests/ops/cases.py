@@ -27,9 +27,8 @@ class Numbers:
         self._dtype = dtype
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
-        return torch.from_numpy(self._draw.standard_normal(shape) * scale).to(
-            self._dtype
-        )
+        numbers = np.asarray(self._draw.standard_normal(shape) * scale)
+        return torch.from_numpy(numbers).to(self._dtype)
 
     def leaf(self, *shape: int, scale: float = 1.0) -> Tensor:
         return self.normal(*shape, scale=scale).requires_grad_()
