@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torchvision  # noqa: F401  # registers torch.ops.torchvision
 
 from .deformable_attention import (
     ms_deform_attn_backward,
