@@ -17,10 +17,14 @@ from torch import Tensor
 from torch.utils.flop_counter import (
     bmm_flop,
     conv_flop_count,
-    flop_registry,
     mm_flop,
     sdpa_flop_count,
 )
+
+try:
+    from torch.utils.flop_counter import flop_registry
+except ImportError:  # torch 2.1
+    from torch.utils.flop_counter import flop_mapping as flop_registry
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]

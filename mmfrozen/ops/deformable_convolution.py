@@ -209,16 +209,15 @@ def _gradients(
     mask: Tensor | None = None,
 ) -> Gradients:
     tensors = _prepared(x, weight, offset, mask, None)
-    found = Gradients(
-        *torch.ops.torchvision._deform_conv2d_backward(
+    of_x, of_weight, of_offset, of_mask, of_bias = (
+        torch.ops.torchvision._deform_conv2d_backward(
             widened(grad).contiguous(), *tensors, *geometry
         )
     )
     inside = _samples_inside(x, weight, tensors[2], geometry)
-    moved = found.offset.view(*inside.shape[:4], 2, *inside.shape[4:])
-    return found._replace(
-        offset=moved.where(inside.unsqueeze(4), 0).view_as(offset)
-    )
+    pairs = of_offset.view(*inside.shape[:4], 2, *inside.shape[4:])
+    of_offset = pairs.where(inside.unsqueeze(4), 0).view_as(offset)
+    return Gradients(of_x, of_weight, of_offset, of_mask, of_bias)
 
 
 def _samples_inside(
