@@ -4,16 +4,11 @@ Importing the package registers its modules with MMDetection; a config does
 so with ``custom_imports = dict(imports=['mmfrozen'])``.
 """
 
-from .collector import paused
-from .late import imported_late
+from .gc_paused import gc_paused
 from .version import __version__ as __version__
 
-with (
-    paused(),  # the collector would look at every module for a second
-    # of what lvis and mmdet import, nothing but this is used, and seldom
-    imported_late('matplotlib.pyplot'),
-    imported_late('scipy.optimize', ('linear_sum_assignment',)),
-):
+# the collector would look at every imported module again, for 2 seconds
+with gc_paused():
     import mmfrozen_ext
 
     mmfrozen_ext.install()  # pip's mmfrozen.pth has done it, as a rule

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import mmengine.config.config as config_file
-import mmengine.config.utils as mmengine_config
 import mmengine.dist.utils as mmengine_dist
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
@@ -35,7 +33,6 @@ def apply() -> None:
     resume_on_new_torch()
     ignore_config_in_checkpoint()  # after it: has to see restored values
     distribute_on_cpu()
-    read_metafiles_once()
 
 
 def evaluate_lvis_on_new_numpy() -> None:
@@ -136,30 +133,6 @@ def distribute_on_cpu() -> None:
     wrapper = MMDistributedDataParallel
     if not hasattr(wrapper.__init__, '__wrapped__'):
         wrapper.__init__ = _on_cpu(wrapper.__init__)
-
-
-def read_metafiles_once() -> None:
-    """Remember the metafiles of a package while configs are loaded, and that
-    it is installed; read none for its `_base_` files, of which none has.
-
-    mmengine parses all of them, 102 of mmdet, for every `mmdet::` base of a
-    config, 0.1 s each time, and reloads pkg_resources, 0.03 s. Unreported
-    upstream.
-    Expires when `_get_cfg_metainfo` in mmengine/config/utils.py remembers.
-    """
-    if hasattr(mmengine_config.load, 'cache_clear'):
-        return
-    mmengine_config.load = functools.cache(mmengine_config.load)
-    config_file.is_installed = functools.cache(config_file.is_installed)
-    look_up = mmengine_config._get_cfg_metainfo
-
-    def look_up_models(package: str, config: str) -> dict[str, Any]:
-        if config.startswith('_base_/'):
-            raise ValueError(f'{config} has no metafile')  # as it does then
-        found: dict[str, Any] = look_up(package, config)
-        return found
-
-    mmengine_config._get_cfg_metainfo = look_up_models
 
 
 def _without_cuda(init_dist: Callable[..., None]) -> Callable[..., None]:

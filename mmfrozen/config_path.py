@@ -6,9 +6,10 @@ python -m mmfrozen.config_path finetuned/mask_rcnn_r101_lvis.py
 
 from __future__ import annotations
 
-import difflib
 import sys
 from pathlib import Path
+
+from .errors import did_you_mean
 
 HERE = Path(__file__).resolve().parent
 #: configs/ is installed as mmfrozen/configs; in a clone it lies beside it.
@@ -34,10 +35,9 @@ def find(name: str) -> Path:
         for path in ROOT.glob('*/*.py')
         if not path.name.startswith('_')
     ]
-    near = difflib.get_close_matches(str(wanted), known) or sorted(known)
     raise FileNotFoundError(
-        f'NAME must be a config of the pack, got {name!r}. '
-        f'Did you mean {" or ".join(near[:3])}?'
+        f'NAME must be a config of the pack, got {name!r}'
+        f'{did_you_mean(wanted, known, count=3)}. configs/README.md lists all.'
     )
 
 

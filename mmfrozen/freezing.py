@@ -8,13 +8,13 @@ classifier, and they stay bitwise what they were.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 from torch import nn
 
+from .errors import did_you_mean
 from .inspecting import changed_tensors as changed_tensors
 from .inspecting import count_parameters as count_parameters
 from .inspecting import describe as describe
@@ -228,10 +228,10 @@ def _lineage(name: str) -> Iterator[str]:
 def _unmatched(
     module: nn.Module, pattern: str, names: list[str], key: str
 ) -> ValueError:
-    near = difflib.get_close_matches(pattern, names, cutoff=0.5)
-    near = near or [n for n, _ in module.named_children()]
+    children = [name for name, _ in module.named_children()]
     return ValueError(
         f'{key} must match modules or parameters of '
-        f'{type(module).__name__}, got {pattern!r}, which matches none. '
-        f'Did you mean {" or ".join(near[:5])}?'
+        f'{type(module).__name__}, got {pattern!r}, which matches none'
+        f'{did_you_mean(pattern, names, count=3)}. Its parts are '
+        f'{", ".join(children)}.'
     )

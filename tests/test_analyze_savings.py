@@ -26,7 +26,6 @@ def tool(monkeypatch, capfd):
     # have started torch's threads, which do not live on in a forked process
     monkeypatch.setattr(module.os, 'cpu_count', lambda: 1)
     monkeypatch.setattr(module.logging, 'disable', lambda level: None)
-    monkeypatch.setattr(module.gc, 'freeze', lambda: None)
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, args)])

@@ -8,7 +8,6 @@ import zipfile
 from collections import OrderedDict
 
 import lvis.eval
-import mmengine.config.utils as mmengine_config
 import mmengine.dist.utils as mmengine_dist
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
@@ -16,8 +15,6 @@ import pytest
 import torch
 from lvis import LVIS, LVISEval, LVISResults
 from mmengine.config import Config, ConfigDict
-from mmengine.fileio import load
-from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import CheckpointLoader, Runner
@@ -463,33 +460,6 @@ def test_applying_twice_changes_nothing():
     before = CheckpointLoader.load_checkpoint.__func__, lvis.eval.np
     compat.apply()
     assert (CheckpointLoader.load_checkpoint.__func__, lvis.eval.np) == before
-
-
-def test_configs_of_the_host_are_found_with_its_metafiles_read_once(
-    monkeypatch,
-):
-    read = []
-    monkeypatch.setattr(
-        mmengine_config, 'load', lambda p: read.append(p) or load(p)
-    )
-    compat.read_metafiles_once()
-    name = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
-    configs = [get_config(name) for _ in range(2)]
-    assert configs[0].model == configs[1].model
-    assert len(read) == len(set(read)) > 1
-
-
-def test_bases_of_the_host_are_found_with_no_metafile_read(
-    monkeypatch, tmp_path
-):
-    def refuse(path):
-        raise AssertionError(path)
-
-    monkeypatch.setattr(mmengine_config, 'load', refuse)
-    compat.read_metafiles_once()
-    config = tmp_path / 'x.py'
-    config.write_text("_base_ = 'mmdet::_base_/default_runtime.py'\n")
-    assert Config.fromfile(config).default_scope == 'mmdet'
 
 
 @pytest.fixture

@@ -7,15 +7,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / 'mmfrozen'
 SHARED = {
     'checkpoints',
-    'collector',
     'compat',
     'components',
     'counting',
     'drift',
     'empty_weights',
+    'errors',
+    'fit',
     'freezing',
+    'gc_paused',
     'inspecting',
-    'late',
     'loading',
     'ops',
     'records',

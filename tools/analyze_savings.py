@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -175,12 +174,6 @@ class Progress:
             self.status.stop()
 
 
-def collect_again() -> None:
-    """Start Python's garbage collector; what is imported by now stays."""
-    gc.freeze()
-    gc.enable()
-
-
 def read_work(args: argparse.Namespace, cfg: Any) -> Any:
     """What a step of a config works on."""
     from mmfrozen.analysis.savings.workload import read_workload
@@ -209,8 +202,6 @@ def analyze_pair(
     from mmfrozen.counting.shapes import ShapeMode
 
     memory = args.memory and largest_batch.parse_bytes(args.memory)
-    if memory:  # there are many steps to come, not two
-        collect_again()
     if args.html:
         from mmfrozen.analysis.page import check_new
 
@@ -226,7 +217,6 @@ def analyze_pair(
             partial=args.partial,
             report=progress,
             mode=mode,
-            parallel=(os.cpu_count() or 1) > 1,
         )
         if memory:
             batches = largest_batch.find_both(
@@ -279,7 +269,6 @@ def analyze_pack(
     """Compare every experiment of the pack with its control."""
     from mmfrozen.analysis.savings.pack import trace_pack
 
-    collect_again()
     configs = sorted(PACK.glob('*.py'))
     if not configs:
         raise FileNotFoundError(
@@ -350,7 +339,6 @@ def main() -> int:
     """Return 0 when done, 1 if one of many failed, 2 for wrong use."""
     args = parse_args()
     errors = Console(stderr=True)
-    gc.disable()
     try:
         # what the host prints while it builds is no result
         with contextlib.redirect_stdout(sys.stderr):
@@ -374,7 +362,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # to take all modules apart would need 0.3 s
+    sys.exit(main())

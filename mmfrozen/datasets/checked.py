@@ -13,6 +13,7 @@ from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
 
+from ..errors import did_you_mean
 from .images import check_images
 from .loading import LoadOnce
 from .pieces import (
@@ -81,11 +82,10 @@ class _CheckedMixin(LoadOnce):
         self, wrong: Iterable[str], known: Iterable[str]
     ) -> None:
         wrong, known = list(wrong), list(known)
-        near = difflib.get_close_matches(wrong[0], known, n=1)
-        hint = f' (did you mean {near[0]!r}?)' if near else ''
         raise ValueError(
             f'metainfo.classes must be categories of {self.ann_file!r}, got '
-            f'{len(wrong)} that are not, the first is {wrong[0]!r}{hint}. '
+            f'{len(wrong)} that are not, the first is {wrong[0]!r}'
+            f'{did_you_mean(wrong[0], known)}. '
             'Use the names of that file.'
         )
 

@@ -14,7 +14,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmengine.dist import get_world_size
 from torch.utils.data import get_worker_info
 
-from ..collector import paused
+from ..gc_paused import gc_paused
 from .pieces import AnnotationFile
 from .sharing import once_a_machine, store
 
@@ -82,7 +82,7 @@ class LoadOnce:
     def _load(self) -> dict[str, Any]:
         """Load, and return the attributes that this changed."""
         before = dict(vars(self))
-        with paused():
+        with gc_paused():
             super().full_init()
         return {
             name: value

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..collector import paused
+from ..gc_paused import gc_paused
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .matcher import Matcher
@@ -66,7 +66,7 @@ def match(
     return matcher.join([matcher.part(detections)])
 
 
-@paused()
+@gc_paused()
 def _match_file(
     matcher: Matcher, path: str | Path, classes: Sequence[str] | None
 ) -> Matches:

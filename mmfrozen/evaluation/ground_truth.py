@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
-from ..collector import paused
+from ..gc_paused import gc_paused
 
 #: Annotations that are turned into dicts at a time.
 CHUNK = 4096
@@ -215,7 +215,7 @@ class GroundTruth:
         sizes = np.array(
             [(info['height'], info['width']) for info in infos], np.int32
         ).reshape(-1, 2)
-        with paused():
+        with gc_paused():
             columns = _annotation_columns(coco, _annotation_ids(coco, origin))
         where = _positions(image_ids, columns['image_id'], 'image', source)
         return cls(

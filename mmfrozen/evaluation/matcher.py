@@ -10,7 +10,7 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
-from ..collector import paused
+from ..gc_paused import gc_paused
 from .checks import check_detections, locate_categories, locate_images
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth, locate
@@ -186,7 +186,7 @@ class Matcher:
         )
         return Places(images, categories, keys, order, ranks)
 
-    @paused()
+    @gc_paused()
     def part(
         self,
         detections: DetectionArrays,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ..errors import did_you_mean
 
 #: What the host's metrics take and ours do not, and why.
 NOT_OFFERED = {
@@ -35,14 +36,8 @@ def refuse_unknown(
             )
         raise TypeError(
             f'{name} must have options that exist, got {key!r}'
-            f'{nearest(key, known)}. Correct it.'
+            f'{did_you_mean(key, known)}. Correct it.'
         )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``' (did you mean ...?)'``, or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f' (did you mean {found[0]!r}?)' if found else ''
 
 
 def check_metric(name: str, metric: str | list[str]) -> list[str]:
@@ -62,7 +57,8 @@ def check_metric(name: str, metric: str | list[str]) -> list[str]:
         if kind not in ('bbox', 'segm'):
             raise ValueError(
                 f"{name}.metric must be 'bbox', 'segm' or both, got "
-                f'{kind!r}{nearest(str(kind), ("bbox", "segm"))}. Correct it.'
+                f'{kind!r}{did_you_mean(kind, ("bbox", "segm"))}. '
+                'Correct it.'
             )
     if not kinds or len(set(kinds)) < len(kinds):
         raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import torch
 
-from ..collector import paused
+from ..gc_paused import gc_paused
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .masks import Masks
@@ -30,7 +30,7 @@ TAIL_BYTES = 1 << 12
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
 
 
-@paused()
+@gc_paused()
 def read_results(
     path: str | Path,
     gt: GroundTruth,

@@ -20,6 +20,7 @@ from mmengine.dist import (
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
+from ..errors import did_you_mean
 from ..records import StrataRecord
 from .bootstrap import image_weights
 from .detections import DetectionArrays
@@ -27,7 +28,7 @@ from .ground_truth import GroundTruth
 from .masks import Masks
 from .matcher import MAX_DETS, Matcher, Part
 from .matches import Matches, Protocol
-from .options import check_count, check_metric, nearest, refuse_unknown
+from .options import check_count, check_metric, refuse_unknown
 from .publish import show_strata, strata_path, write_matches, write_strata
 from .results import from_predictions, label_ids
 from .strata import default_bins, stated_counts, stratify, training_counts
@@ -304,7 +305,7 @@ class StratifiedMetric(CocoMetric):
                 raise ValueError(
                     f'{self._name}.metric_items must be among '
                     f'{", ".join(metrics)}, got {item!r}'
-                    f'{nearest(item, metrics)}. Correct it.'
+                    f'{did_you_mean(item, metrics)}. Correct it.'
                 )
         return {item: metrics[item] for item in self.metric_items}
 

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from ..fit import check_fit
 from ..freezing import LoadRecorder
 from .checks import (
     check_filled,
@@ -28,8 +29,9 @@ class FrozenGuardHook(Hook):
     What the host lacks: nothing there notices that a backbone trains, moves
     or was never loaded (mmdetection #10881).
 
-    Before the first step it checks that a frozen backbone is frozen in all
-    six meanings (docs/design.md); that the controls train every stage; that
+    Before the first step it checks that the parts of the detector fit one
+    another; that a frozen backbone is frozen in all six meanings
+    (docs/design.md); that the controls train every stage; that
     ``frozen`` and ``finetuned`` backbones were filled from a classifier's
     weights to the last tensor, and that ``scratch`` ones were not. A frozen
     backbone is looked at again at every checkpoint, before the file is
@@ -69,6 +71,7 @@ class FrozenGuardHook(Hook):
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             return  # testing: nothing is trained
         backbone, model = find_backbone(runner), find_model(runner)
+        check_fit(model)
         if self.state == 'partial':
             check_init(model, self.state)
             self._recorder = LoadRecorder(model)

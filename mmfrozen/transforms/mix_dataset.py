@@ -8,8 +8,8 @@ from typing import Any
 from mmdet.datasets import MultiImageMixDataset
 from mmdet.registry import DATASETS
 
+from ..errors import check_options
 from .numbered_sampler import seeded
-from .options import check_options
 
 
 @DATASETS.register_module()

@@ -13,7 +13,7 @@ from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
-from .options import check_options
+from ..errors import check_options
 
 
 class NumberedIndex(int):

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import track
 
+from ..errors import check_options, is_number, require
 from .class_index import (
     ClassIndex,
     distinct,
@@ -22,7 +23,6 @@ from .class_index import (
 from .compact_masks import nearest
 from .crops import Crop, decode, encode, tighten
 from .federated import NEGATIVE, NOT_EXHAUSTIVE
-from .options import check_options, is_number, require
 from .painting import Piece, visible_parts
 from .paste_sources import Draw, check_classes, ends, pick, wanted_labels
 

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..errors import require
 from .crops import Crop, tighten
-from .options import require
 
 #: Types that OpenCV can copy through a mask.
 COPIED_BY_CV2 = ('uint8', 'int16', 'uint16', 'int32', 'float32', 'float64')

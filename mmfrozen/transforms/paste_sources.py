@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mmdet.registry import TASK_UTILS
 
+from ..errors import check_options, did_you_mean, is_number, require
 from .class_index import ClassIndex, index_classes
-from .options import check_options, is_number, require
 
 #: Places of the images to load, and a class whose objects must be pasted.
 Draw = tuple[list[int], int | None]
@@ -139,14 +138,13 @@ def build_sources(config: dict | None) -> Any:
     kind = config.get('type') if isinstance(config, dict) else config
     known = ('UniformSources', 'RepeatFactorSources', 'RareSources')
     known += ('ObjectBank',)
-    near = difflib.get_close_matches(str(kind), known, n=1, cutoff=0.4)
     require(
         isinstance(config, dict)
         and (not isinstance(kind, str) or TASK_UTILS.get(kind) is not None),
         'SimpleCopyPaste.sources',
         f'a config of {", ".join(known)}',
         config,
-        f"Write dict(type='{(near or known)[0]}').",
+        f"Write dict(type='{known[0]}'){did_you_mean(kind, known)}.",
     )
     return TASK_UTILS.build(config)
 
@@ -238,13 +236,12 @@ def _named_labels(
 
 
 def _label(name: str, index: ClassIndex, one: str) -> int:
-    near = difflib.get_close_matches(str(one), index.classes, n=1)
     require(
         one in index.classes,
         f'{name}.classes',
         "names of the data set's classes",
         one,
-        f'Did you mean {near[0]!r}?' if near else 'Correct it.',
+        f'Correct it{did_you_mean(one, index.classes)}.',
     )
     return index.classes.index(one)
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
+from ..errors import require
 from .compact_masks import CompactMasks
 from .crops import Crop
-from .options import require
 from .painting import Piece
 
 Results = dict[str, Any]

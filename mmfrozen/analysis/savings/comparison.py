@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from typing import Any
 
-from ...collector import paused
 from ...counting.shapes import ShapeMode
 from .record import ComponentCost, TracedStep
 from .states import Variant
@@ -86,7 +82,6 @@ def trace_pair(
     partial: bool = False,
     report: Callable[[str], None] = lambda text: None,
     mode: ShapeMode | None = None,
-    parallel: bool = False,
 ) -> Savings:
     """Trace a config and its control on the same work.
 
@@ -96,68 +91,25 @@ def trace_pair(
         partial: Leave the heads out.
         report: Told what is being done.
         mode: That of other pairs, to go faster.
-        parallel: Trace the frozen one in a process of its own, forked before
-            the first report.
 
     Raises:
         CannotTraceError: With the part that failed.
     """
     mode = mode or ShapeMode()
 
-    def trace(variant: Variant) -> TracedStep:
-        return trace_step(
+    def trace(variant: Variant) -> Side:
+        report(f'tracing {variant.description}')
+        step = trace_step(
             variant.cfg,
             work,
             change=variant.change,
             mode=mode,
             partial=partial,
         )
+        return Side(variant.label, variant.description, step)
 
     frozen, control = pair
-    # the control takes longer: it needs no process of its own
-    later = (parallel and _fork(trace, frozen)) or (lambda: trace(frozen))
-    report(f'tracing {control.description}')
-    steps = [trace(control)]
-    report(f'tracing {frozen.description}')
-    steps.insert(0, later())
-    return Savings(
-        work,
-        *(
-            Side(variant.label, variant.description, step)
-            for variant, step in zip(pair, steps, strict=True)
-        ),
-    )
-
-
-def _fork(
-    trace: Callable[[Variant], TracedStep], variant: Variant
-) -> Callable[[], TracedStep] | None:
-    """Start in a process of its own; None where processes do not fork."""
-    if sys.platform != 'linux':
-        return None
-    if 'TimmBackbone' in str(variant.cfg.model):
-        with paused():
-            import timm  # noqa: F401  # once for both processes
-    context = get_context('fork')
-    receiver, sender = context.Pipe(duplex=False)
-
-    def run() -> None:
-        with suppress(ValueError):
-            sender.send(trace(variant))
-
-    context.Process(target=run, daemon=True).start()
-    sender.close()
-
-    def wait() -> TracedStep:
-        try:
-            step: TracedStep = receiver.recv()
-        except (EOFError, OSError):  # it ended before it had sent all
-            # once more here: autograd refuses to run in a forked process
-            # where it has run before the fork
-            return trace(variant)
-        return step
-
-    return wait
+    return Savings(work, trace(frozen), trace(control))
 
 
 def compare_totals(savings: Savings) -> list[Quantity]:

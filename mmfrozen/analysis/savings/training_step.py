@@ -17,7 +17,6 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from ...collector import paused
 from ...components import OTHER, component_namer
 from ...counting import FlopCounter, Flops
 from ...counting.memory import SavedBytes, StorageTracker
@@ -25,6 +24,7 @@ from ...counting.shapes import ShapeMode, drop_data, empty
 from ...empty_weights import empty_weights
 from ...freeze_config import meta
 from ...freeze_config.decide import explain
+from ...gc_paused import gc_paused
 from .record import (
     BACKWARD,
     FORWARD,
@@ -80,7 +80,7 @@ def trace_step(
         left_out = left_out or 'all but the detector'
     settings = settings.deepcopy()
     set_rois(settings, work)
-    with paused(), _one_thread():
+    with gc_paused(), _one_thread():
         with _naming('model', 'build'):
             model = meta.build(settings)
             model.train()

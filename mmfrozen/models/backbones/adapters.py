@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
+from ...fit import output_channels
 from ...stages import stage_numbers
 
 KEY = 'model.backbone.adapters'
@@ -19,8 +20,6 @@ BLOCKS = {
     'DepthwiseSeparableConv',
     'EdgeResidual',
 }
-#: What the last convolution of a block is called, the surest name first.
-LAST_CONVS = ('conv_pwl', 'linear_conv', 'conv3', 'conv2', 'conv_pw')
 
 
 class Adapter(BaseModule):
@@ -130,15 +129,6 @@ def _adapt(block: nn.Module, _: Any, output: Tensor) -> Tensor:
 def is_block(module: nn.Module) -> bool:
     """Whether a module is a residual block of a known family."""
     return any(cls.__name__ in BLOCKS for cls in type(module).__mro__)
-
-
-def output_channels(block: nn.Module) -> int | None:
-    """Channels that a residual block returns; None if it is not known."""
-    for name in LAST_CONVS:
-        if hasattr(block, name):
-            channels: int = getattr(block, name).out_channels
-            return channels
-    return None
 
 
 def _stage(block: str, stages: dict[str, int]) -> int:

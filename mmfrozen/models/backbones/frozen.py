@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
 from mmdet.registry import MODELS
 from torch import nn
 
+from ...errors import did_you_mean
 from ...freezing import (
     freeze,
     freeze_matching,
@@ -152,10 +152,10 @@ def _check_adapters(adapters: Any) -> None:
         )
     for name in adapters:
         if name not in known:
-            near = get_close_matches(name, known) or known
             raise ValueError(
                 f'{KEY}.adapters must have options that it knows, got '
-                f'{name!r}. Did you mean {" or ".join(near)}?'
+                f'{name!r}{did_you_mean(name, known)}. It has '
+                f'{" and ".join(known)}.'
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
@@ -12,10 +11,9 @@ from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 
 from ...checkpoints import check_file, is_local
+from ...errors import check_options, did_you_mean
 from ...freezing import layer_names
-from ...late import LateModule
 
-timm: Any = LateModule('timm')  # 0.7 s
 TIMM = 'timm://'
 # What lets a family take images of any size: the first that it knows.
 ANY_SIZE: tuple[dict[str, bool], ...] = (
@@ -28,6 +26,7 @@ MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 
 
 @MODELS.register_module()
+@check_options
 class TimmBackbone(BaseModule):
     """The feature pyramid of a timm classifier.
 
@@ -81,6 +80,8 @@ class TimmBackbone(BaseModule):
         sync_bn: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
+        import timm  # 0.7 s, which only those who use it wait for
+
         super().__init__(init_cfg=init_cfg)
         if init_cfg and (
             init_cfg.get('type') != 'Pretrained'
@@ -92,11 +93,11 @@ class TimmBackbone(BaseModule):
                 'Name a file, a URL or timm://NAME.'
             )
         if not timm.is_model(model_name):
-            near = difflib.get_close_matches(model_name, timm.list_models())
             raise ValueError(
                 'model.backbone.model_name must be a model of timm '
-                f'{timm.version.__version__}, got {model_name!r}. '
-                f'Did you mean {" or ".join(near) or "another one"}?'
+                f'{timm.version.__version__}, got {model_name!r}'
+                f'{did_you_mean(model_name, timm.list_models(), count=3)}. '
+                'Correct it.'
             )
         self.model_name = model_name
         self.model_args = dict(model_args or {})
@@ -107,6 +108,8 @@ class TimmBackbone(BaseModule):
 
     def _create(self, out_indices: tuple[int, ...]) -> torch.nn.Module:
         """Build the model so that it takes images of any size."""
+        import timm
+
         for option in ANY_SIZE:
             arguments = {**option, **self.model_args}
             try:
@@ -168,6 +171,8 @@ class TimmBackbone(BaseModule):
 
     def _load_classifier(self, source: str) -> dict[str, torch.Tensor]:
         """Load the whole classifier strictly, as timm itself would."""
+        import timm
+
         name = self.model_name
         overlay: dict[str, Any] = {}
         if source.startswith(TIMM):
@@ -198,6 +203,8 @@ class TimmBackbone(BaseModule):
     def _read(self, path: str) -> dict[str, torch.Tensor]:
         """Read a file; complete it with a random last layer, which the
         features do not use, where it has none that fits."""
+        import timm
+
         check_file(path, 'model.backbone.init_cfg.checkpoint')
         state = timm.models.load_state_dict(path)
         fresh = timm.create_model(self.model_name, **self.model_args)
@@ -225,6 +232,8 @@ class TimmBackbone(BaseModule):
         return self._stages
 
     def _number_stages(self) -> dict[str, int]:
+        import timm
+
         classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}

@@ -12,6 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...errors import check_options
 from .levels import (
     check_count,
     check_in_channels,
@@ -22,6 +23,7 @@ from .levels import (
 
 
 @MODELS.register_module()
+@check_options
 class AnySizeBiFPN(BaseModule):
     """BiFPN (Tan et al. 2020, EfficientDet, arXiv 1911.09070, section 3).
 

@@ -11,6 +11,7 @@ from mmdet.models.necks import NASFPN
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ...errors import check_options
 from .levels import (
     check_count,
     check_in_channels,
@@ -23,6 +24,7 @@ _NUM_LEVELS = 5  # what the searched cell merges: P3 to P7
 
 
 @MODELS.register_module()
+@check_options
 class AnySizeNASFPN(NASFPN):
     """NAS-FPN (arXiv 1904.07392) that keeps its levels on one grid.
 

@@ -12,13 +12,13 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...late import LateModule
+from ...errors import check_options
 
-timm: Any = LateModule('timm')  # 0.7 s
 KEY = 'model.neck'
 
 
 @MODELS.register_module()
+@check_options
 class SimpleFeaturePyramid(BaseModule):
     """The simple feature pyramid of ViTDet (Li et al. 2022, section 3).
 
@@ -114,7 +114,9 @@ class SimpleFeaturePyramid(BaseModule):
 
     def _make_norm(self, channels: int) -> nn.Module:
         if self.norm_cfg is None:
-            return timm.layers.LayerNorm2d(channels)
+            from timm.layers import LayerNorm2d
+
+            return LayerNorm2d(channels)
         norm: nn.Module = build_norm_layer(self.norm_cfg, channels)[1]
         return norm
 

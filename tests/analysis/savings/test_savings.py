@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
@@ -43,30 +41,6 @@ def tiny_pair():
 @pytest.fixture(scope='module')
 def savings():
     return trace_pair(tiny_pair(), WORK)
-
-
-@pytest.mark.parametrize('killed', (False, True))
-def test_pair_traced_in_two_processes_is_as_in_one(savings, killed):
-    """In a fresh process, as torch's threads do not outlive a fork."""
-    kill = 'os.getpid() != parent and os.kill(os.getpid(), 9)'
-    code = f"""
-import json, os
-from mmfrozen.analysis.savings import comparison
-from tests.analysis.savings.test_savings import WORK, tiny_pair
-parent, trace = os.getpid(), comparison.trace_step
-def trace_or_die(*args, **kwargs):
-    {kill if killed else 'pass'}
-    return trace(*args, **kwargs)
-comparison.trace_step = trace_or_die
-made = comparison.trace_pair(tiny_pair(), WORK, parallel=True)
-print(json.dumps(comparison.to_record(made)))
-"""
-    done = subprocess.run(
-        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout.splitlines()[-1])
-    assert record == json.loads(json.dumps(to_record(savings)))
 
 
 def number(cell):

@@ -1,4 +1,4 @@
-"""Whether the parts of a detector fit one another, when it is built."""
+"""Check that the parts of a detector fit one another, once it is built."""
 
 from __future__ import annotations
 
@@ -6,23 +6,33 @@ from typing import Any
 
 from torch import nn
 
-from .backbones.adapters import output_channels
-
 #: Necks whose `in_channels` list every level of the backbone.
-NECKS = {'FPN', 'NASFPN', 'PAFPN', 'AnySizeBiFPN', 'SimpleFeaturePyramid'}
+NECKS = {
+    'AnySizeBiFPN',
+    'AnySizeNASFPN',
+    'FPN',
+    'NASFPN',
+    'PAFPN',
+    'SimpleFeaturePyramid',
+}
+#: Extractors that return as many channels as each level has.
+EXTRACTORS = {'Float32RoIExtractor', 'SingleRoIExtractor'}
+#: What the last convolution of a block is called, the surest name first.
+LAST_CONVS = ('conv_pwl', 'linear_conv', 'conv3', 'conv2', 'conv_pw')
 
 
 def check_fit(detector: nn.Module) -> None:
     """Check channels and numbers of levels between backbone, neck and heads.
 
-    The host finds out at the first image, in an assertion or a convolution.
-    What this function does not know, it lets pass.
+    MMDetection finds out at the first image, in an assertion or a
+    convolution. Only MMDetection's own classes and this package's are
+    judged: whatever has the name of one, or inherits from one, may differ.
 
     Raises:
         ValueError: If a part does not fit the one before it.
     """
     neck = getattr(detector, 'neck', None)
-    if not any(cls.__name__ in NECKS for cls in type(neck).__mro__):
+    if not _is_known(neck, NECKS):
         return
     _check_neck(detector.backbone, neck)
     for name in ('rpn_head', 'bbox_head'):
@@ -37,9 +47,8 @@ def check_fit(detector: nn.Module) -> None:
 def backbone_channels(backbone: nn.Module) -> list[Any] | None:
     """Channels of the levels that a backbone returns, finest first; None if
     its class is not known."""
-    channels = getattr(backbone, 'channels', None)  # TimmBackbone
-    if isinstance(channels, (list, tuple)):
-        return list(channels)
+    if _is_known(backbone, {'TimmBackbone'}):
+        return list(backbone.channels)
     layers = getattr(backbone, 'res_layers', None)  # the ResNet family
     if not layers or not hasattr(backbone, 'out_indices'):
         return None
@@ -48,6 +57,22 @@ def backbone_channels(backbone: nn.Module) -> list[Any] | None:
         return None
     channels = [output_channels(stage[-1]) for stage in stages]
     return None if None in channels else channels
+
+
+def _is_known(part: Any, names: set[str]) -> bool:
+    """Whether a module's class is MMDetection's or ours, of these names."""
+    cls = type(part)
+    package = cls.__module__.partition('.')[0]
+    return package in ('mmdet', 'mmfrozen') and cls.__name__ in names
+
+
+def output_channels(block: nn.Module) -> int | None:
+    """Channels that a residual block returns; None if it is not known."""
+    for name in LAST_CONVS:
+        if hasattr(block, name):
+            channels: int = getattr(block, name).out_channels
+            return channels
+    return None
 
 
 def _check_neck(backbone: nn.Module, neck: nn.Module) -> None:
@@ -82,7 +107,7 @@ def _check_roi_head(roi_head: Any, name: str, neck: nn.Module) -> None:
     heads = getattr(roi_head, f'{name}_head', None)
     many = isinstance(extractor, nn.ModuleList)
     for i, one in enumerate(extractor if many else [extractor]):
-        if hasattr(one, 'featmap_strides'):
+        if _is_known(one, EXTRACTORS):
             key = f'model.roi_head.{name}_roi_extractor.out_channels'
             _check_channels(key, one, 'out_channels', neck)
             head = heads[i] if isinstance(heads, nn.ModuleList) else heads

@@ -1,13 +1,31 @@
-"""Options that a config can misspell or set to nonsense, in one line each."""
+"""Errors in one line: what is required, what came, what to do."""
 
 from __future__ import annotations
 
 import difflib
 import functools
 import inspect
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 C = TypeVar('C', bound=type)
+
+
+def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
+    """Suggest the nearest names to a misspelt one.
+
+    Args:
+        word: What came.
+        known: What there is.
+        count: How many names at the most.
+
+    Returns:
+        ``" (did you mean 'this' or 'that'?)"``, or nothing if none is near.
+    """
+    near = difflib.get_close_matches(str(word), list(known), n=count)
+    if not near:
+        return ''
+    return f' (did you mean {" or ".join(map(repr, near))}?)'
 
 
 def check_options(cls: C) -> C:
@@ -31,11 +49,10 @@ def check_options(cls: C) -> C:
     def init(self: Any, *args: Any, **options: Any) -> None:
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f' (did you mean {near[0]!r}?)' if near else ''
                 raise TypeError(
                     f'{cls.__name__} must be given options that it has, got '
-                    f'{name!r}{hint}. It has {", ".join(known) or "none"}.'
+                    f'{name!r}{did_you_mean(name, known)}. It has '
+                    f'{", ".join(known) or "none"}.'
                 )
         upstream(self, *args, **options)
 

@@ -1,0 +1,47 @@
+"""A misspelt name is answered with the nearest one."""
+
+import pytest
+from mmdet.registry import MODELS
+
+import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.errors import did_you_mean
+
+
+def test_nearest_names_are_suggested_and_nothing_where_none_is_near():
+    known = ('frozen', 'finetuned', 'scratch')
+    assert did_you_mean('frozn', known) == " (did you mean 'frozen'?)"
+    assert did_you_mean('xyz', known) == ''
+    assert did_you_mean('frozen', ('frozem', 'frozzen'), count=2).count(' or ')
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'nearest'),
+    [
+        (dict(type='AnySizeNASFPN', stak_times=3), 'stack_times'),
+        (dict(type='AnySizeBiFPN', stak_times=3), 'stack_times'),
+        (dict(type='SimpleFeaturePyramid', out_chanels=3), 'out_channels'),
+        (
+            dict(
+                type='FrozenBackbone',
+                backbone=dict(type='TimmBackbone', modelname='resnet18'),
+            ),
+            'model_name',
+        ),
+    ],
+)
+def test_misspelt_option_of_our_modules_is_refused(cfg, nearest):
+    with pytest.raises(TypeError, match=f"did you mean '{nearest}'") as error:
+        MODELS.build(cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_misspelt_option_of_adapters_is_refused():
+    cfg = dict(
+        type='mmdet.FrozenBackbone',
+        adapters=dict(reducton=4),
+        backbone=dict(type='mmdet.ResNet', depth=18),
+    )
+    with pytest.raises(
+        ValueError, match="got 'reducton' .did you mean 'reduction'"
+    ):
+        MODELS.build(cfg)
