@@ -115,9 +115,10 @@ def _loads(compiled: importlib.machinery.ModuleSpec) -> bool:
     try:
         importlib.util.module_from_spec(compiled)
     except ImportError as error:
+        reason = _first_line(error).removeprefix(f'{compiled.origin}: ')
         _say(
             "mmcv's compiled operators must be built for the installed torch, "
-            f'got {compiled.origin} ({_first_line(error)}). The operators of '
+            f'got {compiled.origin} ({reason}). The operators of '
             'mmfrozen are used in their place; to be rid of this line run '
             f'`{REMEDY}`.'
         )

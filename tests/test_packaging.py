@@ -72,19 +72,27 @@ def test_materials_and_their_licences_are_shipped(wheel):
 
 def test_tests_and_tools_are_not_shipped(wheel):
     tops = {Path(name).parts[0].split('-')[0] for name in wheel}
-    assert tops == {'mmfrozen'}
+    assert tops == {'mmfrozen', 'mmfrozen.pth', 'mmfrozen_ext.py'}
 
 
-def test_import_without_mmcv_says_what_to_install():
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-c',
-            'import sys; sys.modules["mmcv"] = None; import mmfrozen',
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    line = done.stderr.splitlines()[-1]
-    assert 'mmfrozen must find mmcv' in line and 'mim install' in line
+def test_editable_wheel_has_the_line_that_python_reads_at_start(tmp_path):
+    sys.path.insert(0, str(ROOT / 'build_tools'))
+    try:
+        import build_backend
+    finally:
+        sys.path.pop(0)
+
+    def build(directory):
+        with zipfile.ZipFile(Path(directory, 'x.whl'), 'w') as wheel:
+            wheel.writestr('x.py', '')
+            wheel.writestr('x-1.dist-info/RECORD', 'x.py,,\n')
+        return 'x.whl'
+
+    name = build_backend._with_pth(build, str(tmp_path), (), {})
+    with zipfile.ZipFile(tmp_path / name) as wheel:
+        assert wheel.testzip() is None
+        line = wheel.read('mmfrozen.pth').decode()
+        record = wheel.read('x-1.dist-info/RECORD').decode()
+    assert line == 'import mmfrozen_ext; mmfrozen_ext.install()\n'
+    assert record.startswith('mmfrozen.pth,sha256=')
+    assert record.endswith('\nx.py,,\n')

@@ -53,7 +53,7 @@ compile_mmcv() {  # into $store
 }
 
 # What the environment depends on; a change of any of it builds it anew.
-wanted="torch $torch mmcv $kind $mmcv mim $mim $(pwd) $(cat setup.cfg pyproject.toml tools/setup.sh tools/build_backend.py | cksum)"
+wanted="torch $torch mmcv $kind $mmcv mim $mim $(pwd) $(cat setup.cfg pyproject.toml tools/setup.sh build_tools/build_backend.py | cksum)"
 if [ -f "$mark" ] && [ "$(cat "$mark")" = "$wanted" ]; then
     exit 0
 fi

@@ -39,7 +39,7 @@ def venv(tmp_path_factory):
         'README.md',
     ):
         shutil.copy(ROOT / name, source)  # as they are, committed or not
-    for name in ('mmfrozen', 'configs', 'tools'):
+    for name in ('mmfrozen', 'configs', 'build_tools'):
         shutil.copytree(ROOT / name, source / name, dirs_exist_ok=True)
     venv = folder / 'venv'
     subprocess.run([sys.executable, '-m', 'venv', venv], check=True)
@@ -81,6 +81,8 @@ def test_main_command_runs_after_pip_install_and_nothing_stays_after_removal(
 ):
     checkpoint = resnet18_weights(tmp_path)
     cfg = tiny_config(tmp_path / 'run', mini_lvis, checkpoint)
+    cfg.test_dataloader = cfg.val_dataloader  # read by init_detector
+    cfg.test_evaluator, cfg.test_cfg = cfg.val_evaluator, dict()
     cfg.dump(tmp_path / 'tiny.py')
     status, output = run(
         venv, 'mim', 'train', 'mmdet', 'tiny.py', '--gpus', '0', cwd=tmp_path

@@ -17,9 +17,10 @@ class Float32RoIExtractor(SingleRoIExtractor):
 
     What the host lacks: it rounds the boxes to the dtype of the features. In
     bf16 that leaves multiples of 4 pixels from 512 on, of 8 from 1,024 on;
-    and mmcv's RoIAlign has no bf16. Here boxes and features are fp32, and so
-    is the output, which the next convolution takes in the precision of
-    autocast. Without mixed precision this is the host's extractor.
+    and mmcv's compiled RoIAlign has no bf16 on CPUs. Here boxes and features
+    are fp32, and so is the output, which the next convolution takes in the
+    precision of autocast. Without mixed precision this is MMDetection's
+    extractor.
 
     Example config::
 

@@ -34,11 +34,16 @@ def test_boxes_are_not_rounded_in_mixed_precision(dtype):
     assert torch.equal(got, expected)
 
 
-def test_host_still_has_no_bf16():
-    """If this fails, the class docstring is out of date."""
-    with pytest.raises(NotImplementedError, match='BFloat16'):
-        SingleRoIExtractor(**OPTIONS)([x.bfloat16() for x in LEVELS], ROIS)
+def test_mmdetection_still_rounds_boxes():
+    """If this fails, the class is not needed any more."""
     assert ROIS[0, 1].bfloat16() == 1020
+    rounded = SingleRoIExtractor(**OPTIONS)(
+        [x.bfloat16() for x in LEVELS], ROIS
+    )
+    exact = Float32RoIExtractor(**OPTIONS)(
+        [x.bfloat16() for x in LEVELS], ROIS
+    )
+    assert (rounded.float() - exact).abs().max() > 0.03
 
 
 @pytest.mark.parametrize(
