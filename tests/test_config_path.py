@@ -39,7 +39,7 @@ def test_folder_is_the_state_and_frozen_by_default(name, path):
 def test_name_that_is_not_there_is_answered_with_the_nearest(tmp_path):
     done = ask('mask_rcn_r101_lvis.py', cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, '')
-    assert 'Did you mean frozen/mask_rcnn_r101_lvis.py' in done.stderr
+    assert "did you mean 'frozen/mask_rcnn_r101_lvis.py'" in done.stderr
 
 
 def test_installed_pack_is_found_inside_the_package(tmp_path):

@@ -154,26 +154,6 @@ def whole(least: int) -> Callable[[str], int]:
     return number
 
 
-class Progress:
-    """Show what is being done. Its thread starts with the first message, as
-    processes are forked before."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.status: Any = None
-
-    def __call__(self, text: str) -> None:
-        if self.status is None:
-            self.status = self.console.status(text)
-            self.status.start()
-        self.status.update(text)
-
-    def stop(self) -> None:
-        """Take it away."""
-        if self.status is not None:
-            self.status.stop()
-
-
 def read_work(args: argparse.Namespace, cfg: Any) -> Any:
     """What a step of a config works on."""
     from mmfrozen.analysis.savings.workload import read_workload
@@ -193,7 +173,7 @@ def read_work(args: argparse.Namespace, cfg: Any) -> Any:
 
 
 def analyze_pair(
-    args: argparse.Namespace, progress: Progress
+    args: argparse.Namespace, report: Callable[[str], None]
 ) -> Callable[[Console], int]:
     """Compare a config with its control; return what prints the result."""
     from mmfrozen.analysis.savings import largest_batch
@@ -209,21 +189,14 @@ def analyze_pair(
     pair = find_pair(args.config, args.control)
     work = read_work(args, pair[0].cfg)
     mode = ShapeMode()
+    savings = trace_pair(
+        pair, work, partial=args.partial, report=report, mode=mode
+    )
     batches = []
-    try:
-        savings = trace_pair(
-            pair,
-            work,
-            partial=args.partial,
-            report=progress,
-            mode=mode,
+    if memory:
+        batches = largest_batch.find_both(
+            pair, savings, memory, mode=mode, report=report
         )
-        if memory:
-            batches = largest_batch.find_both(
-                pair, savings, memory, mode=mode, report=progress
-            )
-    finally:
-        progress.stop()
     if args.html:
         from mmfrozen.analysis.savings.page import write_report
 
@@ -351,7 +324,8 @@ def main() -> int:
             elif Path(args.config).is_dir():
                 show = analyze_runs(args)
             else:
-                show = analyze_pair(args, Progress(errors))
+                with errors.status('reading the configs') as status:
+                    show = analyze_pair(args, status.update)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
