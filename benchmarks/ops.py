@@ -27,7 +27,7 @@ from torch import Tensor
 
 import mmfrozen_ext
 from mmfrozen import ops
-from mmfrozen.analysis.savings.scene import make_samples
+from mmfrozen.tracing.fake_targets import make_samples
 
 EXAMPLES = """examples:
   python benchmarks/ops.py

@@ -21,14 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401
-from mmfrozen.analysis.savings.comparison import trace_pair
-from mmfrozen.analysis.savings.scene import make_samples
-from mmfrozen.analysis.savings.states import (
-    Variant,
-    apply_change,
-    find_pair,
-)
-from mmfrozen.analysis.savings.workload import Workload, read_workload
+from mmfrozen.reports.savings.comparison import trace_pair
+from mmfrozen.tracing.fake_targets import make_samples
+from mmfrozen.tracing.pair import Variant, apply_change, find_pair
+from mmfrozen.tracing.workload import Workload, read_workload
 
 EXAMPLES = """examples:
   python benchmarks/savings.py configs/frozen/mask_rcnn_r101_lvis.py

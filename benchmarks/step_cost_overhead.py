@@ -38,11 +38,11 @@ from mmengine.hub import get_config
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-import mmfrozen.hooks.step_meter as step_meter
+import mmfrozen.hooks.step_cost.step_meter as step_meter
 from mmfrozen.hooks import StepCostHook
-from mmfrozen.hooks.step_flops import StepFlopsCounter
-from mmfrozen.hooks.step_meters import MemoryMeter
-from mmfrozen.hooks.step_timer import StepTimer
+from mmfrozen.hooks.step_cost.memory_energy import MemoryMeter
+from mmfrozen.hooks.step_cost.step_flops import StepFlopsCounter
+from mmfrozen.hooks.step_cost.step_timer import StepTimer
 
 BLOCK = 5  # steps with the hook, then as many without
 #: What is entered from outside of the hook; only the outermost counts.

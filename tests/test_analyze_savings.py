@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.analysis.runs import work_dirs
+from tests.reports.runs import work_dirs
 from tests.test_tools import run
 from tests.tiny import ROOT
 

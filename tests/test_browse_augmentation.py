@@ -10,7 +10,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from mmfrozen.analysis.augmentation_sheet import (
+from mmfrozen.reports.augmentation_sheet import (
     COLOURS,
     Sample,
     draw_sheet,

@@ -45,11 +45,9 @@ def test_name_that_is_not_there_is_answered_with_the_nearest(tmp_path):
 def test_installed_pack_is_found_inside_the_package(tmp_path):
     package = tmp_path / 'mmfrozen'  # as a wheel lays it
     shutil.copytree(ROOT / 'configs', package / 'configs')
-    shutil.copy(ROOT / 'mmfrozen/config_path.py', package)
-    done = subprocess.run(
-        [sys.executable, package / 'config_path.py', 'mask_rcnn_r101_lvis'],
-        capture_output=True,
-        text=True,
-    )
+    for name in ('config_path.py', 'errors.py'):
+        shutil.copy(ROOT / 'mmfrozen' / name, package)
+    (package / '__init__.py').touch()
+    done = ask('mask_rcnn_r101_lvis', cwd=tmp_path)
     expected = package / 'configs/frozen/mask_rcnn_r101_lvis.py'
     assert done.stdout == f'{expected}\n'

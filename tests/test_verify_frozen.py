@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from safetensors.torch import save_file
 
-from mmfrozen.analysis.verify import verify
+from mmfrozen.reports.verify import verify
 from tests.tiny import ROOT
 
 RESNET = dict(type='ResNet', depth=18, frozen_stages=4)

@@ -156,7 +156,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 def read_work(args: argparse.Namespace, cfg: Any) -> Any:
     """What a step of a config works on."""
-    from mmfrozen.analysis.savings.workload import read_workload
+    from mmfrozen.tracing.workload import read_workload
 
     work = read_workload(
         cfg,
@@ -176,14 +176,14 @@ def analyze_pair(
     args: argparse.Namespace, report: Callable[[str], None]
 ) -> Callable[[Console], int]:
     """Compare a config with its control; return what prints the result."""
-    from mmfrozen.analysis.savings import largest_batch
-    from mmfrozen.analysis.savings.comparison import trace_pair
-    from mmfrozen.analysis.savings.states import find_pair
-    from mmfrozen.counting.shapes import ShapeMode
+    from mmfrozen.cost.shape_mode import ShapeMode
+    from mmfrozen.reports.savings.comparison import trace_pair
+    from mmfrozen.tracing import largest_batch
+    from mmfrozen.tracing.pair import find_pair
 
     memory = args.memory and largest_batch.parse_bytes(args.memory)
     if args.html:
-        from mmfrozen.analysis.page import check_new
+        from mmfrozen.reports.page import check_new
 
         check_new(args.html)
     pair = find_pair(args.config, args.control)
@@ -198,7 +198,7 @@ def analyze_pair(
             pair, savings, memory, mode=mode, report=report
         )
     if args.html:
-        from mmfrozen.analysis.savings.page import write_report
+        from mmfrozen.reports.savings.page import write_report
 
         write_report(
             args.html,
@@ -218,8 +218,8 @@ def print_pair(
     console: Console,
 ) -> int:
     """Print the tables of a pair, or its record."""
-    from mmfrozen.analysis.savings import tables
-    from mmfrozen.analysis.savings.comparison import to_record
+    from mmfrozen.reports.savings import tables
+    from mmfrozen.reports.savings.comparison import to_record
 
     if args.json:
         record = to_record(savings)
@@ -240,7 +240,7 @@ def analyze_pack(
     args: argparse.Namespace, errors: Console
 ) -> Callable[[Console], int]:
     """Compare every experiment of the pack with its control."""
-    from mmfrozen.analysis.savings.pack import trace_pack
+    from mmfrozen.reports.savings.all_configs import trace_pack
 
     configs = sorted(PACK.glob('*.py'))
     if not configs:
@@ -263,8 +263,8 @@ def print_pack(
     args: argparse.Namespace, entries: list[Any], console: Console
 ) -> int:
     """Print a line an experiment."""
-    from mmfrozen.analysis.savings import pack
-    from mmfrozen.analysis.savings.tables import draw, unit_name
+    from mmfrozen.reports.savings import all_configs as pack
+    from mmfrozen.reports.savings.tables import draw, unit_name
 
     failed = [entry for entry in entries if entry.error]
     if args.json:
@@ -280,10 +280,7 @@ def print_pack(
 
 def analyze_runs(args: argparse.Namespace) -> Callable[[Console], int]:
     """Compare two work dirs by what their runs measured."""
-    from mmfrozen.analysis.runs.costs import (
-        compare_work_dirs,
-        comparison_table,
-    )
+    from mmfrozen.reports.runs.costs import compare_work_dirs, comparison_table
 
     if not (args.control and Path(args.control).is_dir()):
         raise FileNotFoundError(

@@ -12,21 +12,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from mmfrozen.analysis.page import check_empty, check_new
-from mmfrozen.analysis.strata.captions import conclude
-from mmfrozen.analysis.strata.comparison import Comparison, Request, compare
-from mmfrozen.analysis.strata.example_images import Example, Examples
-from mmfrozen.analysis.strata.page import (
+from mmfrozen.reports.page import check_empty, check_new
+from mmfrozen.reports.strata.captions import conclude
+from mmfrozen.reports.strata.comparison import Comparison, Request, compare
+from mmfrozen.reports.strata.example_images import Example, Examples
+from mmfrozen.reports.strata.page import (
     NO_DETECTIONS,
     NO_IMAGES,
     write_strata_page,
 )
-from mmfrozen.analysis.strata.pictures import (
-    draw_examples,
-    write_pictures,
-)
-from mmfrozen.analysis.strata.tables import bin_table, class_table
-from mmfrozen.records import finite
+from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
+from mmfrozen.reports.strata.tables import bin_table, class_table
+from mmfrozen.run_files import finite
 
 EXAMPLES = """exit status: 0 done, 2 wrong use
 

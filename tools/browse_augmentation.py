@@ -21,16 +21,16 @@ from rich.console import Console
 from rich.progress import track
 
 import mmfrozen  # noqa: F401  (registers)
-from mmfrozen.analysis.augmentation_sheet import (
+from mmfrozen.freeze_config import locate
+from mmfrozen.reports.augmentation_sheet import (
     GROUPS,
     Sample,
     draw_sheet,
     group_of,
     sample_of,
 )
-from mmfrozen.freeze_config import locate
 from mmfrozen.transforms.class_index import class_names, index_classes
-from mmfrozen.transforms.numbered_sampler import NumberedIndex, seeded
+from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
 
 EXAMPLES = """exit status: 0 drawn, 2 wrong use
 

@@ -10,25 +10,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmfrozen.analysis.page import check_empty, check_new
-from mmfrozen.analysis.runs.comparison import (
+from mmfrozen.reports.page import check_empty, check_new
+from mmfrozen.reports.runs.comparison import (
     ComparedRun,
     Pair,
     find_pairs,
     read_runs,
 )
-from mmfrozen.analysis.runs.page import (
+from mmfrozen.reports.runs.page import (
     draw_charts,
     write_compare_page,
     write_pictures,
 )
-from mmfrozen.analysis.runs.record import RunsRecord, summarise
-from mmfrozen.analysis.runs.tables import (
-    draw_table,
-    make_tables,
-    short_names,
-)
-from mmfrozen.records import finite
+from mmfrozen.reports.runs.record import RunsRecord, summarise
+from mmfrozen.reports.runs.tables import draw_table, make_tables, short_names
+from mmfrozen.run_files import finite
 
 EXAMPLES = """Runs are paired by the name of their config: a frozen one with
 each fine-tuned one and each from scratch, of the same seed if there are

@@ -14,8 +14,8 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from rich.console import Console
 
-from mmfrozen.analysis.parameters import parameter_table
 from mmfrozen.freezing import describe
+from mmfrozen.reports.parameters import parameter_table
 
 EXAMPLES = """examples:
   python tools/describe_model.py configs/frozen/mask_rcnn_r101_lvis.py

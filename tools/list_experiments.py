@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401  (registers)
-from mmfrozen.analysis.experiments import (
+from mmfrozen.reports.experiments import (
     HEADS,
     FlopsOfSteps,
     list_experiments,

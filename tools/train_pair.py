@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmfrozen.analysis.runs.work_dir import LVIS_COLUMNS, pair_table, read_run
+from mmfrozen.reports.runs.work_dir import LVIS_COLUMNS, pair_table, read_run
 
 EXAMPLES = """examples:
   python tools/train_pair.py configs/frozen/mask_rcnn_lite0_mini-lvis.py

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401  (safe loading, registered backbones)
-from mmfrozen.analysis.verify import verify
-from mmfrozen.records import Verification
+from mmfrozen.reports.verify import verify
+from mmfrozen.run_files import Verification
 
 EXAMPLES = """exit status: 0 bitwise equal, 1 something moved, 2 wrong use
 

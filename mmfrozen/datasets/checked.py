@@ -14,8 +14,8 @@ from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
 
 from ..errors import did_you_mean
+from .annotation_store import LoadOnce
 from .images import check_images
-from .loading import LoadOnce
 from .pieces import (
     AnnotationFile,
     CocoWithoutAnnotations,

@@ -12,7 +12,7 @@ from numpy.lib.format import write_array
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .matching import AREAS, IOU_THRESHOLDS
+from .greedy import AREAS, IOU_THRESHOLDS
 from .precision import NUM_THRESHOLDS, average_precision
 
 IouType = Literal['bbox', 'segm']

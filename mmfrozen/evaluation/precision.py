@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .matching import IOU_THRESHOLDS
+from .greedy import IOU_THRESHOLDS
 
 NUM_THRESHOLDS = len(IOU_THRESHOLDS)
 ALL_BITS = (1 << NUM_THRESHOLDS) - 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..records import Evaluation, StrataRecord, write_json
+from ..run_files import Evaluation, StrataRecord, write_json
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
 from .strata import or_none
@@ -46,7 +46,7 @@ def write_strata(
     metrics: dict[str, float],
     records: Sequence[StrataRecord],
 ) -> None:
-    """Write an :class:`~mmfrozen.records.Evaluation`."""
+    """Write an :class:`~mmfrozen.run_files.Evaluation`."""
     evaluation = Evaluation(
         iter=training_iter(),
         ann_file=ann_file,

@@ -11,11 +11,11 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Stratum
+from ..run_files import Stratum
 from .bootstrap import centred_interval
+from .greedy import AREAS
 from .ground_truth import GroundTruth
 from .matches import Matches
-from .matching import AREAS
 
 #: Training images from which a category is common, and frequent: LVIS v1's
 #: rare categories have 1 to 10, common ones 11 to 100 (Gupta et al. 2019).

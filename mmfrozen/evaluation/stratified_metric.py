@@ -21,17 +21,17 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
 from ..errors import did_you_mean
-from ..records import StrataRecord
+from ..run_files import StrataRecord
 from .bootstrap import image_weights
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .masks import Masks
-from .matcher import MAX_DETS, Matcher, Part
 from .matches import Matches, Protocol
 from .options import check_count, check_metric, refuse_unknown
 from .publish import show_strata, strata_path, write_matches, write_strata
-from .results import from_predictions, label_ids
+from .result_files import from_predictions, label_ids
 from .strata import default_bins, stated_counts, stratify, training_counts
+from .stream_matcher import MAX_DETS, Matcher, Part
 
 #: Images that are matched at a time: few enough to keep, enough to be fast.
 BATCH_IMAGES = 256

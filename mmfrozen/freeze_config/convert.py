@@ -12,7 +12,7 @@ from pathlib import Path
 import mmdet
 from mmengine.config import Config
 
-from ..records import ParameterCounts
+from ..run_files import ParameterCounts
 from .decide import Plan, decide
 from .notes import take_notes, warn
 from .text import control_text, frozen_text

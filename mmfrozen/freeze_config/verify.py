@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..freezing import find_faults
-from ..records import ParameterCounts
+from ..run_files import ParameterCounts
 from . import meta
 from .decide import CannotFreezeError, explain, find_backbones, is_detectors
 

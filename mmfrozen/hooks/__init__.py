@@ -1,5 +1,5 @@
 """Hooks that verify and record a run."""
 
 from .drift import DriftHook as DriftHook
-from .frozen_guard import FrozenGuardHook as FrozenGuardHook
-from .step_cost import StepCostHook as StepCostHook
+from .guard.frozen_guard import FrozenGuardHook as FrozenGuardHook
+from .step_cost.step_cost_hook import StepCostHook as StepCostHook

@@ -14,10 +14,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..drift import measure
 from ..freezing import digest
-from ..records import DriftRecord, write_json
-from .run import find_backbone
+from ..freezing.drift import measure
+from ..run_files import DriftRecord, write_json
+from .runner_access import find_backbone
 
 FILE = 'drift.json'
 

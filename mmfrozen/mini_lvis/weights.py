@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ..checkpoints import check_file
+from ..freezing.weights_file import check_file
 
 #: SHA-256 of the published file.
 SOURCE = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'

@@ -2,10 +2,10 @@
 
 from .compact_masks import CompactMasks as CompactMasks
 from .copy_paste import SimpleCopyPaste as SimpleCopyPaste
-from .loading import LoadCompactAnnotations as LoadCompactAnnotations
+from .load_annotations import LoadCompactAnnotations as LoadCompactAnnotations
 from .mix_dataset import CopyPasteDataset as CopyPasteDataset
-from .numbered_sampler import NumberedSampler as NumberedSampler
 from .object_bank import ObjectBank as ObjectBank
 from .paste_sources import RareSources as RareSources
 from .paste_sources import RepeatFactorSources as RepeatFactorSources
 from .paste_sources import UniformSources as UniformSources
+from .seeded_sampler import NumberedSampler as NumberedSampler

@@ -18,7 +18,7 @@ from .crops import Crop, tighten
 from .object_bank import ObjectBank
 from .painting import Piece, cover, paint, visible_parts
 from .paste_sources import build_sources
-from .results import (
+from .sample import (
     Results,
     boxes_of,
     check_sizes,

@@ -9,7 +9,7 @@ from mmdet.datasets import MultiImageMixDataset
 from mmdet.registry import DATASETS
 
 from ..errors import check_options
-from .numbered_sampler import seeded
+from .seeded_sampler import seeded
 
 
 @DATASETS.register_module()

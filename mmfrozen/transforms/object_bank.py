@@ -14,12 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ..errors import check_options, is_number, require
-from .class_index import (
-    ClassIndex,
-    distinct,
-    index_classes,
-    transforms_of,
-)
+from .class_index import ClassIndex, distinct, index_classes, transforms_of
 from .compact_masks import nearest
 from .crops import Crop, decode, encode, tighten
 from .federated import NEGATIVE, NOT_EXHAUSTIVE

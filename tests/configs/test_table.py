@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from mmfrozen.analysis.experiments import (
+from mmfrozen.freezing import count_parameters
+from mmfrozen.reports.experiments import (
     Experiment,
     FlopsOfSteps,
     find_experiments,
@@ -17,7 +18,6 @@ from mmfrozen.analysis.experiments import (
     replace_table,
     row,
 )
-from mmfrozen.freezing import count_parameters
 from tests.tiny import ROOT
 
 from .pack import FROZEN, PACK, build

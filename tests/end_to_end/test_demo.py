@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmfrozen.analysis.runs.work_dir import read_run
+from mmfrozen.reports.runs.work_dir import read_run
 from tests.tiny import ROOT
 
 CONFIG = ROOT / 'configs/frozen/mask_rcnn_lite0_mini-lvis.py'

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from mmfrozen.analysis.verify import verify
+from mmfrozen.reports.verify import verify
 
 from .launch import finish, start
 

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from mmengine.runner import CheckpointLoader
 
-from mmfrozen.analysis.runs.work_dir import read_run
+from mmfrozen.reports.runs.work_dir import read_run
 from tests.tiny import ROOT
 
 CONFIG = ROOT / 'configs/frozen/mask_rcnn_r101_lvis.py'

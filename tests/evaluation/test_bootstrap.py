@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mmfrozen  # noqa: F401  (lets lvis run on this numpy)
 from mmfrozen.evaluation.bootstrap import image_weights, interval
-from mmfrozen.evaluation.engine import AREAS, match
+from mmfrozen.evaluation.match_detections import AREAS, match
 
 from .official import make_case
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import mmfrozen  # noqa: F401  (lets lvis run on this numpy)
 from mmfrozen.evaluation.detections import DetectionArrays
-from mmfrozen.evaluation.engine import AREAS, Matcher, Matches, match
 from mmfrozen.evaluation.ground_truth import GroundTruth
+from mmfrozen.evaluation.match_detections import AREAS, Matcher, Matches, match
 
 from .official import (
     coco_tables,

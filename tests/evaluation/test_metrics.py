@@ -16,7 +16,7 @@ from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_utils
 
 from mmfrozen.evaluation import StratifiedCocoMetric, StratifiedLVISMetric
-from mmfrozen.evaluation.engine import Matches
+from mmfrozen.evaluation.match_detections import Matches
 
 from .official import make_case
 from .samples import data_samples

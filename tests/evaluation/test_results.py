@@ -11,9 +11,9 @@ from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_utils
 
 from mmfrozen.evaluation.detections import DetectionArrays
-from mmfrozen.evaluation.engine import Matcher, match
 from mmfrozen.evaluation.ground_truth import GroundTruth
-from mmfrozen.evaluation.results import (
+from mmfrozen.evaluation.match_detections import Matcher, match
+from mmfrozen.evaluation.result_files import (
     _whole_images,
     label_ids,
     read_results,
@@ -54,7 +54,9 @@ def rows(detections):
 def test_json_is_read_in_pieces_of_any_size(
     case, tmp_path, monkeypatch, indent, piece_bytes
 ):
-    monkeypatch.setattr('mmfrozen.evaluation.results.PIECE_BYTES', piece_bytes)
+    monkeypatch.setattr(
+        'mmfrozen.evaluation.result_files.PIECE_BYTES', piece_bytes
+    )
     content, results = case
     gt = GroundTruth.from_dict(content)
     path = tmp_path / 'results.json'
@@ -77,8 +79,8 @@ def test_json_is_read_in_pieces_of_any_size(
 def test_file_matched_in_pieces_gives_what_its_content_gives(
     case, tmp_path, monkeypatch, order, protocol, iou_type, only
 ):
-    monkeypatch.setattr('mmfrozen.evaluation.results.PIECE_BYTES', 400)
-    monkeypatch.setattr('mmfrozen.evaluation.engine.BATCH', 7)
+    monkeypatch.setattr('mmfrozen.evaluation.result_files.PIECE_BYTES', 400)
+    monkeypatch.setattr('mmfrozen.evaluation.match_detections.BATCH', 7)
     content, results = case
     if only:  # else boxes and masks in each result
         results = results_for(results, iou_type)
@@ -136,7 +138,7 @@ def test_pickle_is_matched_as_a_file(case, tmp_path):
 def test_bad_result_is_named_by_its_place_in_the_file(
     case, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr('mmfrozen.evaluation.results.PIECE_BYTES', 300)
+    monkeypatch.setattr('mmfrozen.evaluation.result_files.PIECE_BYTES', 300)
     content, results = case
     results = results_for(results, 'bbox')
     del results[47]['score']

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from mmengine.evaluator import Evaluator
 
-from mmfrozen.analysis.runs.work_dir import read_run
 from mmfrozen.evaluation import (
     GroundTruth,
     StratifiedCocoMetric,
     match,
     read_results,
 )
+from mmfrozen.reports.runs.work_dir import read_run
 from tests.tiny import build, tiny_config
 
 

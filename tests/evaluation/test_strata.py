@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import mmfrozen  # noqa: F401  (lets lvis run on this numpy)
 from mmfrozen.evaluation.bootstrap import image_weights
-from mmfrozen.evaluation.engine import match
 from mmfrozen.evaluation.ground_truth import GroundTruth
+from mmfrozen.evaluation.match_detections import match
 from mmfrozen.evaluation.strata import (
     default_bins,
     frequency_bins,

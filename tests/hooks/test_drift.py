@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
-from mmfrozen.drift import measure, same_bits, stage_of
+from mmfrozen.freezing.drift import measure, same_bits, stage_of
 from tests.tiny import build, tiny_config
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
-from mmfrozen.analysis.verify import verify
 from mmfrozen.freezing import changed_tensors, fingerprint
+from mmfrozen.reports.verify import verify
 from tests.tiny import build, tiny_config
 
 

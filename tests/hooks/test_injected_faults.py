@@ -12,10 +12,10 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmfrozen.drift import same_bits
 from mmfrozen.freezing import fingerprint
-from mmfrozen.hooks.faults import find_run_faults
-from mmfrozen.hooks.run import optimizer_groups
+from mmfrozen.freezing.drift import same_bits
+from mmfrozen.hooks.guard.frozen_faults import find_run_faults
+from mmfrozen.hooks.runner_access import optimizer_groups
 from tests.tiny import ROOT, build
 
 from . import harms  # noqa: F401  (registers)

@@ -9,10 +9,10 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from mmfrozen.analysis.runs.work_dir import read_run
-from mmfrozen.counting import FlopCounter
+from mmfrozen.cost import FlopCounter
 from mmfrozen.freezing import fingerprint
 from mmfrozen.hooks import StepCostHook
+from mmfrozen.reports.runs.work_dir import read_run
 from tests.end_to_end.launch import finish, start
 from tests.tiny import build, tiny_config
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
-from mmfrozen.hooks.step_context import autocast_name
-from mmfrozen.hooks.step_meter import StepMeter
-from mmfrozen.hooks.step_meters import EnergyMeter, MemoryMeter
-from mmfrozen.hooks.step_timer import (
+from mmfrozen.hooks.step_cost.memory_energy import EnergyMeter, MemoryMeter
+from mmfrozen.hooks.step_cost.step_context import autocast_name
+from mmfrozen.hooks.step_cost.step_meter import StepMeter
+from mmfrozen.hooks.step_cost.step_timer import (
     CudaClock,
     StepSample,
     StepTimer,

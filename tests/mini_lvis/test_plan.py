@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 
 from mmfrozen.mini_lvis.annotations import frequency_of
-from mmfrozen.mini_lvis.plan import (
-    flat_counts,
-    long_tail_counts,
-    plan_images,
-)
+from mmfrozen.mini_lvis.plan import flat_counts, long_tail_counts, plan_images
 
 
 def test_default_training_split_has_all_three_frequency_groups():

@@ -10,7 +10,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.runner import Runner
 
-from mmfrozen.transforms.numbered_sampler import NumberedIndex, seeded
+from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
 
 from .datasets import LOAD, SIZE, balanced, lvis_config, mixed
 

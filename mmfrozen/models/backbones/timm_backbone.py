@@ -10,9 +10,9 @@ from mmdet.registry import MODELS
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 
-from ...checkpoints import check_file, is_local
 from ...errors import check_options, did_you_mean
 from ...freezing import layer_names
+from ...freezing.weights_file import check_file, is_local
 
 TIMM = 'timm://'
 # What lets a family take images of any size: the first that it knows.

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from mmfrozen.analysis.verify import verify
 from mmfrozen.freezing import (
     LoadRecorder,
     changed_tensors,
@@ -15,6 +14,7 @@ from mmfrozen.freezing import (
     fingerprint,
     stage_numbers,
 )
+from mmfrozen.reports.verify import verify
 from tests.tiny import build as build_runner
 from tests.tiny import tiny_config
 

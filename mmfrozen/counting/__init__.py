@@ -1,4 +1,0 @@
-"""FLOPs and bytes of training steps: plain torch and mmcv."""
-
-from .counter import FlopCounter as FlopCounter
-from .flops import Flops as Flops

@@ -1,0 +1,108 @@
+"""Match detections with ground truth once, average the precision often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..gc_paused import gc_paused
+from .detections import DetectionArrays
+from .greedy import AREAS, IOU_THRESHOLDS
+from .ground_truth import GroundTruth
+from .matches import IouType, Matches, Protocol
+from .result_files import result_parts
+from .stream_matcher import Matcher
+
+#: Detections of a file that are matched at a time.
+BATCH = 1 << 16
+
+__all__ = ['AREAS', 'IOU_THRESHOLDS', 'Matcher', 'Matches', 'match']
+
+
+def match(
+    gt: GroundTruth | Mapping[str, Any],
+    detections: DetectionArrays | Iterable[Mapping[str, Any]] | str | Path,
+    *,
+    iou_type: IouType,
+    protocol: Protocol,
+    max_dets: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> Matches:
+    """Match detections with ground truth, as the official packages do.
+
+    Args:
+        gt: Ground truth, or the content of an annotation file in COCO's or
+            LVIS's format.
+        detections: Columns, or COCO result dicts, or a file of results,
+            which is matched while it is read.
+        iou_type: Boxes or masks. The area of a detected mask is that of the
+            mask, also if its result has a box.
+        protocol: ``'lvis'`` judges a category only in the images where it
+            is annotated or known to be absent.
+        max_dets: Highest scores kept: of each image and category (COCO,
+            default 100), of each image (LVIS, default 300); -1 for all.
+        classes: Of a file's detector, see :func:`~.result_files.read_results`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If detections have images or categories that ``gt``
+            lacks, scores that are not finite, or no masks for ``'segm'``.
+    """
+    if not isinstance(gt, GroundTruth):
+        gt = GroundTruth.from_dict(gt)
+    matcher = Matcher(
+        gt,
+        iou_type=iou_type,
+        protocol=protocol,
+        max_dets=max_dets,
+    )
+    if isinstance(detections, str | Path):
+        return _match_file(matcher, detections, classes)
+    if not isinstance(detections, DetectionArrays):
+        detections = DetectionArrays.from_dicts(detections)
+    return matcher.join([matcher.part(detections)])
+
+
+@gc_paused()
+def _match_file(
+    matcher: Matcher, path: str | Path, classes: Sequence[str] | None
+) -> Matches:
+    """Match images as they are read.
+
+    Detectors write one image after the other. Where a file returns to an
+    image, all of it has to be known before anything can be matched.
+    """
+
+    def read() -> Iterator[DetectionArrays]:
+        return result_parts(
+            path,
+            matcher.gt,
+            classes,
+            kind=matcher.iou_type,
+            is_needed=matcher.is_judged,
+        )
+
+    parts = []
+    is_seen = np.zeros(len(matcher.gt.image_ids), bool)
+    for detections in _batches(read()):
+        part = matcher.part(detections)
+        if is_seen[part.seen].any():
+            whole = DetectionArrays.join(list(read()))
+            return matcher.join([matcher.part(whole)])
+        is_seen[part.seen] = True
+        parts.append(part)
+    return matcher.join(parts)
+
+
+def _batches(parts: Iterable[DetectionArrays]) -> Iterator[DetectionArrays]:
+    """Put small parts together."""
+    waiting: list[DetectionArrays] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= BATCH:
+            yield DetectionArrays.join(waiting)
+            waiting = []
+    yield DetectionArrays.join(waiting)

@@ -1,0 +1,385 @@
+"""Match images as they come, from whatever process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+
+from ..gc_paused import gc_paused
+from .bit_set import KeySet
+from .checks import check_detections, locate_categories, locate_images
+from .detections import DetectionArrays
+from .greedy import (
+    AREAS,
+    assign,
+    box_overlaps,
+    mask_overlaps,
+    pair_groups,
+    ranges,
+    rounds_of,
+)
+from .ground_truth import GroundTruth, locate
+from .matches import IouType, Matches, Protocol
+from .precision import ALL_BITS
+
+#: Detections that the official packages keep, see ``max_dets``.
+MAX_DETS = {'coco': 100, 'lvis': 300}
+#: Masks that are unpacked at a time.
+MASKS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """What detections of some images matched; columns as in Matches."""
+
+    seen: NDArray[np.int64]
+    categories: NDArray[np.int32]
+    images: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    ranks: NDArray[np.int32]
+    matched: NDArray[np.uint16]
+    ignored: NDArray[np.uint16]
+    unjudged_images: NDArray[np.int32]
+    unjudged_categories: NDArray[np.int32]
+    unjudged_scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where N detections are, which boxes and masks have in common.
+
+    Attributes:
+        images: (N,) positions in the ground truth.
+        categories: (N,) likewise.
+        keys: (N,) one number for both.
+        order: (N,) by image (and category, for COCO), then falling score.
+        ranks: (N,) how many of the same stand before in that order.
+    """
+
+    images: NDArray[np.int32]
+    categories: NDArray[np.int32]
+    keys: NDArray[np.int64]
+    order: NDArray[np.int64]
+    ranks: NDArray[np.int32]
+
+
+class Matcher:
+    """Matches images as they come, and joins what matched.
+
+    Images can come in any order, from any process, and more than once: of
+    an image that came again the first is kept.
+
+    Args: see :func:`match`.
+    """
+
+    def __init__(
+        self,
+        gt: GroundTruth,
+        *,
+        iou_type: IouType,
+        protocol: Protocol,
+        max_dets: int | None = None,
+    ) -> None:
+        if iou_type not in ('bbox', 'segm'):
+            raise ValueError(
+                f"iou_type must be 'bbox' or 'segm', got {iou_type!r}. "
+                'Choose one.'
+            )
+        if protocol not in MAX_DETS:
+            raise ValueError(
+                f"protocol must be 'coco' or 'lvis', got {protocol!r}. "
+                'Choose one.'
+            )
+        if protocol == 'lvis' and not gt.frequencies:
+            raise ValueError(
+                "Categories must have 'frequency' (r, c, f) for LVIS's "
+                f'protocol, got {gt.source!r} without. Use an annotation '
+                "file of LVIS v1, or COCO's protocol and metric."
+            )
+        self.gt = gt
+        self.iou_type = iou_type
+        self.protocol = protocol
+        self.max_dets = MAX_DETS[protocol] if max_dets is None else max_dets
+        self._sort_annotations()
+        self._is_judged = self._judged_keys()
+        self._is_lenient = self._key_set(self._key(*gt.not_exhaustive.T))
+
+    def _key(self, images: Any, categories: Any) -> NDArray[np.int64]:
+        """One number for an image and a category."""
+        return np.asarray(images, np.int64) * len(self.gt.category_ids) + (
+            categories
+        )
+
+    def _sort_annotations(self) -> None:
+        """By image and category, in each as in the file."""
+        gt = self.gt
+        # the official package leaves out what has no area
+        has_area = (gt.areas > 0) | (self.protocol == 'coco')
+        used = np.flatnonzero(has_area)
+        keys = self._key(gt.images[used], gt.categories[used])
+        order = np.argsort(keys, kind='stable')
+        self._annotations = used[order]
+        self._gt_keys = keys[order]
+        self._gt_boxes = gt.boxes[self._annotations]
+        is_coco = self.protocol == 'coco'
+        crowd = gt.is_crowd[self._annotations]
+        self._is_crowd = crowd if is_coco else np.zeros_like(crowd)
+        ignored = crowd if is_coco else gt.is_ignored[self._annotations]
+        areas = gt.areas[self._annotations]
+        self._gt_ignored = np.stack(
+            [ignored | (areas < a) | (areas > b) for a, b in AREAS.values()]
+        )
+
+    def _judged_keys(self) -> KeySet | None:
+        """Images and categories that LVIS judges; None for all."""
+        if self.protocol == 'coco':
+            return None
+        absent = self._key(*self.gt.negative.T)
+        return self._key_set(np.concatenate([self._gt_keys, absent]))
+
+    def _key_set(self, keys: NDArray[np.int64]) -> KeySet:
+        return KeySet(keys, self._key(len(self.gt.image_ids), 0).item())
+
+    def is_judged(
+        self, image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which detections can count for or against the detector.
+
+        What is not annotated at all cannot.
+
+        Args:
+            image_ids: (N,)
+            category_ids: (N,)
+        """
+        images, is_image = locate(self.gt.image_ids, image_ids)
+        categories, is_category = locate(self.gt.category_ids, category_ids)
+        is_known = is_image & is_category
+        if self._is_judged is None:
+            return is_known
+        return is_known & self._is_judged(self._key(images, categories))
+
+    def places(
+        self,
+        detections: DetectionArrays,
+        scores: NDArray[np.float64] | None = None,
+    ) -> Places:
+        """Find and rank detections.
+
+        Args:
+            detections: All those of some images.
+            scores: (N,) None for theirs.
+
+        Raises:
+            ValueError: For images or categories that are not annotated.
+        """
+        images = locate_images(self.gt, detections.image_ids)
+        categories = locate_categories(self.gt, detections.category_ids)
+        keys = self._key(images, categories)
+        order, ranks = _ranked(
+            images if self.protocol == 'lvis' else keys,
+            detections.scores if scores is None else scores,
+        )
+        return Places(images, categories, keys, order, ranks)
+
+    @gc_paused()
+    def part(
+        self,
+        detections: DetectionArrays,
+        seen: Sequence[int] | None = None,
+        places: Places | None = None,
+    ) -> Part:
+        """Match the detections of some images.
+
+        Args:
+            detections: All those of these images.
+            seen: Ids of the images that the detector was run on; None for
+                those that have detections.
+            places: Of the detections, from any matcher of the same ground
+                truth and protocol; None to find them.
+
+        Raises:
+            ValueError: See :func:`match`.
+        """
+        check_detections(self.gt, detections, self.iou_type)
+        scores = detections.scores
+        if self.iou_type == 'segm' and detections.mask_scores is not None:
+            scores, places = detections.mask_scores, None
+        at = places or self.places(detections, scores)
+        usable = np.ones(len(detections), bool)
+        if self.max_dets >= 0:
+            usable = at.ranks < self.max_dets
+        judged = usable.copy()
+        if self._is_judged is not None:
+            judged &= self._is_judged(at.keys)
+        areas = self._areas(detections, judged)
+        if self.protocol == 'lvis':
+            judged &= areas > 0  # what the official package leaves out
+        other = np.flatnonzero(usable & ~judged)
+        order = at.order[judged[at.order]]
+        order = order[np.argsort(at.keys[order], kind='stable')]
+        matched, ignored = self._flags(
+            detections, order, at.keys[order], areas[order]
+        )
+        return Part(
+            seen=np.unique(at.images)
+            if seen is None
+            else np.unique(locate_images(self.gt, np.asarray(seen, np.int64))),
+            categories=at.categories[order],
+            images=at.images[order],
+            scores=scores[order],
+            ranks=at.ranks[order],
+            matched=matched,
+            ignored=ignored,
+            unjudged_images=at.images[other],
+            unjudged_categories=at.categories[other],
+            unjudged_scores=scores[other],
+        )
+
+    def _flags(
+        self,
+        detections: DetectionArrays,
+        order: NDArray[np.int64],
+        keys: NDArray[np.int64],
+        areas: NDArray[np.float64],
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """(4, N) bits that matched, and that count neither way."""
+        groups = pair_groups(keys, self._gt_keys)
+        if self.iou_type == 'bbox':
+            assert detections.boxes is not None
+            overlaps = box_overlaps(
+                detections.boxes[order],
+                self._gt_boxes,
+                self._is_crowd,
+                groups,
+            )
+        else:
+            assert detections.masks is not None
+            overlaps = mask_overlaps(
+                detections.masks,
+                order,
+                self._gt_masks(groups),
+                self._is_crowd,
+                groups,
+            )
+        rounds = rounds_of(overlaps.detections, groups)
+        lenient = self._is_lenient(keys) & (self.protocol == 'lvis')
+        matched = np.zeros((len(AREAS), len(order)), np.uint16)
+        ignored = np.zeros_like(matched)
+        for row, (low, high) in enumerate(AREAS.values()):
+            matched[row], to_ignored = assign(
+                overlaps,
+                rounds,
+                self._gt_ignored[row],
+                self._is_crowd,
+                len(order),
+            )
+            excused = (areas < low) | (areas > high) | lenient
+            ignored[row] = to_ignored | np.where(
+                excused, ~matched[row] & ALL_BITS, 0
+            )
+        return matched, ignored
+
+    def _areas(
+        self, detections: DetectionArrays, used: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Areas in square pixels, (N,); of masks only where used."""
+        if self.iou_type == 'bbox':
+            assert detections.boxes is not None
+            return detections.boxes[:, 2] * detections.boxes[:, 3]
+        areas = np.zeros(len(detections))
+        places = np.flatnonzero(used)
+        for some in np.split(places, range(MASKS, len(places), MASKS)):
+            if len(some):
+                assert detections.masks is not None
+                # pycocotools 2.0.11 fails for more than 255 on numpy 2
+                areas[some] = hotcoco.mask.area(detections.masks.rles(some))
+        return areas
+
+    def _gt_masks(
+        self, groups: NDArray[np.int64]
+    ) -> dict[int, dict[str, Any]]:
+        """Masks of the annotations that groups have."""
+        used = ranges(groups[:, 2], groups[:, 3]).tolist()
+        rles = self.gt.masks.take(self._annotations[used].tolist())
+        return dict(zip(used, rles, strict=True))
+
+    def join(self, parts: Sequence[Part]) -> Matches:
+        """Put parts together, as if all images had come at once."""
+        gt = self.gt
+        is_seen = np.zeros(len(gt.image_ids), bool)
+        fresh = []
+        nothing = self.part(DetectionArrays.join([]), [])
+        for part in (nothing, *parts):
+            fresh.append(_without(part, is_seen))
+            is_seen[part.seen] = True
+        columns = {
+            name: np.concatenate([getattr(x, name) for x in fresh], axis=-1)
+            for name in Part.__dataclass_fields__
+            if name not in ('seen', 'unjudged_images')
+        }
+        # equal scores: by image, in an image as they came
+        order = np.lexsort(
+            (columns['images'], -columns['scores'], columns['categories'])
+        )
+        for name in (
+            'categories',
+            'images',
+            'scores',
+            'ranks',
+            'matched',
+            'ignored',
+        ):
+            columns[name] = columns[name][..., order]
+        return Matches(
+            image_ids=gt.image_ids,
+            is_evaluated=is_seen,
+            category_ids=gt.category_ids,
+            category_names=gt.category_names,
+            iou_type=self.iou_type,
+            protocol=self.protocol,
+            max_dets=self.max_dets,
+            gt_images=gt.images[self._annotations],
+            gt_categories=gt.categories[self._annotations],
+            gt_counted=~self._gt_ignored,
+            **columns,
+        )
+
+
+def _without(part: Part, is_seen: NDArray[np.bool_]) -> Part:
+    """Leave out images that came before."""
+    if not is_seen[part.seen].any():
+        return part
+    keep = ~is_seen[part.images]
+    other = ~is_seen[part.unjudged_images]
+    return replace(
+        part,
+        categories=part.categories[keep],
+        images=part.images[keep],
+        scores=part.scores[keep],
+        ranks=part.ranks[keep],
+        matched=part.matched[:, keep],
+        ignored=part.ignored[:, keep],
+        unjudged_images=part.unjudged_images[other],
+        unjudged_categories=part.unjudged_categories[other],
+        unjudged_scores=part.unjudged_scores[other],
+    )
+
+
+def _ranked(
+    groups: NDArray[np.integer], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Order by group and falling score, and places within the groups."""
+    low = groups.min(initial=0)
+    if groups.max(initial=0) - low < 1 << 16:
+        groups = (groups - low).astype(np.uint16)  # is sorted 5 x as fast
+    order = np.lexsort((-scores, groups))
+    starts = np.flatnonzero(np.diff(groups[order].astype(int), prepend=-1))
+    lengths = np.diff(starts, append=len(scores))
+    ranks = np.empty(len(scores), np.int32)
+    ranks[order] = np.arange(len(scores)) - np.repeat(starts, lengths)
+    return order, ranks

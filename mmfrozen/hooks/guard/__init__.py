@@ -1,0 +1,1 @@
+"""Verify in every run that what is frozen is frozen."""

@@ -1,0 +1,128 @@
+"""Verify during a run that the backbone's state is what the config says."""
+
+from __future__ import annotations
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from ...fit import check_fit
+from ...freezing import LoadRecorder
+from ..runner_access import (
+    find_backbone,
+    find_model,
+    optimizer_groups,
+    write_record,
+)
+from .frozen_watch import FrozenWatch
+from .init_checks import check_filled, check_init, check_same, check_stages
+from .part_watch import PartWatch
+
+STATES = ('frozen', 'partial', 'finetuned', 'scratch')
+
+
+@HOOKS.register_module()
+class FrozenGuardHook(Hook):
+    """Stops a run whose backbone is not in the state that its config claims.
+
+    What the host lacks: nothing there notices that a backbone trains, moves
+    or was never loaded (mmdetection #10881).
+
+    Before the first step it checks that the parts of the detector fit one
+    another; that a frozen backbone is frozen in all six meanings
+    (docs/design.md); that the controls train every stage; that
+    ``frozen`` and ``finetuned`` backbones were filled from a classifier's
+    weights to the last tensor, and that ``scratch`` ones were not. A frozen
+    backbone is looked at again at every checkpoint, before the file is
+    written, and at the end, and compared bit by bit with its classifier (see
+    FrozenWatch); in ``partial`` runs so is whatever was frozen at
+    construction, in the neck and the heads too. Nothing is checked in
+    validation and testing. Writes ``WORK_DIR/backbone.json``.
+    docs/proof.md lists what it catches.
+
+    Args:
+        state: ``'frozen'``, ``'partial'``, ``'finetuned'`` or ``'scratch'``.
+
+    Raises:
+        ValueError: If the config contradicts the state.
+        RuntimeError: If a frozen backbone has changed or is thawed.
+
+    Example config::
+
+        default_hooks = dict(frozen_guard=dict(type='FrozenGuardHook'))
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, state: str = 'frozen') -> None:
+        if state not in STATES:
+            raise ValueError(
+                f'default_hooks.frozen_guard.state must be one of {STATES}, '
+                f'got {state!r}. Correct it.'
+            )
+        self.state = state
+        self._recorder: LoadRecorder | None = None
+        self._watch: FrozenWatch | PartWatch | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the built model, then watch its weights being loaded."""
+        self._recorder = None
+        if not isinstance(runner.optim_wrapper, OptimWrapper):
+            return  # testing: nothing is trained
+        backbone, model = find_backbone(runner), find_model(runner)
+        check_fit(model)
+        if self.state == 'partial':
+            check_init(model, self.state)
+            self._recorder = LoadRecorder(model)
+            if self._watch is None:
+                self._watch = PartWatch(model)
+                runner.register_hook(self._watch)
+            return
+        groups = optimizer_groups(runner.optim_wrapper)
+        check_stages(backbone, self.state, groups)
+        check_init(model, self.state)
+        self._recorder = LoadRecorder(backbone)
+        if self.state == 'frozen' and self._watch is None:
+            self._watch = FrozenWatch(backbone)
+            runner.register_hook(self._watch)
+        elif self._watch:
+            self._watch.renew(backbone)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse ``load_from`` and ``resume`` files with another backbone."""
+        if self._recorder is None or self.state == 'partial':
+            return  # a part may be filled from this very file
+        self._finish_loading(runner)
+        if self.state == 'frozen':
+            check_same(find_backbone(runner), checkpoint)
+
+    def before_train(self, runner: Runner) -> None:
+        """Check where the weights came from and take their fingerprint."""
+        if isinstance(self._watch, PartWatch):
+            if self._recorder:
+                missing = self._recorder.stop()
+                self._recorder = None
+                self._watch.remember(find_model(runner), missing)
+        else:
+            self._finish_loading(runner)
+            if self._watch:
+                self._watch.remember(find_backbone(runner))
+        record = write_record(runner, self.state)
+        share = record.model.trainable / max(record.model.total, 1)
+        runner.logger.info(
+            f'{self.state} {record.backbone_type}: trains '
+            f'{record.model.trainable / 1e6:.1f} M of '
+            f'{record.model.total / 1e6:.1f} M parameters ({share:.1%}); '
+            f'in the backbone {record.backbone.trainable / 1e6:.1f} M of '
+            f'{record.backbone.total / 1e6:.1f} M'
+        )
+
+    def _finish_loading(self, runner: Runner) -> None:
+        """Once the classifier is loaded: was all of it?"""
+        if self._recorder is None:
+            return
+        missing = self._recorder.stop()
+        self._recorder = None
+        if self.state != 'scratch':
+            check_filled(find_backbone(runner), missing)

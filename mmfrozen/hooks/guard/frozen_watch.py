@@ -1,0 +1,110 @@
+"""Watch over a frozen backbone while a run trains."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ...freezing import changed_tensors, fingerprint
+from ...freezing.drift import same_bits
+from ..runner_access import KEY, backbone_tensors, find_backbone, write_record
+from .frozen_faults import explain_changes, find_run_faults, remedy
+from .init_checks import THAW
+
+
+class FrozenWatch(Hook):
+    """The part of FrozenGuardHook that looks after all other hooks.
+
+    It is not registered: FrozenGuardHook adds it to frozen runs. Before the
+    first step and at every checkpoint it looks for faults; at every
+    checkpoint, before the file is written, and at the end of the run (there
+    in every process) it compares the backbone bit by bit.
+
+    Args:
+        backbone: As it was constructed.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.renew(backbone)
+
+    def renew(self, backbone: nn.Module) -> None:
+        """Begin anew, for another ``train()`` of the same runner."""
+        self._modules = dict(backbone.named_modules())
+        self._before: dict[str, str] = {}
+        self._is_checked = False
+
+    def remember(self, backbone: nn.Module) -> None:
+        """Take the fingerprint, once the classifier is loaded."""
+        self._before = fingerprint(backbone)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Before the first step, when ``train()`` has just been called."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        faults = find_run_faults(runner, self._modules)
+        if faults:
+            raise ValueError(
+                f'{KEY} must be frozen, got: {"; ".join(faults)}. '
+                f'{remedy(faults)}'
+            )
+        self._handle = find_backbone(runner).register_forward_hook(
+            self._check_outputs
+        )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Before the file is written: nothing wrong overwrites a good one."""
+        self._check(runner)
+        own = find_backbone(runner).state_dict()
+        for name, tensor in backbone_tensors(checkpoint['state_dict']).items():
+            frozen = own[name].cpu()
+            if same_bits(tensor, frozen):
+                continue
+            if tensor.dtype != frozen.dtype or not torch.equal(tensor, frozen):
+                raise RuntimeError(
+                    f'The checkpoint of iteration {runner.iter} must hold '
+                    f'the frozen {KEY}, got another {name}. Find the hook '
+                    'that writes to the file (EMA, averaging).'
+                )
+            tensor.copy_(frozen)  # EMA turns -0.0 into 0.0
+
+    def after_train(self, runner: Runner) -> None:
+        """At the end of the run."""
+        self._check(runner)
+
+    def _check(self, runner: Runner) -> None:
+        backbone = find_backbone(runner)
+        faults = find_run_faults(runner, self._modules)
+        changed = changed_tensors(self._before, fingerprint(backbone))
+        if not faults and not changed:
+            write_record(runner, 'frozen', verified_iter=runner.iter)
+            return
+        advice = remedy(faults) if faults else explain_changes(changed)
+        if changed:
+            faults.append(
+                f'{len(changed)} changed tensors, the first is {changed[0]}'
+            )
+        raise RuntimeError(
+            f'{KEY} must stay frozen and bitwise what its classifier was, '
+            f'got at iteration {runner.iter} on rank {get_rank()}: '
+            f'{"; ".join(faults)}. The last good checkpoint '
+            f'is kept. {advice}'
+        )
+
+    def _check_outputs(self, _: nn.Module, __: tuple, outputs: object) -> None:
+        """At the first forward: nothing is kept for a backward pass."""
+        self._handle.remove()
+        levels = outputs.values() if isinstance(outputs, dict) else outputs
+        if any(isinstance(x, Tensor) and x.requires_grad for x in levels):
+            raise ValueError(
+                f'{KEY} must keep nothing for a backward pass, got features '
+                'that require grad. Take out what trains inside or before '
+                f'it, {THAW}.'
+            )

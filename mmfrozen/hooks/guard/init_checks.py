@@ -1,0 +1,127 @@
+"""What FrozenGuardHook asks of a config and of the weights it loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from ...freezing import checkpoint_of, digest
+from ...freezing.weights_file import check_file, is_local
+from ..runner_access import KEY, backbone_tensors
+
+THAW = 'or use configs/finetuned/'
+
+
+def check_init(model: nn.Module, state: str) -> None:
+    """Check that the config names a classifier where the state has one."""
+    init_cfg = getattr(model, 'init_cfg', None)
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        raise ValueError(
+            'model.init_cfg must be None, for it fills the backbone instead '
+            f'of its classifier, got {init_cfg.get("checkpoint")!r}. Use '
+            f'load_from, and name the classifier as {KEY}.init_cfg.checkpoint.'
+        )
+    checkpoint = checkpoint_of(model.backbone)
+    if state == 'scratch':
+        if checkpoint:
+            raise ValueError(
+                f'{KEY}.init_cfg must be None from scratch, got '
+                f'{checkpoint!r}. Set it to None, {THAW}.'
+            )
+    elif not checkpoint:
+        raise ValueError(
+            f'{KEY}.init_cfg must name a classifier in a {state} '
+            "run, got None. Set init_cfg=dict(type='Pretrained', "
+            'checkpoint=...), or use configs/scratch/.'
+        )
+    elif is_local(checkpoint):
+        check_file(checkpoint, f'{KEY}.init_cfg.checkpoint')
+        _check_prefix(model.backbone.init_cfg, checkpoint)
+
+
+def _check_prefix(init_cfg: Any, checkpoint: str) -> None:
+    prefix = init_cfg.get('prefix') if isinstance(init_cfg, dict) else None
+    if not prefix or checkpoint.endswith('.safetensors'):  # has no prefix
+        return
+    weights = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    keys = list(weights.get('state_dict', weights))
+    if not any(key.startswith(prefix.rstrip('.') + '.') for key in keys):
+        raise ValueError(
+            f'{KEY}.init_cfg.prefix must begin some of the keys of '
+            f'{checkpoint!r}, got {prefix!r}; its first key is {keys[0]}. '
+            'Correct the prefix or leave it out.'
+        )
+
+
+def check_stages(
+    backbone: nn.Module, state: str, groups: list[dict[str, Any]]
+) -> None:
+    """Check that all of a frozen backbone, and of no other, is frozen."""
+    idle = [n for n, p in backbone.named_parameters() if not p.requires_grad]
+    moving = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
+    name = type(backbone).__name__
+    if state == 'frozen' and moving:
+        slow = {
+            id(p) for g in groups if not g.get('lr', 1) for p in g['params']
+        }
+        more = (
+            ' A learning rate of 0 (lr_mult=0) freezes nothing: gradients '
+            'are computed and statistics move.'
+            if any(id(p) in slow for p in moving.values())
+            else ''
+        )
+        stages = getattr(backbone, 'frozen_stages', None)
+        if hasattr(backbone, 'num_stages') and stages is not None:
+            raise ValueError(
+                f'{KEY}.frozen_stages must cover all '
+                f'{backbone.num_stages} stages of {name} in a frozen '
+                f'config, got {stages}. Set frozen_stages='
+                f'{backbone.num_stages}, {THAW}.{more}'
+            )
+        raise ValueError(
+            f'{KEY} must be frozen from construction on, got '
+            f'{len(moving)} trainable parameters in {name}, the first '
+            f"is {next(iter(moving))}. Write type='FrozenBackbone', "
+            f"backbone=dict(type='{name}', ...), {THAW}.{more}"
+        )
+    if state != 'frozen' and idle:
+        raise ValueError(
+            f'{KEY} must train every stage in a {state} config, got '
+            f'{len(idle)} frozen parameters in {name}, the first is '
+            f'{idle[0]}. Set frozen_stages=-1 or frozen=False, or use '
+            'configs/frozen/.'
+        )
+
+
+def check_filled(backbone: nn.Module, missing: list[str]) -> None:
+    """Check that the classifier filled every tensor."""
+    if not missing:
+        return
+    more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
+    raise ValueError(
+        f'{KEY}.init_cfg.checkpoint must fill every tensor of '
+        f'{type(backbone).__name__}, got {checkpoint_of(backbone)!r}, which '
+        f'leaves {len(missing)} random: {", ".join(missing[:5])}{more}. Give '
+        'the weights of that architecture.'
+    )
+
+
+def check_same(backbone: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+    """Check that a detector to load has this backbone, bit by bit."""
+    own = backbone.state_dict()
+    other = backbone_tensors(checkpoint.get('state_dict', checkpoint))
+    differ = [
+        name
+        for name in other
+        if name in own and digest(own[name]) != digest(other[name])
+    ]
+    if differ:
+        raise ValueError(
+            'load_from and resume must keep the classifier in a frozen '
+            f'run, got a checkpoint whose backbone differs in '
+            f'{len(differ)} tensors, the first is {differ[0]}. Name as '
+            f'{KEY}.init_cfg.checkpoint what it was trained from, {THAW}.'
+        )

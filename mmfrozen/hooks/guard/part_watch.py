@@ -1,0 +1,119 @@
+"""Watch over what is frozen of a model that is frozen in part."""
+
+from __future__ import annotations
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from ...freezing import (
+    changed_tensors,
+    fingerprint,
+    frozen_tensors,
+)
+from ..runner_access import find_model, optimizer_groups, write_record
+from .frozen_faults import CONSTRUCTOR
+
+
+class PartWatch(Hook):
+    """The part of FrozenGuardHook that looks after partly frozen models.
+
+    It is not registered: FrozenGuardHook adds it to ``partial`` runs. What
+    is frozen at construction, in the backbone, the neck or the heads, must
+    be filled from a file, be in no optimizer, stay frozen, and keep its bits.
+
+    Args:
+        model: As it was constructed.
+
+    Raises:
+        ValueError: If nothing of the model is frozen.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, model: nn.Module) -> None:
+        self._names = frozen_tensors(model)
+        if not self._names:
+            raise ValueError(
+                'A partial run must freeze something, got a '
+                f'{type(model).__name__} of which all trains. Set '
+                'frozen_stages or frozen in FrozenBackbone, use '
+                'FrozenModule, or set default_hooks.frozen_guard.state='
+                "'finetuned'."
+            )
+        self._before: dict[str, str] = {}
+        self._is_checked = False
+
+    def remember(self, model: nn.Module, missing: list[str]) -> None:
+        """Take the fingerprint, once all weights are loaded.
+
+        Args:
+            model: After loading.
+            missing: Tensors that no file has filled.
+        """
+        random = [name for name in missing if name in self._names]
+        if random:
+            raise ValueError(
+                'What is frozen must be filled from init_cfg or load_from, '
+                f'got {len(random)} random tensors, the first is '
+                f'{random[0]}. Name weights that hold them.'
+            )
+        self._before = self._fingerprint(model)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Before the first step."""
+        if not self._is_checked:
+            self._is_checked = True
+            self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Before the file is written: nothing wrong overwrites a good one."""
+        self._check(runner)
+        write_record(runner, 'partial', verified_iter=runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """At the end of the run, in every process."""
+        self._check(runner)
+
+    def _fingerprint(self, model: nn.Module) -> dict[str, str]:
+        return {
+            name: bits
+            for name, bits in fingerprint(model).items()
+            if name in self._names
+        }
+
+    def _check(self, runner: Runner) -> None:
+        model = find_model(runner)
+        held = {
+            id(p)
+            for group in optimizer_groups(runner.optim_wrapper)
+            for p in group['params']
+        }
+        parameters = {
+            n: p for n, p in model.named_parameters() if n in self._names
+        }
+        found = {
+            'require grad again': [
+                n for n, p in parameters.items() if p.requires_grad
+            ],
+            'are in the optimizer (set optim_wrapper.constructor='
+            f"'{CONSTRUCTOR}')": [
+                n for n, p in parameters.items() if id(p) in held
+            ],
+            'changed': changed_tensors(self._before, self._fingerprint(model)),
+        }
+        faults = [
+            f'{len(names)} tensors {what}, the first is {names[0]}'
+            for what, names in found.items()
+            if names
+        ]
+        if faults:
+            raise RuntimeError(
+                'What is frozen must stay so, got at iteration '
+                f'{runner.iter} on rank {get_rank()}: {"; ".join(faults)}. '
+                'Find what thaws it or writes to it; the last good '
+                'checkpoint is kept.'
+            )

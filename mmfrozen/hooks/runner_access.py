@@ -1,0 +1,73 @@
+"""The parts of a run that its hooks look at, and the record of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ..freezing import checkpoint_of, count_parameters
+from ..run_files import BackboneRecord
+
+KEY = 'model.backbone'
+
+
+def find_model(runner: Runner) -> nn.Module:
+    """The detector, without its distributed wrapper."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def find_backbone(runner: Runner) -> nn.Module:
+    """The detector's backbone."""
+    model = find_model(runner)
+    if not hasattr(model, 'backbone'):
+        raise ValueError(
+            f'{KEY} must exist for FrozenGuardHook and DriftHook, got a '
+            f'{type(model).__name__} without one. Remove the hooks.'
+        )
+    return model.backbone
+
+
+def optimizer_groups(wrapper: OptimWrapper) -> list[dict[str, Any]]:
+    """Parameter groups of one optimizer, or of several."""
+    is_many = isinstance(wrapper, OptimWrapperDict)
+    wrappers = wrapper.values() if is_many else [wrapper]
+    return [g for w in wrappers for g in w.optimizer.param_groups]
+
+
+def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors in the state dict of a whole detector."""
+    named = ((k.removeprefix('module.'), v) for k, v in state_dict.items())
+    return {
+        k.removeprefix('backbone.'): v
+        for k, v in named
+        if k.startswith('backbone.')
+    }
+
+
+def write_record(
+    runner: Runner, state: str, verified_iter: int | None = None
+) -> BackboneRecord:
+    """Write ``WORK_DIR/backbone.json``, in the main process."""
+    backbone = find_backbone(runner)
+    record = BackboneRecord(
+        state=state,
+        backbone_type=type(backbone).__name__,
+        classifier=checkpoint_of(backbone),
+        backbone=count_parameters(backbone),
+        model=count_parameters(find_model(runner)),
+        verified_iter=verified_iter,
+    )
+    if is_main_process():
+        path = Path(runner.work_dir, 'backbone.json')
+        path.write_text(json.dumps(asdict(record), indent=2) + '\n')
+    return record

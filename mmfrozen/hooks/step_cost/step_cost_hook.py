@@ -1,0 +1,274 @@
+"""Record what a training step of a run costs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from ...run_files import StepCost, write_json
+from .step_context import describe
+from .step_meter import StepMeter
+from .step_timer import Clock, spreads
+
+FILE = 'step_cost.json'
+
+
+def harmless(method: Callable[..., None]) -> Callable[..., None]:
+    """Let a method fail without ending the run; skip it when idle."""
+
+    @functools.wraps(method)
+    def guarded(
+        hook: StepCostHook, runner: Runner, *args: Any, **kwargs: Any
+    ) -> None:
+        if not hook.is_active:
+            return
+        try:
+            method(hook, runner, *args, **kwargs)
+        except Exception as error:
+            hook.give_up(runner, error)
+
+    return guarded
+
+
+@HOOKS.register_module()
+class StepCostHook(Hook):
+    """Records what a training step costs, by its parts.
+
+    What the host lacks: IterTimerHook knows the time of a step and of its
+    data, as running means on the host's clock; nothing there tells forward
+    from backward, or knows FLOPs and energy. Writes
+    ``WORK_DIR/step_cost.json`` (a list of
+    :class:`~mmfrozen.records.StepCost`, one for each start of the run) and
+    the scalars ``step_cost/PART_seconds``, medians since the last ones, at
+    ``interval``; the file also at the end.
+
+    It takes any detector of the host, and measures the main process. It
+    changes nothing that the run computes, and never ends a run: what cannot
+    be measured is None, with a note. On CUDA events are queued and read
+    when they have passed, so that nothing waits. One step, after the
+    warm-up, is counted (FLOPs) and not timed.
+
+    Args:
+        interval: Training steps between records.
+        warmup: First steps of a start, which are not timed.
+        count_flops: Whether to count a step.
+        clock: For tests; by default the CPU's, or events on CUDA.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example config::
+
+        default_hooks = dict(step_cost=dict(type='StepCostHook'))
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(
+        self,
+        interval: int = 50,
+        warmup: int = 5,
+        *,
+        count_flops: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        for name, value, least in (
+            ('interval', interval, 1),
+            ('warmup', warmup, 0),
+        ):
+            if type(value) is not int or value < least:
+                raise ValueError(
+                    f'default_hooks.step_cost.{name} must be a number of '
+                    f'steps from {least}, got {value!r}. Correct it.'
+                )
+        self.interval = interval
+        self.warmup = warmup
+        self.count_flops = count_flops
+        self.is_active = False
+        self._clock = clock
+        self._end: _StepEnd | None = None
+        self._meter: StepMeter  # while it is active
+
+    def before_run(self, runner: Runner) -> None:
+        """Only training is measured, and in one process."""
+        self.is_active = is_main_process() and isinstance(
+            runner.optim_wrapper, OptimWrapper
+        )
+        if self.is_active and self._end is None:
+            self._end = _StepEnd(self)
+            runner.register_hook(self._end)
+
+    @harmless
+    def before_train(self, runner: Runner) -> None:
+        """A start begins."""
+        self._earlier = self._read_earlier(runner)
+        self._meter = StepMeter(
+            runner.model,
+            runner.optim_wrapper,
+            warmup=self.warmup,
+            count_flops=self.count_flops,
+            is_compiled=bool(runner.cfg.get('compile')),
+            clock=self._clock,
+        )
+        self._facts = describe(runner, self._meter.device)
+
+    @harmless
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """The data is there."""
+        self._meter.begin_step(runner.iter + 1)
+
+    @harmless
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """Before all other hooks."""
+        self._meter.is_updated()
+
+    @harmless
+    def before_val(self, runner: Runner) -> None:
+        """No training until after it."""
+        self._meter.pause(runner.iter)
+
+    @harmless
+    def after_train(self, runner: Runner) -> None:
+        """Write the last record."""
+        self._meter.pause(runner.iter)
+        self._meter.wait()
+        self.report(runner, runner.iter)
+        self._stop()
+
+    def report(
+        self, runner: Runner, num_done: int, *, with_scalars: bool = False
+    ) -> None:
+        """Write the record.
+
+        Args:
+            runner: Of the run.
+            num_done: Training steps done.
+            with_scalars: Whether to give the visualizer the medians of the
+                steps since the last report.
+        """
+        self._meter.energy.lap(num_done)
+        window = spreads(self._meter.read())
+        record = self._make_record(num_done)
+        write_json(
+            Path(runner.work_dir, FILE), [*self._earlier, asdict(record)]
+        )
+        scalars = {
+            f'step_cost/{part}_seconds': spread.median
+            for part, spread in window.items()
+        }
+        if scalars and with_scalars:
+            runner.visualizer.add_scalars(scalars, step=num_done)
+
+    def give_up(self, runner: Runner, error: Exception) -> None:
+        """Stop measuring; the run goes on."""
+        runner.logger.warning(
+            f'StepCostHook must not end a run, so it stops after '
+            f'{type(error).__name__}: {error}. {FILE} keeps what was '
+            'written.'
+        )
+        self._stop()
+
+    def _stop(self) -> None:
+        self.is_active = False
+        if hasattr(self, '_meter'):
+            self._meter.close()
+
+    def _read_earlier(self, runner: Runner) -> list[dict[str, Any]]:
+        """What earlier starts of a resumed run have measured."""
+        path = Path(runner.work_dir, FILE)
+        if not (runner.iter and path.exists()):
+            return []
+        try:
+            earlier = json.loads(path.read_text())
+            if not isinstance(earlier, list):
+                raise ValueError
+            return earlier
+        except ValueError:
+            runner.logger.warning(
+                f'{path} must be a JSON list, got something else. It is begun '
+                'anew.'
+            )
+            return []
+
+    def _make_record(self, num_done: int) -> StepCost:
+        meter = self._meter
+        shapes = meter.shapes.most_common(1)
+        return StepCost(
+            **self._facts,
+            end_iter=num_done,
+            batch_shape=shapes[0][0] if shapes else None,
+            num_batch_shapes=len(meter.shapes),
+            dtype=meter.dtype,
+            timer=meter.timer.clock.name,
+            num_steps=meter.sample.num_seen,
+            seconds=meter.sample.spreads(),
+            memory=meter.memory.read(),
+            joules_per_step=meter.energy.joules_per_step(),
+            flops=meter.flops.result,
+            notes=meter.notes(),
+        )
+
+
+class _StepEnd(Hook):
+    """The part of StepCostHook that comes after all other hooks.
+
+    It is not registered: StepCostHook adds it.
+
+    Args:
+        hook: Whose steps end here.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, hook: StepCostHook) -> None:
+        self._hook = hook
+
+    @property
+    def is_active(self) -> bool:
+        """That of the hook."""
+        return self._hook.is_active
+
+    def give_up(self, runner: Runner, error: Exception) -> None:
+        """As the hook does."""
+        self._hook.give_up(runner, error)
+
+    @harmless
+    def before_train_epoch(self, runner: Runner) -> None:
+        """The loader starts."""
+        self._hook._meter.resume(runner.iter)
+
+    @harmless
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """The next batch is asked for."""
+        if self.every_n_train_iters(runner, self._hook.interval):
+            self._hook.report(runner, runner.iter + 1, with_scalars=True)
+        self._hook._meter.finish_step()
+
+    @harmless
+    def after_val(self, runner: Runner) -> None:
+        """Training goes on."""
+        self._hook._meter.resume(runner.iter)

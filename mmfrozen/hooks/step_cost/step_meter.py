@@ -1,0 +1,277 @@
+"""Measure the training steps of one start of a run."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+
+from .memory_energy import EnergyMeter, MemoryMeter
+from .step_context import autocast_name, dtype_name
+from .step_flops import StepFlopsCounter
+from .step_timer import Clock, CudaClock, HostClock, StepSample, StepTimer
+
+
+class StepMeter:
+    """Watches the steps of a model: time, memory, energy, FLOPs, shapes.
+
+    Where a part of a step begins is seen by hooks on the model's
+    preprocessor and backbone, and around the optimizer's ``backward`` and
+    ``step``; what these compute is not touched.
+
+    Args:
+        model: The detector, in its distributed wrapper if it has one.
+        optim_wrapper: That trains it.
+        warmup: First steps, which are not timed.
+        count_flops: Whether to count the step after these.
+        is_compiled: Whether ``torch.compile`` has taken the forward pass:
+            then nothing inside it is looked at.
+        clock: By default the CPU's, or events on CUDA.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optim_wrapper: OptimWrapper,
+        *,
+        warmup: int,
+        count_flops: bool,
+        is_compiled: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self._wrapped = model
+        self.model = model.module if is_model_wrapper(model) else model
+        self.device = next(model.parameters()).device
+        is_cuda = self.device.type == 'cuda'
+        self.timer = StepTimer(
+            clock or (CudaClock() if is_cuda else HostClock())
+        )
+        self.sample = StepSample()
+        self.memory = MemoryMeter(self.device)
+        self.energy = EnergyMeter(self.device)
+        self.flops = StepFlopsCounter()
+        self.shapes: Counter[tuple[int, int, int]] = Counter()
+        self.dtype = dtype_name(next(model.parameters()).dtype)
+        self._backbone_note: str | None = None
+        self._warmup = warmup
+        self._num_begun = 0
+        self._step = 0
+        self._shape: tuple[int, int, int] | None = None
+        self._is_in_step = False
+        self._is_counted = False
+        self._undo: list[Callable[[], Any]] = []
+        if not count_flops:
+            self.flops.note = 'Not counted: count_flops=False'
+        elif is_compiled:
+            self.flops.note = 'Not counted: the model is compiled'
+        self._watch_model(is_compiled)
+        self._watch_optimizer(optim_wrapper)
+
+    def resume(self, num_done: int) -> None:
+        """Training begins, or goes on after a validation.
+
+        Args:
+            num_done: Training steps done.
+        """
+        self.timer.begin('data')
+        self.memory.reset()
+        self.energy.begin(num_done)
+
+    def begin_step(self, step: int) -> None:
+        """The loader has given a batch.
+
+        Args:
+            step: That begins, counted from 1.
+        """
+        self.timer.enter('hooks')
+        self._num_begun += 1
+        self._step = step
+        self._shape = None
+        self._is_in_step = True
+        self._is_counted = False
+        if self._num_begun > self._warmup and self.flops.is_due:
+            self._count_this_step()
+
+    def is_updated(self) -> None:
+        """The weights are; other hooks are to come."""
+        self.timer.enter('hooks')
+        self._is_in_step = False
+        self.memory.sample_cuda()
+        if self._shape:
+            self.shapes[self._shape] += 1
+
+    def finish_step(self) -> None:
+        """All hooks are done: the next batch is asked for."""
+        is_warm = self._num_begun > self._warmup
+        self.timer.finish('data', keep=is_warm and not self._is_counted)
+
+    def pause(self, num_done: int) -> None:
+        """A validation begins, or training ends."""
+        self.energy.end(num_done)
+
+    def read(self) -> list[dict[str, float]]:
+        """Take the steps that were timed since it was last called."""
+        steps = self.timer.read()
+        for step in steps:
+            self.sample.add(step)
+        return steps
+
+    def notes(self) -> dict[str, str]:
+        """Why something is missing, by name of the record's field."""
+        notes = {
+            'seconds.backbone': self._backbone_note,
+            'flops': self.flops.note,
+            'joules_per_step': self.energy.note,
+        }
+        if not self.sample.num_seen:
+            notes['seconds'] = f'The first {self._warmup} steps are not timed'
+        if self.flops.is_due:
+            notes['flops'] = 'Not counted yet'
+        return {name: note for name, note in notes.items() if note}
+
+    def close(self) -> None:
+        """Take everything off the model and the optimizer."""
+        while self._undo:
+            self._undo.pop()()
+
+    def wait(self) -> None:
+        """Let the device finish; not while training goes on."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+
+    def _count_this_step(self) -> None:
+        """Count from the batch to the end of backward; end with the step
+        in any case, for one that fails must leave no counter behind."""
+        train_step = self._wrapped.train_step
+        self._is_counted = True
+
+        @functools.wraps(train_step)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return train_step(*args, **kwargs)
+            finally:
+                self.flops.stop(self._step, self._shape)
+                if self.flops.is_due:
+                    self.flops.note = 'Not counted: no data_preprocessor ran'
+                undo()
+
+        undo = _replace(self._wrapped, 'train_step', counted)
+
+    def _watch_model(self, is_compiled: bool) -> None:
+        preprocessor = getattr(self.model, 'data_preprocessor', None)
+        if isinstance(preprocessor, nn.Module):
+            self._hook(preprocessor, self._begin_forward, self._see_batch)
+        backbone = getattr(self.model, 'backbone', None)
+        if is_compiled:  # a hook inside would break the graph
+            self._backbone_note = 'Not timed: the model is compiled'
+        elif isinstance(backbone, nn.Module):
+            self._hook(backbone, self._enter_backbone, self._leave_backbone)
+        else:
+            self._backbone_note = (
+                f'Not timed: {type(self.model).__name__} has none of its own'
+            )
+
+    def _hook(
+        self,
+        module: nn.Module,
+        before: Callable[..., None],
+        after: Callable[..., None],
+    ) -> None:
+        self._undo += [
+            module.register_forward_pre_hook(_Probe(before)).remove,
+            module.register_forward_hook(_Probe(after)).remove,
+        ]
+
+    def _begin_forward(self, _: nn.Module, __: object) -> None:
+        if self._is_in_step and self.timer.part == 'hooks':
+            self.timer.enter('forward')
+
+    def _see_batch(self, _: nn.Module, __: object, batch: Any) -> None:
+        if self.timer.part != 'forward':
+            return
+        inputs = batch.get('inputs') if isinstance(batch, dict) else None
+        if isinstance(inputs, Tensor) and inputs.ndim == 4:
+            number, _channels, height, width = inputs.shape
+            self._shape = number, height, width
+        if self._num_begun == 1:
+            self.dtype += autocast_name(self.device.type)
+        if self._is_counted:
+            self.flops.start(self.model)
+
+    def _enter_backbone(self, _: nn.Module, __: object) -> None:
+        if self.timer.part == 'forward':
+            self.timer.enter('backbone')
+
+    def _leave_backbone(self, _: nn.Module, __: object, ___: object) -> None:
+        if self.timer.part == 'backbone':
+            self.timer.enter('forward')
+
+    def _watch_optimizer(self, wrapper: OptimWrapper) -> None:
+        is_many = isinstance(wrapper, OptimWrapperDict)
+        for one in wrapper.values() if is_many else [wrapper]:
+            self._undo += [
+                _replace(one, 'backward', self._time_backward(one.backward)),
+                _replace(one, 'step', self._time_update(one.step)),
+            ]
+
+    def _time_backward(
+        self, backward: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        @functools.wraps(backward)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.memory.sample_resident()
+            self.timer.enter('backward')
+            result = backward(*args, **kwargs)
+            self.timer.enter('hooks')
+            self.flops.stop(self._step, self._shape)
+            return result
+
+        return timed
+
+    def _time_update(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)  # schedulers leave their mark on it
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.timer.enter('optimizer')
+            return step(*args, **kwargs)
+
+        return timed
+
+
+class _Probe:
+    """Calls a method of the meter; copies of the model lose it.
+
+    Args:
+        call: The method; None does nothing.
+    """
+
+    def __init__(self, call: Callable[..., None] | None = None) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> None:
+        if self._call is not None:
+            self._call(*args)
+
+    def __reduce__(self) -> tuple[type[_Probe], tuple[()]]:
+        return _Probe, ()
+
+
+def _replace(
+    owner: object, name: str, method: Callable[..., Any]
+) -> Callable[[], None]:
+    """Replace a method of one object; returns what undoes it."""
+    before = vars(owner).get(name)
+    setattr(owner, name, method)
+
+    def undo() -> None:
+        if before is None:
+            vars(owner).pop(name, None)
+        else:
+            setattr(owner, name, before)
+
+    return undo

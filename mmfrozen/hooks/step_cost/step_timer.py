@@ -1,0 +1,169 @@
+"""Time a training step by its parts, without waiting for the device."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ...run_files import Spread
+
+#: The whole of an iteration; the other parts sum to it.
+STEP = 'step'
+
+
+class Clock(Protocol):
+    """Something that marks moments and measures between them."""
+
+    name: str
+
+    def mark(self) -> Any:
+        """Mark this moment, at once."""
+
+    def is_past(self, mark: Any) -> bool:
+        """Tell whether the device has come to a mark."""
+
+    def seconds(self, begin: Any, end: Any) -> float:
+        """Measure from one mark that is past to another."""
+
+
+class HostClock:
+    """What the CPU's own work takes."""
+
+    name = 'host clock'
+    mark = staticmethod(time.perf_counter)
+
+    def is_past(self, mark: float) -> bool:
+        """Always: the CPU marks when it is there."""
+        return True
+
+    def seconds(self, begin: float, end: float) -> float:
+        """Difference."""
+        return end - begin
+
+
+class CudaClock:
+    """What the device's work takes, by events in its stream.
+
+    The host runs ahead of the device: its own clock would book the wait to
+    whoever asks first for a result. Events are read once they have passed.
+    """
+
+    name = 'CUDA events'
+
+    def mark(self) -> torch.cuda.Event:
+        """Queue an event; costs microseconds."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def is_past(self, mark: torch.cuda.Event) -> bool:
+        """Ask without waiting."""
+        return bool(mark.query())
+
+    def seconds(self, begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        """CUDA counts in milliseconds."""
+        return float(begin.elapsed_time(end)) / 1000
+
+
+class StepTimer:
+    """Splits iterations into parts: one part ends where another begins.
+
+    So the parts of a step always sum to the whole of it.
+
+    Args:
+        clock: Marks moments.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._marks: list[tuple[str, Any]] = []
+        self._pending: deque[list[tuple[str, Any]]] = deque()
+
+    @property
+    def part(self) -> str | None:
+        """The part that is being timed; None outside of a step."""
+        return self._marks[-1][0] if self._marks else None
+
+    def begin(self, part: str) -> None:
+        """Begin a step, forgetting what was not finished."""
+        self._marks = [(part, self.clock.mark())]
+
+    def enter(self, part: str) -> None:
+        """End the current part and begin another, unless out of a step."""
+        if self._marks:
+            self._marks.append((part, self.clock.mark()))
+
+    def finish(self, next_part: str, *, keep: bool) -> None:
+        """End a step and begin the next at the same moment.
+
+        Args:
+            next_part: What the next step begins with.
+            keep: Whether the step that ends is to be measured.
+        """
+        end = (next_part, self.clock.mark())
+        if keep and self._marks:
+            self._pending.append([*self._marks, end])
+        self._marks = [end]
+
+    def read(self) -> list[dict[str, float]]:
+        """Take the steps that the device has finished.
+
+        Returns:
+            Seconds by part and of the whole, one dict a step.
+        """
+        steps = []
+        while self._pending and self.clock.is_past(self._pending[0][-1][1]):
+            marks = self._pending.popleft()
+            step: dict[str, float] = {}
+            for (part, begin), (_, end) in zip(marks, marks[1:], strict=False):
+                seconds = self.clock.seconds(begin, end)
+                step[part] = step.get(part, 0.0) + seconds
+            step[STEP] = sum(step.values())
+            steps.append(step)
+        return steps
+
+
+class StepSample:
+    """A sample of bounded size, spread evenly over all steps of a run.
+
+    When it is full, every second step is dropped, and from then on every
+    second one is taken.
+
+    Args:
+        size: Most steps to hold.
+    """
+
+    def __init__(self, size: int = 2000) -> None:
+        self._size = size
+        self._stride = 1
+        self._steps: list[dict[str, float]] = []
+        self.num_seen = 0
+
+    def add(self, step: dict[str, float]) -> None:
+        """Offer a step."""
+        if self.num_seen % self._stride == 0:
+            self._steps.append(step)
+            if len(self._steps) == self._size:
+                del self._steps[1::2]
+                self._stride *= 2
+        self.num_seen += 1
+
+    def spreads(self) -> dict[str, Spread]:
+        """Median and quartiles by part, over the steps that have it."""
+        return spreads(self._steps)
+
+
+def spreads(steps: list[dict[str, float]]) -> dict[str, Spread]:
+    """Median and quartiles by part, over the steps that have it."""
+    result = {}
+    for part in dict.fromkeys(name for step in steps for name in step):
+        values = [step[part] for step in steps if part in step]
+        lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
+        result[part] = Spread(
+            float(lower), float(median), float(upper), len(values)
+        )
+    return result

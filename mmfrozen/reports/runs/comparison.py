@@ -1,0 +1,192 @@
+"""Read the work dirs of runs, and find which of them belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...freezing.drift import ALL
+from ...run_files import BackboneRecord, DriftRecord, StageDrift, StepCost
+from .identify_run import find_experiment, find_state, make_labels
+from .learning_curves import LearningCurve, read_aps, read_learning_curve
+from .step_costs import choose, read_step_costs
+from .work_dir import read_run
+
+CONTROLS = ('finetuned', 'scratch')
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """What a work dir tells, for charts.
+
+    Attributes:
+        path: The work dir, as it was typed.
+        label: Short name, unlike that of the other runs.
+        experiment: Name of its config, without the state.
+        state: Of the backbone: one of ``STATES``, or ``'unknown'``.
+        backbone: Parameter counts; None for stock runs. All that follows
+            may be missing likewise.
+        cost: Of a step: of the start that was timed longest.
+        aps: Of the last evaluation, as fractions of 1, by column head.
+        step: Training step of that evaluation.
+        curve: Logged steps and evaluations.
+        drift: Of the backbone, in order.
+        missing: What is not there, and what would write it.
+        logged_step_seconds: Median time of a step, as the host logs it.
+    """
+
+    path: str
+    label: str
+    experiment: str
+    state: str
+    backbone: BackboneRecord | None
+    cost: StepCost | None
+    aps: dict[str, float]
+    step: int | None
+    curve: LearningCurve
+    drift: list[DriftRecord]
+    missing: list[str]
+    logged_step_seconds: float | None
+
+    @property
+    def iters_per_epoch(self) -> int | None:
+        """As the loader had it, else as the log tells."""
+        known = self.cost.iters_per_epoch if self.cost else None
+        return known or self.curve.iters_per_epoch
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median time of a step; as logged where it was not measured."""
+        if self.cost and self.cost.seconds:
+            return self.cost.seconds['step'].median
+        return self.logged_step_seconds
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A run and its control.
+
+    Attributes:
+        run: Whose backbone is frozen.
+        control: Whose backbone trains.
+    """
+
+    run: ComparedRun
+    control: ComparedRun
+
+    @property
+    def is_even(self) -> bool:
+        """Whether both were evaluated after as much training, to 5 %."""
+        steps = sorted(
+            run.curve.evaluations[-1].iter if run.curve.evaluations else 0
+            for run in (self.run, self.control)
+        )
+        return steps[0] >= 0.95 * steps[1]
+
+
+def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Read work dirs.
+
+    Args:
+        paths: Of the runs.
+
+    Raises:
+        FileNotFoundError: If one is no work dir.
+        ValueError: If one is named twice, or holds a file that cannot be
+            read.
+    """
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        twin = seen.setdefault(Path(path).resolve(), path)
+        if twin is not path:
+            raise ValueError(
+                f'Runs must differ, got {str(path)!r} twice. Name each once.'
+            )
+    names = [(find_experiment(path), find_state(path)) for path in paths]
+    labels = make_labels(paths, names)
+    return [
+        _read(path, label, *name)
+        for path, label, name in zip(paths, labels, names, strict=True)
+    ]
+
+
+def _read(path: Path, label: str, experiment: str, state: str) -> ComparedRun:
+    record = read_run(path)
+    cost = choose(read_step_costs(path))
+    curve = read_learning_curve(path)
+    drift = read_drift(path)
+    aps = read_aps(record.metrics)
+    found = {
+        'step_cost.json (FLOPs, memory, time by part): add StepCostHook': cost,
+        'drift.json (how far the backbone moved): add DriftHook': drift,
+        'backbone.json (state, parameters): add FrozenGuardHook': (
+            record.backbone
+        ),
+        'an evaluation: no AP yet': aps,
+    }
+    return ComparedRun(
+        path=str(path),
+        label=label,
+        experiment=experiment,
+        state=state,
+        backbone=record.backbone,
+        cost=cost,
+        aps=aps,
+        step=curve.evaluations[-1].iter if curve.evaluations else record.step,
+        curve=curve,
+        drift=drift,
+        missing=[what for what, it in found.items() if not it],
+        logged_step_seconds=record.step_seconds,
+    )
+
+
+def read_drift(work_dir: Path) -> list[DriftRecord]:
+    """Read what DriftHook wrote; empty where it did not run.
+
+    Raises:
+        ValueError: If the file is not what the hook writes.
+    """
+    path = Path(work_dir, 'drift.json')
+    if not path.is_file():
+        return []
+    try:
+        return [_parse_drift(entry) for entry in json.loads(path.read_text())]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f'{path} must be what DriftHook writes, got '
+            f'{type(error).__name__}: {error}. Remove it.'
+        ) from error
+
+
+def _parse_drift(entry: dict[str, Any]) -> DriftRecord:
+    stages = {k: StageDrift(**v) for k, v in entry['stages'].items()}
+    if ALL not in stages:
+        raise KeyError(ALL)
+    return DriftRecord(**{**entry, 'stages': stages})
+
+
+def find_pairs(runs: Sequence[ComparedRun]) -> list[Pair]:
+    """Pair each frozen run with its controls.
+
+    A control is a fine-tuned run or one from scratch of the same
+    experiment; where both are named with several seeds, of the same seed.
+    """
+    pairs = []
+    for run in runs:
+        if run.state not in ('frozen', 'partial'):
+            continue
+        controls = [
+            other
+            for other in runs
+            if other.state in CONTROLS and other.experiment == run.experiment
+        ]
+        same = [c for c in controls if _seed(c) == _seed(run)]
+        pairs += [Pair(run, control) for control in same or controls]
+    return pairs
+
+
+def _seed(run: ComparedRun) -> int | None:
+    return run.cost.seed if run.cost else None

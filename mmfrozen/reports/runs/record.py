@@ -1,0 +1,150 @@
+"""Runs side by side as records, for tables and for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...cost import Flops
+from ...run_files import ParameterCounts
+from .comparison import ComparedRun, Pair
+from .costs import CostRow, compare, find_differences
+from .learning_curves import LoggedEvaluation
+from .step_costs import peak_bytes, total_flops
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in short. What is not known is None or empty.
+
+    Attributes:
+        run: Its work dir.
+        label: Short name.
+        experiment: Name of the config, without the state.
+        state: Of the backbone.
+        step: Training step of the last evaluation.
+        aps: Of that evaluation, as fractions of 1.
+        flops: Of a step in one process, 2 a multiply-add.
+        peak_bytes: Allocated on CUDA, resident on other devices.
+        step_seconds: Median.
+        joules_per_step: Mean.
+        parameters: Of the model.
+        drift: Relative L2 of the backbone's move at the end.
+        evaluations: All of them.
+        missing: What the work dir lacks.
+    """
+
+    run: str
+    label: str
+    experiment: str
+    state: str
+    step: int | None
+    aps: dict[str, float]
+    flops: Flops | None
+    peak_bytes: int | None
+    step_seconds: float | None
+    joules_per_step: float | None
+    parameters: ParameterCounts | None
+    drift: float | None
+    evaluations: list[LoggedEvaluation]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """A frozen run and its control.
+
+    Attributes:
+        run: Label of the frozen run.
+        control: Label of its control.
+        gains: Difference of the APs, as fractions of 1.
+        costs: Of both, with their ratios.
+        warnings: What makes them hard to compare.
+    """
+
+    run: str
+    control: str
+    gains: dict[str, float]
+    costs: list[CostRow]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class RunsRecord:
+    """What tools/compare_runs.py found.
+
+    Attributes:
+        runs: In the order in which they were named.
+        pairs: Of them.
+        notes: What is missing, one line each.
+    """
+
+    runs: list[RunSummary]
+    pairs: list[PairSummary]
+    notes: list[str]
+
+
+def summarise(
+    runs: Sequence[ComparedRun], pairs: Sequence[Pair]
+) -> RunsRecord:
+    """Put runs and their pairs into a record."""
+    notes = [f'{r.label} lacks {what}' for r in runs for what in r.missing]
+    paired = {run.label for pair in pairs for run in (pair.run, pair.control)}
+    alone = [run.label for run in runs if run.label not in paired]
+    if len(runs) > 1 and alone:
+        notes.append(
+            f'no pair for {"; ".join(alone)}: runs are paired by the name of '
+            'their config, frozen with finetuned or scratch; name others '
+            'with --pair FROZEN CONTROL'
+        )
+    summaries = [summarise_pair(pair) for pair in pairs]
+    for pair in summaries:
+        notes += [f'{pair.run} / {pair.control}: {w}' for w in pair.warnings]
+    return RunsRecord([summarise_run(run) for run in runs], summaries, notes)
+
+
+def summarise_run(run: ComparedRun) -> RunSummary:
+    """Put a run into a record."""
+    last = run.drift[-1].stages['all'] if run.drift else None
+    return RunSummary(
+        run=run.path,
+        label=run.label,
+        experiment=run.experiment,
+        state=run.state,
+        step=run.step,
+        aps=run.aps,
+        flops=total_flops(run.cost),
+        peak_bytes=peak_bytes(run.cost),
+        step_seconds=run.step_seconds,
+        joules_per_step=run.cost.joules_per_step if run.cost else None,
+        parameters=run.backbone.model if run.backbone else None,
+        drift=last.relative_l2 if last else None,
+        evaluations=run.curve.evaluations,
+        missing=run.missing,
+    )
+
+
+def summarise_pair(pair: Pair) -> PairSummary:
+    """Put a pair into a record."""
+    run, control = pair.run, pair.control
+    warnings = []
+    if not pair.is_even:
+        warnings.append('one was evaluated after less training')
+    if run.cost and control.cost:
+        warnings += find_differences(run.cost, control.cost)
+    return PairSummary(
+        run=run.label,
+        control=control.label,
+        gains={
+            ap: value - control.aps[ap]
+            for ap, value in run.aps.items()
+            if ap in control.aps
+        },
+        costs=compare(run.cost, control.cost, pair_seconds(pair)),
+        warnings=warnings,
+    )
+
+
+def pair_seconds(pair: Pair) -> tuple[float | None, float | None]:
+    """Logged times of a step, for runs without a record of their parts."""
+    return pair.run.logged_step_seconds, pair.control.logged_step_seconds

@@ -1,0 +1,143 @@
+"""What freezing saves in every experiment of a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ...cost.shape_mode import ShapeMode
+from ...tracing.pair import find_pair
+from ...tracing.workload import Workload
+from .comparison import Quantity, Savings, compare_totals, trace_pair
+from .tables import GIB, GIGA, percent
+
+#: Columns: the quantity that they show, and a head.
+COLUMNS = {
+    'step': 'an image',
+    'kept for backward': 'kept, GiB',
+    'peak of the step': 'peak, GiB',
+}
+
+
+@dataclass(frozen=True)
+class PackEntry:
+    """One experiment.
+
+    Attributes:
+        name: Of its config.
+        savings: None where it could not be traced.
+        error: Why.
+    """
+
+    name: str
+    savings: Savings | None
+    error: str = ''
+
+
+def trace_pack(
+    configs: Sequence[Path],
+    read_work: Callable[[Config], Workload],
+    processes: int = 1,
+) -> Iterator[PackEntry]:
+    """Trace every experiment and its control.
+
+    Args:
+        configs: Of the experiments.
+        read_work: What a config works on.
+        processes: How many at a time, where processes can be forked.
+
+    Returns:
+        In the order of the configs, without the timelines.
+    """
+    if processes == 1 or sys.platform != 'linux':
+        _prepare(read_work)
+        return map(_trace_one, configs)
+    # forked now, before a progress bar starts a thread
+    pool = ProcessPoolExecutor(
+        processes, get_context('fork'), _prepare, (read_work,)
+    )
+    futures = [pool.submit(_trace_one, config) for config in configs]
+    pool.shutdown(wait=False)
+    _prepare(read_work)
+    return (
+        _wait(future, config)
+        for future, config in zip(futures, configs, strict=True)
+    )
+
+
+def _wait(future: Future[PackEntry], config: Path) -> PackEntry:
+    entry = future.result()
+    # autograd refuses to run in a forked process where it has run before
+    return _trace_one(config) if 'fork' in entry.error else entry
+
+
+#: Of this process: what it has found out, and how to read a config's work.
+_process: dict[str, Any] = {}
+
+
+def _prepare(read_work: Callable[[Config], Workload]) -> None:
+    _process.update(mode=ShapeMode(), read_work=read_work)
+
+
+def _trace_one(config: Path) -> PackEntry:
+    try:
+        pair = find_pair(str(config))
+        work = _process['read_work'](pair[0].cfg)
+        savings = trace_pair(pair, work, mode=_process['mode'])
+    except (ValueError, OSError) as error:
+        return PackEntry(config.stem, None, str(error))
+    for side in savings.sides:
+        side.step.timeline.clear()
+    return PackEntry(config.stem, savings)
+
+
+def pack_head(macs: bool = False) -> list[str]:
+    """Heads of the columns of :func:`pack_row`: the control's number, then
+    the frozen one's."""
+    heads = ['experiment', 'batch']
+    for name, head in COLUMNS.items():
+        if name == 'step':
+            head = f'{"GMACs" if macs else "GFLOPs"} {head}'
+        heads += [head, 'saved']
+    return heads
+
+
+def pack_row(entry: PackEntry, macs: bool = False) -> list[str]:
+    """The cells of one experiment."""
+    if entry.savings is None:
+        return [entry.name, '-', *('-' for _ in COLUMNS for _ in range(2))]
+    work = entry.savings.work
+    quantities = {q.name: q for q in compare_totals(entry.savings)}
+    cells = [entry.name, f'{work.batch_size}x{work.shape[0]}x{work.shape[1]}']
+    for name in COLUMNS:
+        cells += _cells(quantities[name], work.batch_size, macs)
+    return cells
+
+
+def _cells(quantity: Quantity, batch_size: int, macs: bool) -> list[str]:
+    values = (quantity.control, quantity.frozen)
+    if quantity.unit == 'FLOPs':
+        unit = batch_size * GIGA * (2 if macs else 1)
+        shown = [f'{value / unit:,.0f}' for value in values]
+    else:
+        shown = [f'{value / GIB:,.1f}' for value in values]
+    return [' -> '.join(shown), percent(quantity.saved)]
+
+
+def entry_record(entry: PackEntry) -> dict[str, Any]:
+    """One experiment as plain data, for JSON."""
+    record: dict[str, Any] = {'name': entry.name, 'error': entry.error}
+    if entry.savings is not None:
+        record['work'] = asdict(entry.savings.work)
+        record['totals'] = [
+            {**asdict(q), 'saved': q.saved}
+            for q in compare_totals(entry.savings)
+        ]
+    return record

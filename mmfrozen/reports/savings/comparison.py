@@ -1,0 +1,189 @@
+"""What freezing saves: a training step beside its control's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...cost.shape_mode import ShapeMode
+from ...tracing.pair import Variant
+from ...tracing.traced_step import ComponentCost, TracedStep
+from ...tracing.training_step import trace_step
+from ...tracing.workload import Workload
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two steps.
+
+    Attributes:
+        label: Head of its columns.
+        description: The config, and what was done to it.
+        step: What it costs.
+    """
+
+    label: str
+    description: str
+    step: TracedStep
+
+
+@dataclass(frozen=True)
+class Savings:
+    """A step with a frozen backbone beside its control's.
+
+    Attributes:
+        work: What both work on.
+        frozen: The frozen one.
+        control: What it is compared with.
+    """
+
+    work: Workload
+    frozen: Side
+    control: Side
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The frozen one, then its control."""
+        return self.frozen, self.control
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of both steps.
+
+    Attributes:
+        name: What it is.
+        unit: ``'FLOPs'``, ``'B'`` or ``''``.
+        frozen: Of the frozen one.
+        control: Of its control.
+    """
+
+    name: str
+    unit: str
+    frozen: int
+    control: int
+
+    @property
+    def saved(self) -> float | None:
+        """Share saved: 0.4 is 40 % less than the control."""
+        return saved(self.frozen, self.control)
+
+
+def saved(frozen: float, control: float) -> float | None:
+    """Share of the control that is saved; None where it is 0."""
+    return 1 - frozen / control if control else None
+
+
+def trace_pair(
+    pair: tuple[Variant, Variant],
+    work: Workload,
+    *,
+    partial: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+    mode: ShapeMode | None = None,
+) -> Savings:
+    """Trace a config and its control on the same work.
+
+    Args:
+        pair: From :func:`~...tracing.pair.find_pair`.
+        work: What both work on.
+        partial: Leave the heads out.
+        report: Told what is being done.
+        mode: That of other pairs, to go faster.
+
+    Raises:
+        CannotTraceError: With the part that failed.
+    """
+    mode = mode or ShapeMode()
+
+    def trace(variant: Variant) -> Side:
+        report(f'tracing {variant.description}')
+        step = trace_step(
+            variant.cfg,
+            work,
+            change=variant.change,
+            mode=mode,
+            partial=partial,
+        )
+        return Side(variant.label, variant.description, step)
+
+    frozen, control = pair
+    return Savings(work, trace(frozen), trace(control))
+
+
+def compare_totals(savings: Savings) -> list[Quantity]:
+    """Set the sums of both steps side by side."""
+    sides = [side.step for side in savings.sides]
+    totals = [step.total for step in sides]
+    flops = [total.flops for total in totals]
+    state = f'state of {sides[0].optimizer or "no optimizer"}'
+    rows: dict[tuple[str, str], list[int]] = {
+        ('forward', 'FLOPs'): [f.forward for f in flops],
+        ('gradients of activations', 'FLOPs'): [
+            f.backward_input for f in flops
+        ],
+        ('gradients of weights', 'FLOPs'): [f.backward_weight for f in flops],
+        ('step', 'FLOPs'): [f.total for f in flops],
+        ('parameters', ''): [t.parameters for t in totals],
+        ('trainable', ''): [t.trainable for t in totals],
+        ('kept for backward', 'B'): [t.saved_bytes for t in totals],
+        ('weights and buffers', 'B'): [s.parameter_bytes for s in sides],
+        ('gradients, also all-reduced', 'B'): [
+            s.gradient_bytes for s in sides
+        ],
+        (state, 'B'): [s.optimizer_bytes for s in sides],
+        ('peak of the step', 'B'): [s.peak_bytes for s in sides],
+    }
+    return [Quantity(*key, *values) for key, values in rows.items()]
+
+
+def match_components(
+    savings: Savings,
+) -> Iterator[tuple[str, ComponentCost, ComponentCost]]:
+    """Pair the components of both steps by name, in the frozen one's order;
+    what only one has is empty in the other."""
+    frozen, control = (
+        {c.name: c for c in side.step.components} for side in savings.sides
+    )
+    names = [n for n in frozen if n != 'other']
+    names += [n for n in control if n not in frozen and n != 'other']
+    for name in [*names, 'other']:
+        yield (
+            name,
+            frozen.get(name, ComponentCost(name)),
+            control.get(name, ComponentCost(name)),
+        )
+
+
+def to_record(savings: Savings) -> dict[str, Any]:
+    """All of it as plain data, for JSON; timelines thinned out."""
+    record = asdict(savings)
+    for side in ('frozen', 'control'):
+        step = record[side]['step']
+        step['timeline'] = thin_out(step['timeline'], 400)
+    record['unit_of_flops'] = '2 a multiply-add'
+    record['totals'] = [
+        {**asdict(q), 'saved': q.saved} for q in compare_totals(savings)
+    ]
+    return record
+
+
+def thin_out(
+    timeline: list[tuple[int, int]], points: int
+) -> list[tuple[int, int]]:
+    """Keep the highest point of each of some hundred stretches.
+
+    Args:
+        timeline: FLOPs so far and bytes alive.
+        points: How many stretches of equal FLOPs.
+    """
+    if not timeline:
+        return []
+    width = max(1, -(-timeline[-1][0] // points))
+    kept: dict[int, tuple[int, int]] = {}
+    for flops, nbytes in timeline:
+        stretch = flops // width
+        if stretch not in kept or nbytes > kept[stretch][1]:
+            kept[stretch] = (flops, nbytes)
+    return [timeline[0], *kept.values(), timeline[-1]]

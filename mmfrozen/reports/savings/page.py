@@ -1,0 +1,162 @@
+"""A report of what freezing saves: one HTML file, charts first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...tracing.largest_batch import LargestBatch
+from ..page import figure, paragraph, section, table, write_page
+from .charts import (
+    ap_chart,
+    component_chart,
+    headline,
+    memory_chart,
+    timeline_chart,
+)
+from .comparison import Savings
+from .tables import (
+    batch_rows,
+    conditions,
+    flop_head,
+    flop_rows,
+    mebi,
+    memory_head,
+    memory_rows,
+    total_head,
+    total_rows,
+    unit_name,
+)
+
+CONVENTIONS = (
+    'A multiply-add is 2 FLOPs. Counted are the operators that ran in the '
+    "host's own loss(), forward and backward, on shapes alone: convolutions, "
+    'matrix products, attention, interpolation and the compiled operators of '
+    'mmcv and torchvision. Norms, activations, pooling, losses and updates '
+    'have no formula and are listed below with their calls.',
+    'Gradients of inputs are what a component hands on to what comes before '
+    'it; gradients of weights are its own. Kept for backward is what autograd '
+    'stores, each storage once, under the component that stored it first: so '
+    'features of a frozen backbone count in the neck that trains on them.',
+    'The peak is the most that is alive after an operator: weights, '
+    'gradients, the optimizer, what is kept, and temporary tensors. Not in '
+    "it are workspaces inside a kernel, an allocator's reserve, the CUDA "
+    'context and buckets of distributed training.',
+)
+
+
+def write_report(
+    path: Path,
+    savings: Savings,
+    *,
+    macs: bool = False,
+    memory_bytes: int | None = None,
+    batches: Sequence[LargestBatch] = (),
+    ap: tuple[float, float] | None = None,
+) -> None:
+    """Write the report.
+
+    Args:
+        path: A new file.
+        savings: The pair.
+        macs: Multiply-adds instead of FLOPs in bars and tables.
+        memory_bytes: What there is, a line in the timeline.
+        batches: The largest that fit into it.
+        ap: AP of both, for the arrow.
+
+    Raises:
+        FileExistsError: If the file is there.
+    """
+    parts = [paragraph(headline(savings))]
+    parts += [paragraph(line, note=True) for line in conditions(savings)]
+    parts.append(_compute(savings, macs))
+    parts.append(_memory(savings, memory_bytes, batches))
+    if ap is not None:
+        parts.append(
+            section(
+                'Cost against AP',
+                [
+                    figure(
+                        ap_chart(savings, ap),
+                        'From the control to the frozen run; AP as given on '
+                        'the command line. To the left and up is better.',
+                    )
+                ],
+            )
+        )
+    parts.append(_tables(savings, macs))
+    write_page(path, f'What freezing saves: {_title(savings)}', parts)
+
+
+def _title(savings: Savings) -> str:
+    return Path(savings.frozen.description.partition(',')[0]).stem
+
+
+def _compute(savings: Savings, macs: bool) -> str:
+    return section(
+        'Compute, by component',
+        [
+            figure(
+                component_chart(savings, macs),
+                f'{unit_name(macs)}, a training step, an image. From dark to '
+                'light: forward pass, gradients of inputs, gradients of '
+                'weights. Components under 0.1 % of the step are left out.',
+            )
+        ],
+    )
+
+
+def _memory(
+    savings: Savings,
+    memory_bytes: int | None,
+    batches: Sequence[LargestBatch],
+) -> str:
+    parts = [
+        figure(
+            memory_chart(savings),
+            'What the memory of one GPU holds when a training step needs '
+            'most of it.',
+        ),
+        figure(
+            timeline_chart(savings, memory_bytes),
+            'Bytes alive after each operator, against the FLOPs done until '
+            'then. The frozen step ends earlier.',
+        ),
+    ]
+    if batches:
+        assert memory_bytes is not None
+        parts += [
+            paragraph(
+                f'The largest batch whose step fits into {mebi(memory_bytes)} '
+                'MiB, traced itself, as is the batch one larger:'
+            ),
+            table(
+                ('', *(batch.label for batch in batches)),
+                batch_rows(batches),
+            ),
+        ]
+    return section('Memory', parts)
+
+
+def _tables(savings: Savings, macs: bool) -> str:
+    step = savings.control.step
+    uncounted = [
+        [name, *(str(s.step.uncounted.get(name, 0)) for s in savings.sides)]
+        for name in step.uncounted
+    ]
+    return section(
+        'Numbers',
+        [
+            table(total_head(savings), total_rows(savings, macs)),
+            paragraph(f'{unit_name(macs)}, of a step, by component:'),
+            table(flop_head(savings), flop_rows(savings, macs), totals=1),
+            paragraph('Parameters, and bytes kept for the backward pass:'),
+            table(memory_head(savings), memory_rows(savings), totals=1),
+            *(paragraph(text, note=True) for text in CONVENTIONS),
+            paragraph('Operators without a formula, calls a step:'),
+            table(
+                ('operator', *(side.label for side in savings.sides)),
+                uncounted,
+            ),
+        ],
+    )

@@ -1,0 +1,235 @@
+"""Tables of what freezing saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from ...tracing.largest_batch import LargestBatch
+from ...tracing.traced_step import ComponentCost
+from .comparison import (
+    Quantity,
+    Savings,
+    compare_totals,
+    match_components,
+    saved,
+)
+
+GIGA = 1e9
+MEGA = 1e6
+MIB = 2**20
+GIB = 2**30
+
+
+def percent(share: float | None) -> str:
+    """35.2 %, in one piece; a dash where it is not defined."""
+    return '-' if share is None else f'{100 * share + 0.0:.1f}\u00a0%'
+
+
+def giga(flops: float, macs: bool = False) -> str:
+    """FLOPs in units of 1e9, or multiply-adds."""
+    return f'{flops / (2 if macs else 1) / GIGA:,.1f}'
+
+
+def mebi(nbytes: float) -> str:
+    """Bytes in MiB."""
+    return f'{nbytes / MIB:,.0f}'
+
+
+def mega(number: float) -> str:
+    """Parameters in millions."""
+    return f'{number / MEGA:.2f}'
+
+
+def unit_name(macs: bool) -> str:
+    """How FLOPs are headed."""
+    return 'GMACs, 1 a multiply-add' if macs else 'GFLOPs, 2 a multiply-add'
+
+
+def flop_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
+    """Rows of :func:`flop_head`; the last is the sum."""
+
+    def row(name: str, *costs: ComponentCost) -> list[str]:
+        cells = [name]
+        for cost in costs:
+            flops = cost.flops
+            for value in (
+                flops.forward,
+                flops.backward_input,
+                flops.backward_weight,
+            ):
+                cells.append(giga(value, macs))
+        totals = [cost.flops.total for cost in costs]
+        return [*cells, percent(saved(totals[0], totals[1]))]
+
+    rows = [row(*matched) for matched in match_components(savings)]
+    totals = [side.step.total for side in savings.sides]
+    return [*rows, row('sum', *totals)]
+
+
+def flop_head(savings: Savings) -> list[str]:
+    """Heads of the FLOPs' columns."""
+    return [
+        'component',
+        *(
+            f'{side.label}: {what}'
+            for side in savings.sides
+            for what in ('forward', 'inputs', 'weights')
+        ),
+        'saved',
+    ]
+
+
+def memory_rows(savings: Savings) -> list[list[str]]:
+    """Rows of :func:`memory_head`; the last is the sum."""
+
+    def row(name: str, a: ComponentCost, b: ComponentCost) -> list[str]:
+        return [
+            name,
+            mega(a.parameters),
+            mega(a.trainable),
+            mega(b.trainable),
+            mebi(a.saved_bytes),
+            mebi(b.saved_bytes),
+            percent(saved(a.saved_bytes, b.saved_bytes)),
+        ]
+
+    rows = [row(*matched) for matched in match_components(savings)]
+    a, b = (side.step.total for side in savings.sides)
+    return [*rows, row('sum', a, b)]
+
+
+def memory_head(savings: Savings) -> list[str]:
+    """Heads of the memory's columns."""
+    frozen, control = (side.label for side in savings.sides)
+    return [
+        'component',
+        'parameters, M',
+        f'{frozen}: trains, M',
+        f'{control}: trains, M',
+        f'{frozen}: kept, MiB',
+        f'{control}: kept, MiB',
+        'saved',
+    ]
+
+
+def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
+    """Rows of :func:`total_head`."""
+    batch = savings.work.batch_size
+    quantities = compare_totals(savings)
+    step = next(q for q in quantities if q.name == 'step')
+    image = Quantity(
+        'an image', 'FLOPs', step.frozen // batch, step.control // batch
+    )
+    quantities.insert(quantities.index(step) + 1, image)
+    return [
+        [
+            f'{q.name}{_unit(q.unit, macs)}',
+            _show(q.frozen, q.unit, macs),
+            _show(q.control, q.unit, macs),
+            percent(q.saved),
+        ]
+        for q in quantities
+    ]
+
+
+def total_head(savings: Savings) -> list[str]:
+    """Heads of the totals' columns."""
+    return ['a step', *(side.label for side in savings.sides), 'saved']
+
+
+def _unit(unit: str, macs: bool) -> str:
+    if unit == 'FLOPs':
+        return ', GMACs' if macs else ', GFLOPs'
+    return ', MiB' if unit == 'B' else ', M'
+
+
+def _show(value: int, unit: str, macs: bool) -> str:
+    if unit == 'FLOPs':
+        return giga(value, macs)
+    return mebi(value) if unit == 'B' else mega(value)
+
+
+def draw(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], totals: int
+) -> Table:
+    """Draw a table for the terminal, with a line above its totals."""
+    table = Table(title=title, title_justify='left')
+    table.add_column(head[0], no_wrap=True)
+    for name in head[1:]:
+        table.add_column(name, justify='right')
+    for index, row in enumerate(rows):
+        if totals and index == len(rows) - totals:
+            table.add_section()
+        table.add_row(*row)
+    return table
+
+
+def draw_all(savings: Savings, macs: bool = False) -> list[Table]:
+    """The three tables of a pair."""
+    return [
+        draw(
+            f'FLOPs of a step ({unit_name(macs)}): forward pass, gradients '
+            'of inputs, gradients of weights',
+            flop_head(savings),
+            flop_rows(savings, macs),
+            1,
+        ),
+        draw(
+            'Parameters, and bytes kept for the backward pass',
+            memory_head(savings),
+            memory_rows(savings),
+            1,
+        ),
+        draw('Sums', total_head(savings), total_rows(savings, macs), 0),
+    ]
+
+
+def batch_rows(batches: Sequence[LargestBatch]) -> list[list[str]]:
+    """Rows of the largest batches, a column a side."""
+    return [
+        ['images', *(str(batch.batch_size) for batch in batches)],
+        ['peak, MiB', *(mebi(batch.peak_bytes) for batch in batches)],
+        ['one more, MiB', *(mebi(batch.next_bytes) for batch in batches)],
+    ]
+
+
+def draw_batches(batches: Sequence[LargestBatch], memory: str) -> Table:
+    """The largest batch of each side."""
+    head = ['', *(batch.label for batch in batches)]
+    return draw(f'Largest batch in {memory}', head, batch_rows(batches), 0)
+
+
+def conditions(savings: Savings) -> list[str]:
+    """Under what the numbers hold, a line each."""
+    work = savings.work
+    step = savings.frozen.step
+    lines = [f'{side.label}: {side.description}' for side in savings.sides]
+    lines.append(
+        f'batch: {work.batch_size} x 3 x {work.shape[0]} x {work.shape[1]} '
+        f'({work.shape_source}), {work.dtype}; {work.objects} objects an '
+        'image'
+    )
+    if step.rois:
+        counts = ', '.join(
+            f'{name} {rois:.4g} ({positives:.4g} positive)'
+            for name, (rois, positives) in step.rois.items()
+        )
+        lines.append(f'RoIs an image: {counts}')
+    if step.partial:
+        lines.insert(0, f'PARTIAL: without {step.partial}')
+    return lines
+
+
+def describe_uncounted(savings: Savings, most: int = 8) -> str:
+    """What has no formula, in a line."""
+    step = savings.control.step
+    names = list(step.uncounted.items())
+    shown = ', '.join(f'{name} x {calls}' for name, calls in names[:most])
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    share = step.uncounted_elements / max(1, step.total.flops.total)
+    return (
+        f'without a formula ({savings.control.label}): {shown}{more}; at one '
+        f'operation an element they would add {100 * share:.1f} %'
+    )

@@ -1,0 +1,139 @@
+"""What stands beside the charts: what they show, and what they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .curve import num_outside
+from .paired_bootstrap import MIN_IMAGES
+from .record import FREQUENCIES, StrataGain
+from .text import ap_name, format_estimate
+
+
+def conclude(gain: StrataGain) -> str:
+    """Say it in one sentence: all classes, then rare, common, frequent."""
+    rows = [*gain.family('all'), *gain.family('frequency')]
+    parts = [
+        f'{FREQUENCIES.get(row.label, row.label)} '
+        f'{format_estimate(row.shown, gain)}'
+        for row in rows
+        if row.num_classes
+    ]
+    head = f'Mean {ap_name(gain)}'
+    if gain.control is not None:
+        head = (
+            f'Mean difference in {ap_name(gain)}, run \N{MINUS SIGN} control'
+        )
+    unit = 'points' if gain.control is not None else '%'
+    return f'{head}, {unit}: {"; ".join(parts)}.'
+
+
+def curve_caption(gain: StrataGain) -> str:
+    """Say what the dots and the line are."""
+    what = 'AP of the run'
+    if gain.control is not None:
+        what = 'AP of the run minus AP of its control'
+    text = (
+        f'Each dot is a class: {what}, against the number of its annotations '
+        f'in {Path(gain.train_ann).name} (hover over a dot for its name). '
+    )
+    outside = num_outside(gain)
+    if outside:
+        text += (
+            f'{outside} classes lie beyond the axis and are triangles at its '
+            'edge. '
+        )
+    if gain.running_mean is not None:
+        text += (
+            'The line is the mean over classes of about the same number of '
+            'annotations (Gaussian weights in log10, standard deviation '
+            f'{gain.running_mean.decades:g} decades), below at its own scale'
+        )
+        text += (
+            f'; grey is its {gain.confidence:.0%} bootstrap interval. '
+            if gain.running_mean.low
+            else '. '
+        )
+    else:
+        text += 'Too few classes for a running mean. '
+    return text + (
+        'A class with few instances in the evaluated images scatters widely '
+        'by chance: read the mean, not single dots.'
+    )
+
+
+def bins_caption(gain: StrataGain) -> str:
+    """Say what the bars are."""
+    caption = (
+        'Mean over the classes of each bin that have an instance to find. '
+        'Frequency groups are those of LVIS, with bounds at 10 and 100 '
+        'training images. Sizes are by area: small up to 32 x 32 pixels, '
+        'large from 96 x 96.'
+    )
+    if gain.num_resamples:
+        caption += f' Whiskers are {gain.confidence:.0%} intervals.'
+    return caption
+
+
+def kinds(gain: StrataGain) -> tuple[str, str]:
+    """Name the two ends of the ranking."""
+    if gain.control is None:
+        return 'highest AP', 'lowest AP'
+    return 'gained most', 'lost most'
+
+
+def ranking_caption(gain: StrataGain) -> str:
+    """Say which classes are ranked."""
+    known = [row for row in gain.classes if row.shown.value is not None]
+    ranked = sum(row.val_images >= gain.min_images for row in known)
+    return (
+        f'Ranked are the {ranked:,} of {len(known):,} classes that are in at '
+        f'least {gain.min_images} of the evaluated images (--min-images). The '
+        'extremes of many noisy figures are extreme partly by chance.'
+    )
+
+
+def examples_caption(gain: StrataGain) -> str:
+    """Say what the examples are examples of."""
+    where = 'the object on which the two runs differ most in that direction'
+    if gain.control is None:
+        where = 'the object that was detected best (lowest AP: worst)'
+    return (
+        f'Examples show {where} (score x IoU of its best detection). White: '
+        'annotated; coloured: up to three detections of the class there, '
+        'highest scores first. They are chosen, not typical.'
+    )
+
+
+def method(gain: StrataGain) -> list[str]:
+    """Say how the figures were measured and what they leave open."""
+    protocol = (
+        'LVIS protocol: a class is judged only in images where it is '
+        'annotated or known to be absent; {} detections an image'
+        if gain.protocol == 'lvis'
+        else 'COCO protocol: every class is judged in every image; {} '
+        'detections an image and class'
+    ).format(
+        f'at most {gain.max_dets}' if gain.max_dets else 'unknown limit of'
+    )
+    items = [
+        f'AP: mean over the IoU thresholds .50 to .95, in %. {protocol}.',
+        f'Read: {", ".join(gain.sources)}. Evaluated on {gain.ann}; bins '
+        f'counted in {gain.train_ann}.',
+        'A class without an instance in the evaluated images has no AP: it '
+        'is counted as absent and not averaged.',
+    ]
+    if gain.num_resamples:
+        items += [
+            f'Intervals: {gain.num_resamples:,} times, {gain.num_images:,} '
+            'images were drawn with replacement, the same for both runs; '
+            f'{gain.confidence:.0%} of the results lie between the ends. They '
+            'are centred on the measured value, because AP on images drawn '
+            'twice is too high. What is in fewer than '
+            f'{MIN_IMAGES} images has none.',
+            'They say how the figures vary with the images, not with the '
+            'seed of training: for that, train both more than once.',
+            'One in twenty intervals of 95% misses the truth: among hundreds '
+            'of classes some exclude zero by chance.',
+        ]
+    return items

@@ -1,0 +1,245 @@
+"""From files to a comparison: what ``tools/analyze_strata.py`` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...evaluation.detections import DetectionArrays
+from ...evaluation.matches import IouType, Protocol
+from ...evaluation.result_files import PICKLES
+from .class_table import ClassTable
+from .files import NOTE, check_record, file_bins, file_classes, read_strata
+from .image_files import ImageFiles
+from .inputs import (
+    STRATA,
+    Annotations,
+    check_file,
+    find_results,
+    notes_on,
+    read_annotations,
+    read_run,
+    short_names,
+)
+from .paired_bootstrap import (
+    Samples,
+    bin_gains,
+    class_gains,
+    resample,
+    running_mean,
+)
+from .record import StrataGain
+from .run_config import find_configs, note_on_labels, read_classes
+
+Track = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be compared.
+
+    Attributes:
+        run: Results or a work dir.
+        control: Likewise; None to look at one run.
+        ann: Annotations of the evaluated images.
+        train_ann: Annotations of the training images; None for the counts
+            that an LVIS file states.
+        iou_type: Boxes or masks.
+        protocol: None to see it from ``ann``.
+        num_resamples: Of the images.
+        seed: Of the resamples.
+        min_images: Images that a class must be in to be ranked.
+        images: Folder of the images; None to look beside ``ann``.
+        config: Of the detectors, whose classes the labels of a ``.pkl``
+            are; None for that in a work dir, or for all categories.
+        confidence: Of the intervals.
+    """
+
+    run: Path
+    control: Path | None
+    ann: Path
+    train_ann: Path | None
+    iou_type: IouType = 'bbox'
+    protocol: Protocol | None = None
+    num_resamples: int = 200
+    seed: int = 0
+    min_images: int = 5
+    images: Path | None = None
+    config: Path | None = None
+    confidence: float = 0.95
+
+    @property
+    def paths(self) -> list[Path]:
+        """The run, and the control if there is one."""
+        return [p for p in (self.run, self.control) if p is not None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found, and what it was found in.
+
+    Attributes:
+        gain: The record.
+        annotations: Of the evaluated images.
+        files: The images; None if they were not found.
+        detections: By name of the run; empty unless those of every run are
+            there.
+    """
+
+    gain: StrataGain
+    annotations: Annotations
+    files: ImageFiles | None
+    detections: dict[str, DetectionArrays]
+
+
+def compare(
+    request: Request,
+    report: Callable[[str], None] = lambda step: None,
+    track: Track = iter,
+) -> Comparison:
+    """Compare a run with its control, or look at one run.
+
+    Args:
+        request: What to compare.
+        report: Called with what is done next.
+        track: Wraps the steps of the resampling for a progress bar.
+
+    Raises:
+        ValueError: If a file does not hold what it should.
+        OSError: If it is not there.
+    """
+    files = [find_results(path, request.iou_type) for path in request.paths]
+    names = _names(request.paths, files)
+    if request.num_resamples < 0:
+        raise ValueError(
+            '--resamples must be 0 or more, got '
+            f'{request.num_resamples}. Choose another number.'
+        )
+    if request.config is not None:
+        check_file(request.config, '--config')
+        if not any(file.suffix in PICKLES for file in files):
+            raise ValueError(
+                '--config must come with a results.pkl, whose labels it '
+                f'explains, got {", ".join(map(str, files))}. Leave it out.'
+            )
+    report(f'reading {request.ann}')
+    annotations = read_annotations(
+        request.ann, request.train_ann, request.protocol
+    )
+    records = annotations.ground_truth.masks.coco.imgs
+    images = ImageFiles(records, request.ann, request.images)
+    if any(file.name == STRATA for file in files):
+        return _compare_records(request, files, names, annotations)
+    detections, matches, notes = {}, [], []
+    for name, path, file in zip(names, request.paths, files, strict=True):
+        report(f'matching {file}')
+        has_labels = file.suffix in PICKLES
+        configs = find_configs(path, request.config) if has_labels else []
+        classes = read_classes(configs, annotations.ground_truth)
+        found, matched = read_run(file, annotations, request.iou_type, classes)
+        matches.append(matched)
+        if found is not None:
+            detections[name] = found
+            if has_labels and not configs:
+                notes += note_on_labels(name, found, annotations.ground_truth)
+        notes += notes_on(name, matched)
+    limits = {matched.max_dets for matched in matches}
+    if len(limits) > 1:
+        raise ValueError(
+            'Both runs must be evaluated with the same number of detections '
+            f'(max_dets), got {" and ".join(map(str, sorted(limits)))}. '
+            'Compare their results instead.'
+        )
+    report('averaging the precision')
+    samples = resample(
+        matches, request.num_resamples, seed=request.seed, track=track
+    )
+    table = ClassTable.of(annotations)
+    gain = StrataGain(
+        **_head(request, names, files, annotations),
+        max_dets=limits.pop(),
+        num_resamples=request.num_resamples,
+        notes=tuple(notes),
+        bins=bin_gains(
+            matches[0], samples, annotations.families, request.confidence
+        ),
+        classes=class_gains(table, samples['all'], request.confidence),
+        running_mean=running_mean(
+            samples['all'], table.train_annotations, request.confidence
+        ),
+    )
+    # pictures show both runs
+    complete = len(detections) == len(files)
+    return Comparison(
+        gain,
+        annotations,
+        images if images.is_found else None,
+        detections if complete else {},
+    )
+
+
+def _compare_records(
+    request: Request,
+    files: Sequence[Path],
+    names: Sequence[str],
+    annotations: Annotations,
+) -> Comparison:
+    """What is left of evaluations whose detections are gone."""
+    missing = [f for f in files if f.name != STRATA]
+    if missing:
+        raise ValueError(
+            f'Both runs must have results where one has only {STRATA}, got '
+            f'{str(missing[0])!r} beside it. Name two {STRATA}, or write the '
+            'results of both with `mim test mmdet CONFIG --checkpoint '
+            'CHECKPOINT --out results.pkl`.'
+        )
+    records = [read_strata(file, request.iou_type) for file in files]
+    for file, record in zip(files, records, strict=True):
+        check_record(file, record, annotations)
+    run, *rest = records
+    control = rest[0] if rest else None
+    table = ClassTable.of(annotations)
+    classes = file_classes(run, control, table)
+    shown = Samples.of([row.shown.value for row in classes])
+    gain = StrataGain(
+        **_head(request, names, files, annotations),
+        max_dets=None,
+        num_resamples=run.resamples if control is None else 0,
+        notes=(NOTE,) if control is not None else (),
+        bins=file_bins(run, control),
+        classes=classes,
+        running_mean=running_mean(
+            [shown], table.train_annotations, request.confidence
+        ),
+    )
+    return Comparison(gain, annotations, None, {})
+
+
+def _head(
+    request: Request,
+    names: Sequence[str],
+    files: Sequence[Path],
+    annotations: Annotations,
+) -> dict[str, Any]:
+    return {
+        'run': names[0],
+        'control': names[1] if len(names) > 1 else None,
+        'sources': tuple(str(file) for file in files),
+        'ann': str(request.ann),
+        'train_ann': annotations.counts.source,
+        'iou_type': request.iou_type,
+        'protocol': annotations.protocol,
+        'num_images': len(annotations.ground_truth.image_ids),
+        'confidence': request.confidence,
+        'seed': request.seed,
+        'min_images': request.min_images,
+    }
+
+
+def _names(paths: Sequence[Path], files: Sequence[Path]) -> list[str]:
+    names = short_names(paths)
+    if len(set(names)) == len(names):
+        return names
+    return [f'{name} ({n})' for n, name in enumerate(names, start=1)]

@@ -1,0 +1,155 @@
+"""Compare two ``strata.json`` where the detections are gone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from statistics import fmean
+
+from ...run_files import StrataRecord, Stratum
+from .class_table import ClassTable
+from .inputs import Annotations
+from .record import BinGain, ClassGain, Estimate
+
+NOTE = (
+    'Compared from strata.json, without the detections: differences have no '
+    'intervals. For these, keep results.pkl (mim test ... --out results.pkl).'
+)
+
+
+def read_strata(path: Path, iou_type: str) -> StrataRecord:
+    """Read one kind of AP of what an evaluation wrote.
+
+    Raises:
+        ValueError: If the file is no such file, or lacks that kind of AP.
+    """
+    try:
+        records = json.loads(path.read_text())['records']
+        known = {field.name for field in fields(Stratum)}
+        found = [
+            StrataRecord(
+                **{
+                    **record,
+                    'strata': [
+                        Stratum(**{k: row[k] for k in known})
+                        for row in record['strata']
+                    ],
+                }
+            )
+            for record in records
+        ]
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(
+            'A strata.json must be what StratifiedLVISMetric or '
+            f'StratifiedCocoMetric wrote, got {str(path)!r} '
+            f'({type(e).__name__}: {e}). Name results instead.'
+        ) from e
+    for record in found:
+        if record.iou_type == iou_type:
+            return record
+    kinds = ', '.join(record.iou_type for record in found) or 'nothing'
+    raise ValueError(
+        f'{str(path)!r} must hold {iou_type} AP, got {kinds}. Choose another '
+        '--iou-type.'
+    )
+
+
+def check_record(
+    path: Path, record: StrataRecord, annotations: Annotations
+) -> None:
+    """Check that a record is of these annotations.
+
+    Raises:
+        ValueError: If it has another protocol or other images.
+    """
+    num_images = len(annotations.ground_truth.image_ids)
+    wanted = (annotations.protocol, num_images)
+    if (record.protocol, record.num_images) != wanted:
+        raise ValueError(
+            f'{str(path)!r} must be of {num_images:,} images by the '
+            f'{annotations.protocol} protocol, got {record.num_images:,} by '
+            f'{record.protocol}. Name the annotations that the run was '
+            'evaluated on, or another --protocol.'
+        )
+
+
+def file_bins(
+    run: StrataRecord, control: StrataRecord | None
+) -> tuple[BinGain, ...]:
+    """Bins that both files have, all categories together first."""
+    others = _by_name(control)
+    return tuple(
+        BinGain(
+            row.by,
+            row.name,
+            row.num_categories - row.num_absent,
+            row.num_absent,
+            row.num_instances,
+            *_estimates(row, others, control),
+        )
+        for row in (_all(run), *run.strata)
+        if row.by != 'category'
+        and (control is None or (row.by, row.name) in others)
+    )
+
+
+def _all(record: StrataRecord) -> Stratum:
+    """All categories as one part, which the file does not have."""
+    rows = [row for row in record.strata if row.by == 'category']
+    known = [row.ap for row in rows if row.ap is not None]
+    return Stratum(
+        by='all',
+        name='all',
+        low=None,
+        high=None,
+        num_categories=len(rows),
+        num_absent=len(rows) - len(known),
+        num_instances=sum(row.num_instances for row in rows),
+        ap=fmean(known) if known else None,
+        ap_low=None,
+        ap_high=None,
+    )
+
+
+def file_classes(
+    run: StrataRecord, control: StrataRecord | None, table: ClassTable
+) -> tuple[ClassGain, ...]:
+    """The categories of the annotations.
+
+    Raises:
+        ValueError: If a file has other categories.
+    """
+    others, own = _by_name(control), _by_name(run)
+    rows = []
+    for index, name in enumerate(table.names):
+        row = own.get(('category', name))
+        if row is None or (control and ('category', name) not in others):
+            raise ValueError(
+                'strata.json must have the categories of --ann, got none '
+                f'named {name!r}. Name the annotations that the run was '
+                'evaluated on.'
+            )
+        rows.append(table.row(index, *_estimates(row, others, control)))
+    return tuple(rows)
+
+
+def _by_name(record: StrataRecord | None) -> dict[tuple[str, str], Stratum]:
+    rows = [_all(record), *record.strata] if record else []
+    return {(row.by, row.name): row for row in rows}
+
+
+def _estimates(
+    row: Stratum,
+    others: dict[tuple[str, str], Stratum],
+    control: StrataRecord | None,
+) -> tuple[Estimate, Estimate | None, Estimate | None]:
+    """Of the run, of the control and of the gain."""
+    own = Estimate(row.ap, row.ap_low, row.ap_high)
+    if control is None:
+        return own, None, None
+    other = others[row.by, row.name]
+    gain = None
+    if row.ap is not None and other.ap is not None:
+        gain = row.ap - other.ap
+    return own, Estimate(other.ap, other.ap_low, other.ap_high), Estimate(gain)

@@ -1,0 +1,241 @@
+"""Compare two evaluations class by class, with paired bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...evaluation.bootstrap import centred_interval, image_weights
+from ...evaluation.match_detections import AREAS, Matches
+from ...evaluation.strata import Bins, mean, or_none
+from .class_table import ClassTable
+from .record import BinGain, ClassGain, Estimate, RunningMean
+
+Array = NDArray[np.float64]
+
+#: What is in fewer images has no interval: resampling a handful of images
+#: says nothing about the next one.
+MIN_IMAGES = 5
+CHUNK = 10  # resamples between two steps of a progress bar
+DECADES = 0.25  # width of the running mean, in powers of ten
+MIN_CLASSES = 5  # of a running mean
+GRID = 120  # points of its line
+
+
+@dataclass(frozen=True)
+class Samples:
+    """AP of one evaluation, on all images and on resamples of them.
+
+    Attributes:
+        value: (C,) by category, NaN where it has no instance.
+        draws: (B, C) on the resamples, likewise.
+    """
+
+    value: Array
+    draws: Array
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Samples:
+        """Values without resamples; None where there is none."""
+        value = np.array([np.nan if v is None else v for v in values])
+        return cls(value, np.empty((0, len(value))))
+
+    def __sub__(self, other: Samples) -> Samples:
+        return Samples(self.value - other.value, self.draws - other.draws)
+
+
+def resample(
+    runs: Sequence[Matches],
+    num_resamples: int,
+    *,
+    seed: int = 0,
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> dict[str, list[Samples]]:
+    """Average the precision of runs on the same resamples of their images.
+
+    Each image is drawn with replacement and counts as often as it was
+    drawn, in every run (Everingham et al., "Assessing the significance of
+    performance differences on the PASCAL VOC challenges via bootstrapping").
+
+    Args:
+        runs: Matched with the same ground truth.
+        num_resamples: B; 0 for no intervals.
+        seed: Of the draws.
+        track: Wraps the steps for a progress bar.
+
+    Returns:
+        By area (``AREAS``), one for each run.
+    """
+    num_images = len(runs[0].image_ids)
+    weights = image_weights(num_images, max(num_resamples, 1), seed)
+    weights = weights[:num_resamples]
+    draws: dict[str, list[list[Array]]] = {
+        area: [[] for _ in runs] for area in AREAS
+    }
+    for start in track(range(0, num_resamples, CHUNK)):
+        chunk = weights[start : start + CHUNK]
+        for area, found in draws.items():
+            for run, parts in zip(runs, found, strict=True):
+                parts.append(run.ap_per_class(area=area, image_weights=chunk))
+    none = np.empty((0, len(runs[0].category_ids)))
+    return {
+        area: [
+            Samples(run.ap_per_class(area=area), np.concatenate([none, *rows]))
+            for run, rows in zip(runs, found, strict=True)
+        ]
+        for area, found in draws.items()
+    }
+
+
+def class_gains(
+    table: ClassTable, samples: Sequence[Samples], confidence: float
+) -> tuple[ClassGain, ...]:
+    """Every category of the ground truth, absent ones too.
+
+    Args:
+        table: Of the annotations.
+        samples: Of the run, and of the control if there is one.
+        confidence: Of the intervals.
+    """
+    columns = [
+        _estimates(s.value, s.draws, table.val_images, confidence)
+        for s in _with_difference(samples)
+    ]
+    return tuple(
+        table.row(index, *row)
+        for index, row in enumerate(zip(*columns, strict=True))
+    )
+
+
+def bin_gains(
+    matches: Matches,
+    samples: dict[str, list[Samples]],
+    families: Sequence[Bins],
+    confidence: float,
+) -> tuple[BinGain, ...]:
+    """All classes together, the bins of each family, and object sizes."""
+    every = np.ones(len(matches.category_ids), bool)
+
+    def row(
+        family: str, label: str, members: NDArray[np.bool_], area: str
+    ) -> BinGain:
+        return _bin(
+            matches, samples[area], family, label, members, area, confidence
+        )
+
+    rows = [row('all', 'all', every, 'all')]
+    for bins in families:
+        rows += [
+            row(bins.by, name, bins.members == index, 'all')
+            for index, name in enumerate(bins.names)
+        ]
+    rows += [row('size', area, every, area) for area in AREAS if area != 'all']
+    return tuple(rows)
+
+
+def _bin(
+    matches: Matches,
+    samples: Sequence[Samples],
+    family: str,
+    label: str,
+    members: NDArray[np.bool_],
+    area: str,
+    confidence: float,
+) -> BinGain:
+    instances = matches.num_instances(area)[members]
+    counted = matches.gt_counted[list(AREAS).index(area)]
+    inside = counted & members[matches.gt_categories]
+    num_images = len(np.unique(matches.gt_images[inside]))
+    estimates = [
+        _estimates(
+            mean(s.value[None, members]),
+            mean(s.draws[:, members])[:, None],
+            np.array([num_images]),
+            confidence,
+        )[0]
+        for s in _with_difference(samples)
+    ]
+    return BinGain(
+        family=family,
+        label=label,
+        num_classes=int((instances > 0).sum()),
+        num_absent=int((instances == 0).sum()),
+        num_instances=int(instances.sum()),
+        ap=estimates[0],
+        control=estimates[1] if len(estimates) > 1 else None,
+        gain=estimates[2] if len(estimates) > 1 else None,
+    )
+
+
+def running_mean(
+    samples: Sequence[Samples],
+    annotations: NDArray[np.int64],
+    confidence: float,
+) -> RunningMean | None:
+    """Mean of the gain (or AP) over classes of similar frequency.
+
+    Args:
+        samples: Of the run, and of the control if there is one.
+        annotations: Training annotations, (C,); classes without any are
+            left out.
+        confidence: Of the interval.
+
+    Returns:
+        None with fewer than five classes. NaN where no class is near.
+    """
+    shown = _with_difference(samples)[-1]
+    known = (annotations > 0) & np.isfinite(shown.value)
+    if known.sum() < MIN_CLASSES:
+        return None
+    place = np.log10(annotations[known])
+    grid = np.linspace(place.min(), place.max(), GRID)
+    kernel = np.exp(-(((grid[:, None] - place) / DECADES) ** 2) / 2)
+    value = _smooth(shown.value[None, known], kernel)[0]
+    value[kernel.sum(1) < 1] = np.nan
+    low, high = centred_interval(
+        value, _smooth(shown.draws[:, known], kernel), confidence
+    )
+    has_interval = len(shown.draws) > 0
+    return RunningMean(
+        annotations=tuple((10**grid).tolist()),
+        value=tuple(value.tolist()),
+        low=tuple(low.tolist()) if has_interval else (),
+        high=tuple(high.tolist()) if has_interval else (),
+        decades=DECADES,
+    )
+
+
+def _smooth(values: Array, kernel: Array) -> Array:
+    """Weighted means of the values that are there: (B, C) -> (B, P)."""
+    there = np.isfinite(values)
+    weight = there @ kernel.T
+    total = np.where(there, values, 0) @ kernel.T
+    with np.errstate(invalid='ignore', divide='ignore'):
+        means: Array = total / np.where(weight > 0, weight, np.nan)
+    return means
+
+
+def _with_difference(samples: Sequence[Samples]) -> list[Samples]:
+    if len(samples) == 1:
+        return list(samples)
+    run, control = samples
+    return [run, control, run - control]
+
+
+def _estimates(
+    value: Array,
+    draws: Array,
+    num_images: NDArray[np.int64],
+    confidence: float,
+) -> list[Estimate]:
+    """Estimates of columns: (C,), (B, C), (C,) -> C."""
+    low, high = centred_interval(value, draws, confidence)
+    few = num_images < MIN_IMAGES
+    low, high = (np.where(few, np.nan, ends) for ends in (low, high))
+    return [
+        Estimate(or_none(v), or_none(a), or_none(b))
+        for v, a, b in zip(value, low, high, strict=True)
+    ]

@@ -1,0 +1,138 @@
+"""Set what a comparison found in rows, for the console and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import JustifyMethod
+from rich.markup import escape
+from rich.table import Table
+
+from .record import BinGain, ClassGain, StrataGain
+from .text import bin_label, describe, format_estimate, points, short
+
+#: Names of the families in tables.
+TITLES = {
+    'all': '',
+    'frequency': 'frequency',
+    'training_annotations': 'train annotations',
+    'training_images': 'train images',
+    'size': 'object size',
+}
+
+
+def bin_head(gain: StrataGain) -> list[str]:
+    """Titles of the columns of :func:`bin_rows`."""
+    return ['bin', *_ap_head(gain), 'classes', 'absent', 'instances']
+
+
+def bin_rows(gain: StrataGain) -> Iterator[tuple[str, list[list[str]]]]:
+    """Title and rows of each family, all classes together first."""
+    for name, title in TITLES.items():
+        rows = [
+            [
+                bin_label(row),
+                *_ap_cells(row, gain),
+                f'{row.num_classes:,}',
+                f'{row.num_absent:,}',
+                f'{row.num_instances:,}',
+            ]
+            for row in gain.family(name)
+            if row.num_classes or row.num_absent
+        ]
+        if rows:
+            yield title, rows
+
+
+def class_head(gain: StrataGain) -> list[str]:
+    """Titles of the columns of :func:`class_rows`."""
+    counts = ('train annotations', 'train images', 'val instances')
+    return ['class', 'group', *_ap_head(gain), *counts, 'val images']
+
+
+def class_rows(rows: Sequence[ClassGain], gain: StrataGain) -> list[list[str]]:
+    """One row a class."""
+    return [
+        [
+            row.name,
+            row.frequency,
+            *_ap_cells(row, gain),
+            f'{row.train_annotations:,}',
+            f'{row.train_images:,}',
+            f'{row.val_instances:,}',
+            f'{row.val_images:,}',
+        ]
+        for row in rows
+    ]
+
+
+def bin_table(gain: StrataGain) -> Table:
+    """The bins, a section a family."""
+    table = _table(describe(gain))
+    for name in ('bin', *_ap_head(gain), 'classes', 'absent', 'inst.'):
+        _add_column(table, name, name != 'bin')
+    for title, rows in bin_rows(gain):
+        table.add_section()
+        if title:
+            table.add_row(f'[dim]{title}[/dim]')
+        for row in rows:
+            table.add_row(*row)
+    return table
+
+
+def class_table(gain: StrataGain) -> Table:
+    """The classes that gained most, then those that lost most."""
+    titles = ('gained most', 'lost most')
+    if gain.control is None:
+        titles = ('highest AP', 'lowest AP')
+    table = _table(
+        f'classes in at least {gain.min_images} of the images; train, val: '
+        'annotations'
+    )
+    for name in ('class', '', *_ap_head(gain), 'train', 'val'):
+        _add_column(table, name, name != 'class')
+    for name, rows in zip(titles, gain.most(), strict=True):
+        table.add_section()
+        table.add_row(f'[dim]{name if rows else f"none {name}"}[/dim]')
+        for row in rows:
+            table.add_row(
+                escape(short(row.name, 20)),
+                row.frequency,
+                *_ap_cells(row, gain),
+                f'{row.train_annotations:,}',
+                f'{row.val_instances:,}',
+            )
+    return table
+
+
+def _add_column(table: Table, name: str, is_number: bool) -> None:
+    justify: JustifyMethod = 'right' if is_number else 'left'
+    table.add_column(name, justify=justify, no_wrap=True)
+
+
+def _table(title: str) -> Table:
+    # 80 columns have to be enough
+    return Table(
+        title=escape(title),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+
+
+def _ap_head(gain: StrataGain) -> list[str]:
+    interval = f' [{gain.confidence:.0%}]' if gain.num_resamples else ''
+    if gain.control is None:
+        return [f'AP{interval}']
+    return ['AP', 'control', f'difference{interval}']
+
+
+def _ap_cells(row: BinGain | ClassGain, gain: StrataGain) -> list[str]:
+    if row.control is None:
+        return [format_estimate(row.shown, gain)]
+    levels = (row.ap.value, row.control.value)
+    return [
+        *(points(value, '.1f') or '-' for value in levels),
+        format_estimate(row.shown, gain),
+    ]

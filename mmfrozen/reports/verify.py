@@ -1,0 +1,185 @@
+"""Compare a trained detector's backbone with its classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..freezing import LoadRecorder
+from ..freezing.drift import changed, measure
+from ..freezing.weights_file import check_file, is_local
+from ..run_files import Verification
+from .config_text import check_types, read_backbone_config
+
+COUNTER = 'num_batches_tracked'  # absent from old files, then 0
+
+
+def verify(
+    checkpoint: str,
+    against: str | None = None,
+    report: Callable[[str], None] = lambda step: None,
+) -> Verification:
+    """Compare the backbone in a checkpoint with a classifier, bit by bit.
+
+    Tensors are matched by name (torchvision's layout, timm's, and whole
+    detectors). Where names differ, the backbone is built from the
+    checkpoint's config and loads the classifier as it did in training.
+    Nothing in a file is executed; its config is parsed, not run.
+
+    Args:
+        checkpoint: A ``.pth`` that a run wrote.
+        against: The classifier's weights; by default what the checkpoint's
+            own config names.
+        report: Called with what is done next.
+
+    Raises:
+        ValueError: If a file is not what it should be.
+        FileNotFoundError: If it is not there.
+    """
+    report(f'reading {checkpoint}')
+    check_file(checkpoint, 'CHECKPOINT')
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    own = _backbone_tensors(content, checkpoint)
+    classifier = against or _named_classifier(_read_config(content))
+    if not classifier:
+        raise ValueError(
+            'CHECKPOINT must name its classifier in meta.cfg '
+            f'(model.backbone.init_cfg), got {checkpoint!r}, which does not. '
+            'Give the classifier with --against.'
+        )
+    report(f'reading {classifier}')
+    source = '--against' if against else 'model.backbone.init_cfg.checkpoint'
+    if is_local(classifier):
+        check_file(classifier, source)
+    reference = _match_names(own, _read_weights(classifier))
+    if reference is None:
+        report(f'building the backbone to load {classifier}')
+        reference = _build(_read_config(content), classifier, own)
+    report(f'comparing {len(own)} tensors')
+    return Verification(
+        checkpoint=checkpoint,
+        classifier=classifier,
+        changed=changed(reference, own),
+        stages=measure(reference, own),
+    )
+
+
+def _named_classifier(config: dict[str, Any] | None) -> str | None:
+    init_cfg = (config or {}).get('init_cfg')
+    return init_cfg.get('checkpoint') if isinstance(init_cfg, dict) else None
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """Tensors of a file, whichever way it wraps them."""
+    for key in ('state_dict', 'model'):
+        if isinstance(content, Mapping):
+            inner = content.get(key)
+            content = inner if isinstance(inner, Mapping) else content
+    items = content.items() if isinstance(content, Mapping) else ()
+    return {
+        k.removeprefix('module.'): v
+        for k, v in items
+        if isinstance(k, str) and isinstance(v, Tensor)
+    }
+
+
+def _backbone_tensors(content: Any, path: str) -> dict[str, Tensor]:
+    own = {
+        k.removeprefix('backbone.'): v
+        for k, v in _tensors(content).items()
+        if k.startswith('backbone.')
+        and not k.startswith('backbone.adapters.')  # they train beside it
+    }
+    if not own:
+        raise ValueError(
+            "CHECKPOINT must hold a detector, with tensors named 'backbone."
+            f"...', got {path!r}. Give the .pth that a training run wrote."
+        )
+    return own
+
+
+def _read_config(content: Any) -> dict[str, Any] | None:
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    return read_backbone_config(text) if isinstance(text, str) else None
+
+
+def _read_weights(path: str) -> dict[str, Tensor]:
+    """Tensors of a weights file; none where only the backbone can read it."""
+    if path.endswith('.safetensors'):
+        return load_file(path)
+    if path.startswith('timm://') or path.endswith('.npz'):
+        return {}
+    return _tensors(CheckpointLoader.load_checkpoint(path, 'cpu'))
+
+
+def _match_names(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Find the source of every tensor; None if one has none."""
+    known: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        key = key.removeprefix('backbone.')
+        # timm's FeatureListNet names a.b.c a_b.c
+        for alias in (key, key.replace('.', '_', 1)):
+            known.setdefault(alias, tensor)
+    found = {}
+    for name, tensor in own.items():
+        bare = name
+        while bare not in known and bare.startswith('model.'):
+            bare = bare.removeprefix('model.')  # TimmBackbone's, timm's own
+        source = known.get(bare)
+        if source is None and name.endswith(COUNTER):
+            source = torch.zeros_like(tensor)
+        if source is None or source.shape != tensor.shape:
+            return None
+        found[name] = source
+    return found
+
+
+def _build(
+    config: dict[str, Any] | None, classifier: str, own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Let the backbone load the classifier, as at the start of the run."""
+    if not config:
+        raise ValueError(
+            'CHECKPOINT must have its config (meta.cfg) where its tensors '
+            f'and those of {classifier!r} have different names, got none. '
+            'Give the checkpoint that the run wrote.'
+        )
+    init_cfg = config.get('init_cfg')
+    init_cfg = dict(init_cfg) if isinstance(init_cfg, dict) else {}
+    init_cfg.update(type='Pretrained', checkpoint=classifier)
+    config = {k: v for k, v in config.items() if k != 'init_cfg'}
+    check_types(config)
+    try:
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            backbone = MODELS.build(ConfigDict(config, init_cfg=init_cfg))
+            recorder = LoadRecorder(backbone)
+            backbone.init_weights()
+    except Exception as error:  # whatever the config makes of its class
+        reason = str(error).strip().splitlines()[-1:] or ['']
+        raise ValueError(
+            f'model.backbone of the checkpoint must load {classifier!r}, got '
+            f'{type(error).__name__}: {reason[0]}. Give the weights that the '
+            'run began with.'
+        ) from error
+    missing = recorder.stop()
+    state = backbone.state_dict()
+    missing += sorted(own.keys() - state.keys())
+    if missing:
+        raise ValueError(
+            f'{classifier!r} must fill every tensor of '
+            f'{type(backbone).__name__}, got none for {len(missing)} of '
+            f'them, the first is {missing[0]}. Give the weights that the run '
+            'began with.'
+        )
+    return {name: state[name] for name in own}

@@ -1,0 +1,356 @@
+"""Records that cross the folders of the package, and their JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cost.flops import Flops
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is whole whenever a run is killed."""
+    part = path.with_name(path.name + '.part')
+    part.write_text(json.dumps(content, indent=1) + '\n')
+    os.replace(part, path)
+
+
+def finite(value: Any) -> Any:
+    """Turn what JSON cannot hold (NaN) into null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of scalar parameters of a module.
+
+    Attributes:
+        total: All parameters.
+        trainable: Those that require grad.
+    """
+
+    total: int
+    trainable: int
+
+    @property
+    def frozen(self) -> int:
+        """Parameters that do not require grad."""
+        return self.total - self.trainable
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """What a run did with its backbone: ``WORK_DIR/backbone.json``.
+
+    Attributes:
+        state: What FrozenGuardHook was told: ``'frozen'``, ``'partial'``,
+            ``'finetuned'`` or ``'scratch'``.
+        backbone_type: Class of the backbone.
+        classifier: Checkpoint that it was filled from.
+        backbone: Parameters of the backbone.
+        model: Parameters of the whole detector.
+        verified_iter: Last iteration at which a frozen backbone was found
+            bitwise equal to its classifier.
+    """
+
+    state: str
+    backbone_type: str
+    classifier: str | None
+    backbone: ParameterCounts
+    model: ParameterCounts
+    verified_iter: int | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a work dir tells about its run.
+
+    Attributes:
+        backbone: State and parameter counts; None for stock runs.
+        step: Step of the last evaluation; None before the first.
+        metrics: Results of that evaluation by name, such as
+            ``lvis/bbox_APr``, as fractions of 1.
+        step_seconds: Median time of a training step; None before the first
+            was logged.
+    """
+
+    backbone: BackboneRecord | None
+    step: int | None
+    metrics: dict[str, float]
+    step_seconds: float | None
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """What trains of one part of a model.
+
+    Attributes:
+        name: Of the part, such as ``roi_head.bbox_head``.
+        status: ``'frozen'``: no parameter trains and no running statistic
+            moves; ``'trained'``: all parameters train; ``'partial'``: some
+            do, or statistics move where none does; ``'empty'``: it has no
+            parameters.
+        parameters: Its parameters.
+        moving_norms: Its layers whose running statistics move in training.
+    """
+
+    name: str
+    status: str
+    parameters: ParameterCounts
+    moving_norms: int
+
+
+@dataclass(frozen=True)
+class StageDrift:
+    """How far the tensors of one stage are from what they were.
+
+    Attributes:
+        num_tensors: Parameters and buffers.
+        num_changed: Those whose bits changed.
+        relative_l2: Length of the parameters' move / their length before;
+            None where it is not defined.
+        cosine: Between the parameters before and after; None likewise.
+        statistics_relative_l2: As ``relative_l2``, of the running
+            statistics; None where there are none.
+    """
+
+    num_tensors: int
+    num_changed: int
+    relative_l2: float | None
+    cosine: float | None
+    statistics_relative_l2: float | None
+
+
+@dataclass(frozen=True)
+class DriftRecord:
+    """One entry of ``WORK_DIR/drift.json``.
+
+    Attributes:
+        iter: Training steps done.
+        epoch: Epochs done.
+        reference: Digest of the weights that the drift is measured from.
+        stages: By stage, in order of the state dict; ``all`` is the last.
+    """
+
+    iter: int
+    epoch: int
+    reference: str
+    stages: dict[str, StageDrift]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A checkpoint's backbone beside its classifier.
+
+    Attributes:
+        checkpoint: The trained detector.
+        classifier: The weights that it was compared with.
+        changed: Names of the tensors whose bits differ.
+        stages: As in :class:`DriftRecord`.
+    """
+
+    checkpoint: str
+    classifier: str
+    changed: list[str]
+    stages: dict[str, StageDrift]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of a sample, in the unit of its field.
+
+    Attributes:
+        lower: First quartile.
+        median: Second.
+        upper: Third.
+        num: Values in the sample.
+    """
+
+    lower: float
+    median: float
+    upper: float
+    num: int
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """FLOPs of one real training step, counted while it ran.
+
+    A multiply-add is 2 FLOPs.
+
+    Attributes:
+        iter: The step, counted from 1.
+        batch_shape: Its images: number, height, width; None if unknown.
+        components: By component.
+        uncounted: Operators without a formula, with their calls.
+    """
+
+    iter: int
+    batch_shape: tuple[int, int, int] | None
+    components: dict[str, Flops]
+    uncounted: dict[str, int]
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Peaks over training steps of one process, in bytes.
+
+    Attributes:
+        cuda_allocated_peak_bytes: Of CUDA's allocator; None on other
+            devices. The next likewise.
+        cuda_reserved_peak_bytes: What it held from the driver.
+        resident_peak_bytes: Largest resident set at the end of a forward
+            pass, when all that backward needs is alive.
+        process_peak_bytes: Largest resident set since the process began,
+            loading and validation included; None where the system does not
+            say.
+    """
+
+    cuda_allocated_peak_bytes: int | None
+    cuda_reserved_peak_bytes: int | None
+    resident_peak_bytes: int | None
+    process_peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step costs: an entry of ``WORK_DIR/step_cost.json``.
+
+    A step is one iteration of the training loop in the main process. There
+    is one entry a start of the run, so that a resumed run never mixes what
+    two machines measured.
+
+    Attributes:
+        config: Name of the config, without ``.py``.
+        begin_iter: Training steps done when this start began.
+        end_iter: Training steps done when this was written.
+        iters_per_epoch: Training steps that make an epoch.
+        batch_shape: Images a process, height, width: the most frequent one.
+        num_batch_shapes: How many different ones there were.
+        dtype: Of the parameters, and of autocast where it is on.
+        device: Its name.
+        world_size: Processes that train together.
+        accumulative_counts: Training steps an update of the optimizer.
+        seed: Of the run.
+        versions: Of the packages that matter.
+        timer: ``'host clock'`` or ``'CUDA events'``.
+        num_steps: Steps that were timed.
+        seconds: Time by part: ``data``, ``backbone`` (its forward pass),
+            ``forward`` (the rest of it), ``backward``, ``optimizer`` (over
+            the steps that updated), ``hooks`` (what is left), and ``step``,
+            the sum of all; empty before the first step was timed.
+        memory: Peaks.
+        joules_per_step: Energy of the main process's GPU, its other users
+            included; None where nothing measures it.
+        flops: None where they were not counted.
+        notes: Why something is missing, by name of the field.
+    """
+
+    config: str | None
+    begin_iter: int
+    end_iter: int
+    iters_per_epoch: int | None
+    batch_shape: tuple[int, int, int] | None
+    num_batch_shapes: int
+    dtype: str
+    device: str
+    world_size: int
+    accumulative_counts: int
+    seed: int | None
+    versions: dict[str, str]
+    timer: str
+    num_steps: int
+    seconds: dict[str, Spread]
+    memory: StepMemory
+    joules_per_step: float | None
+    flops: StepFlops | None
+    notes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """AP of a part of the categories, or of the objects of one size.
+
+    Attributes:
+        by: What the parts are made by: ``'frequency'``,
+            ``'training_annotations'``, ``'training_images'``, ``'size'``
+            or ``'category'``.
+        name: Of the part, such as ``'r'``, ``'10-31'``, ``'small'``.
+        low: Least count of training images or annotations, or least area in
+            square pixels, included; None where there is none.
+        high: Greatest, included; None where there is none.
+        num_categories: Categories of the part.
+        num_absent: Those of them without an instance to find: no AP.
+        num_instances: Instances to find, crowds and ignored ones left out.
+        ap: Mean AP of the categories that are present, as a fraction of 1;
+            None if none is.
+        ap_low: Lower bound of the confidence interval of ``ap``; None where
+            it is not defined or was not asked for.
+        ap_high: Upper bound.
+    """
+
+    by: str
+    name: str
+    low: float | None
+    high: float | None
+    num_categories: int
+    num_absent: int
+    num_instances: int
+    ap: float | None
+    ap_low: float | None
+    ap_high: float | None
+
+
+@dataclass(frozen=True)
+class StrataRecord:
+    """Strata of one kind of AP in one evaluation.
+
+    Attributes:
+        iou_type: ``'bbox'`` or ``'segm'``.
+        protocol: ``'coco'`` or ``'lvis'``.
+        num_images: Images of the annotation file.
+        num_evaluated_images: Those that the detector was run on.
+        num_detections: Detections that took part.
+        counts_from: Where the training counts come from; None for nowhere.
+        resamples: Draws of images for the intervals.
+        confidence: Of the intervals.
+        strata: The parts.
+    """
+
+    iou_type: str
+    protocol: str
+    num_images: int
+    num_evaluated_images: int
+    num_detections: int
+    counts_from: str | None
+    resamples: int
+    confidence: float
+    strata: list[Stratum]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``WORK_DIR/strata.json``: the last evaluation of a run.
+
+    Attributes:
+        iter: Training steps done; None outside of training.
+        ann_file: Annotations that it was judged by.
+        metrics: As the evaluator reports them.
+        records: One for each kind of AP.
+    """
+
+    iter: int | None
+    ann_file: str
+    metrics: dict[str, float | None]
+    records: list[StrataRecord]

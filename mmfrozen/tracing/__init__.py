@@ -1,0 +1,1 @@
+"""A training step of a detector, traced on shapes alone."""

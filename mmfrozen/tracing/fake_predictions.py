@@ -1,0 +1,257 @@
+"""Give real boxes to the parts of a detector that decide by them.
+
+A network without data predicts no boxes. Where the host assigns objects to
+predictions, or reads a feature map at predicted boxes, made-up boxes take
+their place, so that the config's own samplers reach the numbers of regions
+of interest that they ask for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+from mmcv.ops import multi_scale_deform_attn
+from mmdet.models.dense_heads import AnchorHead
+from mmdet.models.losses import FocalLoss
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
+from mmdet.models.task_modules import BaseAssigner
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from ..cost.shape_mode import ShapeMode, ShapeTensor
+from .fake_targets import object_boxes, proposal_boxes
+from .memoize import Repeated
+
+#: Methods of heads that return predicted boxes for the heads after them.
+PROPOSING = ('loss_and_predict', 'refine_bboxes')
+
+
+class SampleLog(dict[str, list[tuple[int, int]]]):
+    """Positive and negative regions of interest, an image after the other,
+    by the head that they were sampled for."""
+
+
+def stand_in(
+    model: nn.Module, shape: tuple[int, int], *, proposals: int | None = None
+) -> SampleLog:
+    """Prepare a detector, in place.
+
+    Args:
+        model: The detector.
+        shape: Height and width of the images, pixels.
+        proposals: Replace predicted boxes that have data, too, by so many: a
+            step with data then samples as many regions as one without.
+
+    Returns:
+        Filled as the detector runs.
+    """
+    log = SampleLog()
+    for path, module in model.named_modules():
+        for name, assigner, sampler in _assigners(module):
+            assigner.assign = functools.partial(
+                _assign, Repeated(assigner.assign), sampler, shape
+            )
+            if name.startswith('bbox_assigner') and sampler is not None:
+                key = f'{path}.{name}'.replace('assigner', 'head')
+                sampler.sample = functools.partial(
+                    _sample, sampler.sample, log.setdefault(key, [])
+                )
+        for method in PROPOSING:
+            if hasattr(module, method):
+                proposing = functools.partial(
+                    _propose, getattr(module, method), shape, proposals
+                )
+                setattr(module, method, proposing)
+        if isinstance(module, AnchorHead):
+            module._get_targets_single = Repeated(module._get_targets_single)
+        if isinstance(module, BaseRoIExtractor):
+            module.register_forward_pre_hook(
+                functools.partial(_place_rois, shape), with_kwargs=True
+            )
+    return log
+
+
+def _sample(
+    sample: Any, log: list[tuple[int, int]], *args: Any, **kwargs: Any
+) -> Any:
+    """Take the place of ``sampler.sample``."""
+    result = sample(*args, **kwargs)
+    # PISA's sampler returns weights of its negatives, too
+    counted = result[0] if isinstance(result, tuple) else result
+    log.append((len(counted.pos_inds), len(counted.neg_inds)))
+    return result
+
+
+def _assigners(
+    module: nn.Module,
+) -> Iterator[tuple[str, BaseAssigner, Any]]:
+    """Assigners that a module holds, with the sampler beside each."""
+    for name, value in vars(module).items():
+        if not isinstance(value, (BaseAssigner, list)):
+            continue
+        assigners = value if isinstance(value, list) else [value]
+        samplers = getattr(module, name.replace('assigner', 'sampler'), None)
+        samplers = samplers if isinstance(samplers, list) else [samplers]
+        if len(samplers) != len(assigners):
+            samplers = [None] * len(assigners)
+        several = isinstance(value, list)
+        for i, pair in enumerate(zip(assigners, samplers, strict=True)):
+            if isinstance(pair[0], BaseAssigner):
+                yield f'{name}.{i}' if several else name, *pair
+
+
+def _assign(
+    assign: Any,
+    sampler: Any,
+    shape: tuple[int, int],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Take the place of ``assigner.assign``."""
+    objects = _find_objects((*args, *kwargs.values()))
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, InstanceData):
+            return _fill_instances(value, objects, sampler, shape)
+        if isinstance(value, ShapeTensor):
+            return value.numbers()
+        return value
+
+    with torch.no_grad():
+        return assign(
+            *map(fill, args), **{k: fill(v) for k, v in kwargs.items()}
+        )
+
+
+def _propose(
+    method: Any,
+    shape: tuple[int, int],
+    proposals: int | None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Take the place of a method that ends in predicted boxes."""
+    out = method(*args, **kwargs)
+    found = out[-1] if isinstance(out, tuple) else out
+    for results in found or ():
+        boxes = results.get('bboxes')
+        if not isinstance(boxes, Tensor) or boxes.shape[-1] != 4:
+            continue
+        if isinstance(boxes, ShapeTensor) or proposals is not None:
+            count = len(boxes) if proposals is None else proposals
+            made = _predicted_boxes(object_boxes(8, *shape), count, shape)
+            made.made_up = True  # type: ignore[attr-defined]
+            if count != len(boxes):
+                for name in list(results.keys()):  # noqa: SIM118
+                    results.pop(name)
+            results.bboxes = made
+    return out
+
+
+def _find_objects(values: Any) -> Tensor:
+    for value in values:
+        if isinstance(value, InstanceData) and 'labels' in value:
+            boxes = value.get('bboxes')
+            if isinstance(boxes, Tensor) and type(boxes) is not ShapeTensor:
+                return boxes
+    return torch.zeros(0, 4)
+
+
+def _fill_instances(
+    instances: InstanceData,
+    objects: Tensor,
+    sampler: Any,
+    shape: tuple[int, int],
+) -> InstanceData:
+    """Proposals are replaced for good, as the sampler reads them next; of
+    other predictions the assigner gets a copy."""
+    priors = instances.get('priors')
+    if isinstance(priors, ShapeTensor) or hasattr(priors, 'made_up'):
+        count = len(instances.priors)
+        instances.priors = proposal_boxes(
+            objects, count, _num_positives(sampler, count), *shape
+        )
+    copy = InstanceData()
+    for name, value in instances.items():
+        if isinstance(value, ShapeTensor):
+            boxes = name == 'bboxes' and value.shape[-1] == 4
+            value = (
+                _predicted_boxes(objects, len(value), shape)
+                if boxes
+                else value.numbers()
+            )
+        copy.set_field(value, name, dtype=type(value))
+    return copy
+
+
+def _num_positives(sampler: Any, count: int) -> int:
+    wanted = getattr(sampler, 'num', count) * getattr(
+        sampler, 'pos_fraction', 0.25
+    )
+    return min(count, int(wanted))
+
+
+def _predicted_boxes(
+    objects: Tensor, count: int, shape: tuple[int, int]
+) -> Tensor:
+    return proposal_boxes(objects, count, count // 10, *shape)
+
+
+def _place_rois(
+    shape: tuple[int, int], module: nn.Module, args: Any, kwargs: Any
+) -> Any:
+    """Before a feature map is read at predicted boxes."""
+    rois = kwargs.get('rois', args[1] if len(args) > 1 else None)
+    if not isinstance(rois, ShapeTensor):
+        return None
+    batch = (kwargs.get('feats') or args[0])[0].shape[0]
+    boxes = proposal_boxes(
+        object_boxes(8, *shape), len(rois), len(rois) // 4, *shape
+    )
+    index = torch.arange(len(rois)) * batch // max(1, len(rois))
+    made = torch.cat((index[:, None].float(), boxes), dim=1)
+    if 'rois' in kwargs:
+        return args, {**kwargs, 'rois': made}
+    return (args[0], made, *args[2:]), kwargs
+
+
+@contextmanager
+def kernels_of_gpus() -> Iterator[None]:
+    """Take mmcv's compiled multi-scale deformable attention, which has no
+    version for CPUs, instead of its code in Python, which keeps more."""
+
+    def attend(
+        value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor
+    ) -> Tensor:
+        function = multi_scale_deform_attn.MultiScaleDeformableAttnFunction
+        starts = shapes.new_zeros(len(shapes))
+        out: Tensor = function.apply(
+            value, shapes, starts, locations, weights, 64
+        )
+        return out
+
+    with mock.patch.object(
+        multi_scale_deform_attn, 'multi_scale_deformable_attn_pytorch', attend
+    ):
+        yield
+
+
+@contextmanager
+def focal_losses_on_shapes() -> Iterator[None]:
+    """Give them targets without data: on CPUs they make a number of every
+    anchor and class."""
+    compute = FocalLoss.forward
+
+    def compute_on_shapes(*args: Any, **kwargs: Any) -> Tensor:
+        mode = ShapeMode.current
+        with mode.without_constants() if mode else nullcontext():
+            loss: Tensor = compute(*args, **kwargs)
+        return loss
+
+    with mock.patch.object(FocalLoss, 'forward', compute_on_shapes):
+        yield

@@ -1,0 +1,173 @@
+"""Which two configs, in which state, are set side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mmengine.config import Config
+from torch import nn
+
+from ..freeze_config import locate
+from ..freeze_config.decide import explain, is_detectors
+from ..freezing import freeze, is_kept_in_eval
+
+#: What is done to a model before its step: nothing, or all of its backbone
+#: is frozen, or all of it trains.
+Change = Literal['none', 'freeze', 'thaw']
+#: In place of a control: the config, as its file has it.
+AS_WRITTEN = 'as-written'
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One side of the comparison.
+
+    Attributes:
+        label: Short name, the head of its columns.
+        config: As the user would type it.
+        change: What is done to the model that the config builds.
+        cfg: The config.
+    """
+
+    label: str
+    config: str
+    change: Change
+    cfg: Config
+
+    @property
+    def description(self) -> str:
+        """What it is, in words."""
+        what = {
+            'none': 'as written',
+            'freeze': 'with its backbone frozen in memory',
+            'thaw': 'with every stage of its backbone trained',
+        }
+        return f'{self.config}, {what[self.change]}'
+
+
+def load_config(config: str) -> Config:
+    """Load a config by path or ``mmdet::`` name.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it does not load, or has no model.
+    """
+    path = locate(config)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program
+        raise ValueError(
+            f'A config must load here, got {explain(error)} from {config}. '
+            'Mend it or install what it needs.'
+        ) from error
+    if not isinstance(cfg.get('model'), dict):
+        raise ValueError(
+            f'A config must have a model, got {config} without one. Give the '
+            'config that is trained.'
+        )
+    return cfg
+
+
+def find_pair(
+    config: str, control: str | None = None
+) -> tuple[Variant, Variant]:
+    """Find what a config is compared with.
+
+    A file of ``frozen/`` has its control in ``finetuned/``, and the other
+    way round. Any other config is frozen in memory, unless it freezes its
+    backbone with this package already, and compared with itself thawed:
+    every stage of the backbone trains.
+
+    Args:
+        config: Path or ``mmdet::`` name.
+        control: Likewise, or ``'as-written'``: the config as its file has
+            it is the control of the config frozen; None finds it.
+
+    Returns:
+        The frozen one and its control.
+
+    Raises:
+        FileNotFoundError: If one is missing.
+        ValueError: If one does not load.
+    """
+    cfg = load_config(config)
+    if control == AS_WRITTEN:
+        return (
+            Variant('frozen', config, 'freeze', cfg),
+            Variant('as written', config, 'none', cfg),
+        )
+    if control is not None:
+        return (
+            Variant('frozen', config, 'none', cfg),
+            Variant('control', control, 'none', load_config(control)),
+        )
+    path = Path(config)
+    folder = path.parent.name
+    if folder in ('finetuned', 'scratch'):
+        experiment = path.parent.parent / 'frozen' / path.name
+        if experiment.is_file():
+            frozen = load_config(str(experiment))
+            return (
+                Variant('frozen', str(experiment), 'none', frozen),
+                Variant('fine-tuned', config, 'none', cfg),
+            )
+    sibling = path.parent.parent / 'finetuned' / path.name
+    if folder == 'frozen' and sibling.is_file():
+        other = load_config(str(sibling))
+        return (
+            Variant('frozen', config, 'none', cfg),
+            Variant('fine-tuned', str(sibling), 'none', other),
+        )
+    ours = folder == 'frozen' or _says_frozen(cfg.model)
+    return (
+        Variant('frozen', config, 'none' if ours else 'freeze', cfg),
+        Variant('fine-tuned', config, 'thaw', cfg),
+    )
+
+
+def _says_frozen(cfg: object) -> bool:
+    """Whether a model's config freezes with this package."""
+    if isinstance(cfg, dict):
+        kind = cfg.get('type')
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+        if name in ('FrozenBackbone', 'FrozenModule'):
+            return True
+        return any(map(_says_frozen, cfg.values()))
+    return isinstance(cfg, (list, tuple)) and any(map(_says_frozen, cfg))
+
+
+def apply_change(model: nn.Module, change: Change) -> None:
+    """Freeze or thaw a model, in place, after its ``train()``.
+
+    Raises:
+        ValueError: If it has no backbone.
+    """
+    if change == 'none':
+        return
+    backbones = [m for n, m in model.named_modules() if is_detectors(n)]
+    if not backbones:
+        raise ValueError(
+            f'A {type(model).__name__} must have a backbone to be frozen, got '
+            'none. Name a CONTROL.'
+        )
+    for backbone in backbones:
+        if change == 'freeze':
+            freeze(backbone)
+        else:
+            thaw(backbone)
+    if change == 'thaw':
+        for module in list(model.modules()):
+            if is_kept_in_eval(module):
+                thaw(module)
+
+
+def thaw(module: nn.Module) -> None:
+    """Undo freezing: all parameters train, dropout is on. Norms that the
+    host's own ``train()`` keeps in evaluation mode stay there."""
+    for child in module.modules():
+        if is_kept_in_eval(child):
+            del child.train
+    module.train()
+    module.requires_grad_(True)

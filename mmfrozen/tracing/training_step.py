@@ -1,0 +1,319 @@
+"""Cost of one training step, without weights, data or GPU.
+
+The host's own ``loss()`` runs, forward and backward, and its optimizer
+updates: on tensors without data (:mod:`mmfrozen.cost.shape_mode`) and
+made-up objects (:mod:`.fake_targets`). Counted is what was executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401  # hosts would import it within a step
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from ..cost import FlopCounter, Flops
+from ..cost.shape_mode import ShapeMode, drop_data, empty
+from ..cost.storage_tracker import SavedBytes, StorageTracker
+from ..empty_weights import empty_weights
+from ..freeze_config import meta
+from ..freeze_config.decide import explain
+from ..freezing.components import OTHER, component_namer
+from ..gc_paused import gc_paused
+from .fake_predictions import (
+    SampleLog,
+    focal_losses_on_shapes,
+    kernels_of_gpus,
+    stand_in,
+)
+from .fake_targets import make_samples
+from .pair import Change, apply_change
+from .step_optimizer import build_optimizer, fill_state
+from .traced_step import (
+    BACKWARD,
+    FORWARD,
+    PARTS,
+    STATE,
+    WEIGHTS,
+    ComponentCost,
+    TracedStep,
+)
+from .workload import Workload, set_rois
+
+AUTOCAST = {'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+class CannotTraceError(ValueError):
+    """A training step that does not run without data."""
+
+
+def trace_step(
+    cfg: Config,
+    work: Workload,
+    *,
+    change: Change = 'none',
+    mode: ShapeMode | None = None,
+    partial: bool = False,
+) -> TracedStep:
+    """Run a training step of a config without data.
+
+    Args:
+        cfg: Of the experiment; not changed.
+        work: What the step works on.
+        change: What is done to the model first.
+        mode: With what it knows already, to go faster.
+        partial: Run backbone and neck alone, with the sum of the features
+            for a loss.
+
+    Raises:
+        CannotTraceError: With the part that failed.
+    """
+    left_out = 'heads and losses' if partial else ''
+    settings = cfg.model
+    if 'detector' in settings:  # trackers, semi-supervised training
+        settings = settings.detector
+        left_out = left_out or 'all but the detector'
+    settings = settings.deepcopy()
+    set_rois(settings, work)
+    with gc_paused(), _one_thread():
+        with _naming('model', 'build'):
+            model = meta.build(settings)
+            model.train()
+        apply_change(model, change)
+        with empty_weights():  # timm's are built once more for it
+            name = component_namer(model)
+        for module in (model, *_hidden_modules(model)):
+            drop_data(module)
+        torch.manual_seed(0)
+        hub = MessageHub.get_current_instance()
+        hub.update_info('epoch', 1000)  # past what hosts warm up
+        hub.update_info('iter', 100_000)
+        with mode or ShapeMode() as mode:
+            trace = _Trace(
+                model, name, cfg.get('optim_wrapper'), work, mode, partial
+            )
+            return trace.run(left_out)
+
+
+class _Trace:
+    """The state of a step while it runs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: Callable[[str], str],
+        optim_wrapper: Any,
+        work: Workload,
+        mode: ShapeMode,
+        partial: bool,
+    ) -> None:
+        self.model, self.name, self.work = model, name, work
+        self.mode, self.partial = mode, partial
+        self.log: SampleLog = stand_in(model, work.shape)
+        with _naming('optim_wrapper', 'build'):
+            self.optimizer = build_optimizer(model, optim_wrapper)
+        with _naming('optim_wrapper', 'update'), mode.without_constants():
+            self.state = fill_state(self.optimizer)
+        self.phases: dict[str, int] = {}
+
+    def run(self, left_out: str) -> TracedStep:
+        """Run it."""
+        images = empty(self.work.batch_size, 3, *self.work.shape)
+        present = [*self.model.parameters(), *self.model.buffers()]
+        tracker = StorageTracker()
+        counter = FlopCounter(self.model)
+        tracker.label = WEIGHTS
+        tracker.follow(present)
+        tracker.label = STATE
+        tracker.follow(self.state)
+        tracker.label = FORWARD
+        tracker.follow([images])
+        flops: list[int] = []
+        saved = SavedBytes(
+            [*present, images], lambda: self.name(counter.owner()[0])
+        )
+
+        def record(func: Any, args: Any, out: Any) -> None:
+            counter.record(func, args, out)
+            tracker.record(out)
+            if len(tracker.timeline) > len(flops):
+                flops.append(counter.so_far)
+
+        self.mode.recorders = [record]
+        try:
+            with counter.watch(), kernels_of_gpus(), focal_losses_on_shapes():
+                self._step(images, saved, tracker)
+        finally:
+            self.mode.recorders = []
+        timeline = list(zip(flops, tracker.timeline, strict=True))
+        return self._sum_up(tracker, counter, saved, timeline, left_out)
+
+    def _step(
+        self, images: Tensor, saved: SavedBytes, tracker: StorageTracker
+    ) -> None:
+        dtype = AUTOCAST.get(self.work.dtype)
+        autocast = torch.autocast('cpu', dtype) if dtype else nullcontext()
+        with _naming(self.model, 'forward pass'), autocast, saved:
+            loss = self._loss(images)
+        self.phases['forward'] = len(tracker.timeline)
+        tracker.label = BACKWARD
+        with (
+            _naming(self.model, 'backward pass'),
+            self.mode.without_constants(),
+        ):
+            loss.backward()
+        self.phases['backward'] = len(tracker.timeline)
+        if self.optimizer is not None:
+            with (
+                _naming('optim_wrapper', 'update'),
+                self.mode.without_constants(),
+            ):
+                self.optimizer.step()
+        self.phases['optimizer'] = len(tracker.timeline)
+
+    def _loss(self, images: Tensor) -> Tensor:
+        if self.partial:
+            features = self.model.extract_feat(images)
+            return sum(f.float().sum() for f in features)  # type: ignore[return-value]
+        samples = make_samples(
+            self.work.batch_size,
+            self.work.shape,
+            objects=self.work.objects,
+            num_classes=self.num_classes(),
+        )
+        losses = self.model(images, samples, mode='loss')
+        loss, _ = self.model.parse_losses(losses)
+        return loss
+
+    def num_classes(self) -> int:
+        """Classes that every head knows."""
+        known = [
+            getattr(module, name)
+            for module in self.model.modules()
+            for name in ('num_classes', 'num_things_classes')
+            if isinstance(getattr(module, name, None), int)
+        ]
+        return max(1, min(known, default=1))
+
+    def _sum_up(
+        self,
+        tracker: StorageTracker,
+        counter: FlopCounter,
+        saved: SavedBytes,
+        timeline: list[tuple[int, int]],
+        left_out: str,
+    ) -> TracedStep:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        peak = tracker.timeline.index(max(tracker.timeline))
+        return TracedStep(
+            components=self._components(counter, saved),
+            parameter_bytes=_bytes(
+                [*self.model.parameters(), *self.model.buffers()]
+            ),
+            gradient_bytes=_bytes(trained),
+            optimizer_bytes=_bytes(self.state),
+            peak_bytes=tracker.peak_bytes,
+            peak_phase=next(n for n, i in self.phases.items() if peak < i),
+            peak_parts={
+                name: tracker.peak_parts.get(name, 0) for name in PARTS
+            },
+            timeline=timeline,
+            phases=self.phases,
+            uncounted=dict(counter.uncounted.most_common()),
+            uncounted_elements=sum(counter.uncounted_elements.values()),
+            rois=_mean_rois(self.log),
+            optimizer=(
+                type(self.optimizer).__name__ if self.optimizer else None
+            ),
+            partial=left_out,
+        )
+
+    def _components(
+        self, counter: FlopCounter, saved: SavedBytes
+    ) -> list[ComponentCost]:
+        flops = counter.flops(self.name)
+        counts: dict[str, list[int]] = {}
+        for name, parameter in self.model.named_parameters():
+            count = counts.setdefault(self.name(name), [0, 0])
+            count[0] += parameter.numel()
+            count[1] += parameter.numel() * parameter.requires_grad
+        for name in flops:
+            counts.setdefault(name, [0, 0])
+        counts[OTHER] = counts.pop(OTHER, [0, 0])  # at the end
+        return [
+            ComponentCost(
+                name,
+                flops.get(name, Flops()),
+                *count,
+                saved.by_owner.get(name, 0),
+            )
+            for name, count in counts.items()
+            if count[0] or flops.get(name, Flops()).total
+        ]
+
+
+def _hidden_modules(model: nn.Module) -> list[nn.Module]:
+    """Teachers, which distillers keep out of their own modules."""
+    return [
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, nn.Module)
+    ]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What has data is small, and the other step's process has a core too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _mean_rois(log: SampleLog) -> dict[str, tuple[float, float]]:
+    return {
+        name: (
+            sum(map(sum, counts)) / len(counts),
+            sum(positive for positive, _ in counts) / len(counts),
+        )
+        for name, counts in log.items()
+        if counts
+    }
+
+
+@contextmanager
+def _naming(part: Any, phase: str) -> Iterator[None]:
+    """Name the part of a model in which an error was raised."""
+    try:
+        yield
+    except Exception as error:  # whatever a host's module raises
+        if isinstance(part, nn.Module):
+            part = _innermost(error, part)
+        raise CannotTraceError(
+            f'A training step must run on shapes alone, got '
+            f'{explain(error)} in the {phase} of {part}. Name another config '
+            'or --shape, or leave the heads out with --partial.'
+        ) from error
+
+
+def _innermost(error: Exception, model: nn.Module) -> str:
+    names = {id(m): n for n, m in model.named_modules()}
+    found = type(model).__name__
+    trace = error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get('self')
+        found = names.get(id(owner)) or found
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,96 @@
+"""Which config is compared with which, and in which state."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmfrozen.freezing import freeze
+from mmfrozen.tracing.pair import apply_change, find_pair, load_config
+from tests.tiny import ROOT
+
+FROZEN = ROOT / 'configs/frozen/mask_rcnn_r101_lvis.py'
+CONTROL = ROOT / 'configs/finetuned/mask_rcnn_r101_lvis.py'
+HOST = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+
+
+def pair(*args):
+    return [(one.label, one.config, one.change) for one in find_pair(*args)]
+
+
+@pytest.mark.parametrize('config', (FROZEN, CONTROL))
+def test_experiment_and_control_find_each_other(config):
+    assert pair(str(config)) == [
+        ('frozen', str(FROZEN), 'none'),
+        ('fine-tuned', str(CONTROL), 'none'),
+    ]
+
+
+def test_hosts_config_is_frozen_and_thawed_in_memory():
+    assert pair(HOST) == [
+        ('frozen', HOST, 'freeze'),
+        ('fine-tuned', HOST, 'thaw'),
+    ]
+    assert pair(HOST, 'as-written') == [
+        ('frozen', HOST, 'freeze'),
+        ('as written', HOST, 'none'),
+    ]
+    assert pair(str(FROZEN), HOST) == [
+        ('frozen', str(FROZEN), 'none'),
+        ('control', HOST, 'none'),
+    ]
+
+
+def test_config_that_freezes_with_this_package_is_taken_as_it_is(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "model = dict(type='D', backbone=dict(type='FrozenBackbone'))"
+    )
+    assert [change for *_, change in pair(str(path))] == ['none', 'thaw']
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    (
+        ('x = 1', 'must have a model, got .* without one'),
+        ('model = (', 'must load here, got SyntaxError'),
+    ),
+)
+def test_broken_configs_are_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / 'broken.py'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(str(path))
+    assert '\n' not in str(caught.value)
+
+
+def test_missing_config_is_refused():
+    with pytest.raises(FileNotFoundError, match="got 'nowhere.py'"):
+        find_pair('nowhere.py')
+
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout())
+        self.neck = nn.Conv2d(3, 3, 1)
+
+
+def test_thawing_undoes_freezing():
+    model = Detector()
+    freeze(model.backbone)
+    freeze(model.neck)
+    model.train()
+    assert not model.backbone[1].training
+    apply_change(model, 'thaw')
+    model.train()
+    assert all(p.requires_grad for p in model.parameters())
+    assert model.backbone[1].training
+    apply_change(model, 'freeze')
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    assert all(p.requires_grad for p in model.neck.parameters())
+    assert not torch.is_grad_enabled() or model.training
+
+
+def test_model_without_a_backbone_is_refused():
+    with pytest.raises(ValueError, match='must have a backbone'):
+        apply_change(nn.Linear(1, 1), 'freeze')

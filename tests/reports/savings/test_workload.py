@@ -1,0 +1,110 @@
+"""What a step works on, read from configs as people write them."""
+
+import pytest
+from mmengine.config import Config
+
+from mmfrozen.freeze_config import ZOO
+from mmfrozen.tracing.workload import (
+    Workload,
+    read_shape,
+    read_workload,
+    set_rois,
+)
+
+
+def config(*steps, preprocessor=None, **loader):
+    dataset = dict(type='CocoDataset', pipeline=list(steps))
+    return Config(
+        dict(
+            model=dict(type='M', data_preprocessor=preprocessor or {}),
+            train_dataloader=dict(dataset=dataset, **loader),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    'name, shape',
+    (
+        ('retinanet/retinanet_r50_fpn_1x_coco.py', (800, 1344)),
+        ('mask_rcnn/mask-rcnn_r50_fpn_ms-poly-3x_coco.py', (800, 1344)),
+        (
+            'mask_rcnn/mask-rcnn_r50_fpn_8xb8-amp-lsj-200e_coco.py',
+            (1024, 1024),
+        ),
+        ('yolox/yolox_s_8xb8-300e_coco.py', (640, 640)),
+        ('rtmdet/rtmdet_s_8xb32-300e_coco.py', (640, 640)),
+        ('ssd/ssd300_coco.py', (300, 300)),
+        ('detr/detr_r50_8xb2-150e_coco.py', (800, 1333)),
+        (
+            'cornernet/cornernet_hourglass104_10xb5-crop511-210e-mstest_coco.py',
+            (511, 511),
+        ),
+    ),
+)
+def test_host_configs_have_the_shape_that_they_train_on(name, shape):
+    assert read_shape(Config.fromfile(ZOO / name))[0] == shape
+
+
+@pytest.mark.parametrize(
+    'steps, shape',
+    (
+        ([dict(type='Resize', scale=(640, 480))], (480, 640)),
+        ([dict(type='Resize', scale=(480, 640), keep_ratio=True)], (480, 640)),
+        ([dict(type='RandomResize', scale=(100, 80), ratio_range=(0.5, 2))],
+         (160, 200)),
+        ([dict(type='RandomResize', scale=[(1333, 640), (1333, 800)])],
+         (800, 1333)),
+        ([dict(type='Resize', scale=(900, 900)),
+          dict(type='RandomCrop', crop_size=(500, 300))], (300, 500)),
+        ([dict(type='Resize', scale=(90, 90)),
+          dict(type='Pad', size_divisor=32)], (96, 96)),
+        ([dict(type='RandomChoice', transforms=[
+            [dict(type='Resize', scale=(10, 10))],
+            [dict(type='Resize', scale=(20, 10))]])], (10, 20)),
+        ([dict(type='mmdet.FixShapeResize', width=7, height=5)], (5, 7)),
+    ),
+)  # fmt: skip
+def test_each_transform_says_what_it_makes(steps, shape):
+    assert read_shape(config(*steps))[0] == shape
+
+
+def test_preprocessor_pads_last():
+    steps = [dict(type='Resize', scale=(90, 90))]
+    padded = config(*steps, preprocessor=dict(pad_size_divisor=32))
+    assert read_shape(padded)[0] == (96, 96)
+    augment = dict(type='BatchFixedSizePad', size=(128, 256))
+    fixed = config(*steps, preprocessor=dict(batch_augments=[augment]))
+    assert read_shape(fixed) == (
+        (128, 256),
+        'BatchFixedSizePad of model.data_preprocessor',
+    )
+
+
+def test_unknown_shape_and_batch_ask_for_an_option():
+    with pytest.raises(ValueError, match='got none.*--shape HEIGHT WIDTH'):
+        read_workload(config(batch_size=2))
+    with pytest.raises(ValueError, match='Set --batch-size'):
+        read_workload(config(), shape=(8, 8))
+    assert read_workload(config(), shape=(8, 8), batch_size=3) == Workload(
+        (8, 8), 'as set', 3
+    )
+
+
+@pytest.mark.parametrize(
+    'wrapper, dtype',
+    (
+        (dict(type='OptimWrapper'), 'fp32'),
+        (dict(type='AmpOptimWrapper'), 'fp16'),
+        (dict(type='AmpOptimWrapper', dtype='bfloat16'), 'bf16'),
+    ),
+)
+def test_dtype_is_that_of_the_optimizer_wrapper(wrapper, dtype):
+    cfg = config(batch_size=1)
+    cfg.optim_wrapper = wrapper
+    assert read_workload(cfg, shape=(8, 8)).dtype == dtype
+
+
+def test_regions_need_a_sampler():
+    work = Workload((8, 8), '', 1, rois=9)
+    with pytest.raises(ValueError, match='--rois and --positives must have'):
+        set_rois(Config(dict(model=dict(type='RetinaNet'))).model, work)

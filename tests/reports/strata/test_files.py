@@ -1,0 +1,110 @@
+"""Comparing two strata.json where nothing else is left."""
+
+import json
+
+import pytest
+
+from mmfrozen.evaluation.ground_truth import GroundTruth
+from mmfrozen.evaluation.match_detections import match
+from mmfrozen.evaluation.publish import write_strata
+from mmfrozen.evaluation.strata import default_bins, stratify, training_counts
+from mmfrozen.reports.strata.comparison import Request, compare
+from mmfrozen.run_files import StrataRecord
+
+from . import strata_data
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = strata_data.write(tmp_path_factory.mktemp('d'), images=False)
+    content = json.loads((folder / 'annotations/val.json').read_text())
+    gt = GroundTruth.from_dict(content)
+    counts = training_counts(folder / 'annotations/train.json', gt)
+    for name in ('frozen', 'finetuned'):
+        results = json.loads((folder / name / 'r.bbox.json').read_text())
+        matches = match(content, results, iou_type='bbox', protocol='coco')
+        record = StrataRecord(
+            iou_type='bbox',
+            protocol='coco',
+            num_images=len(gt.image_ids),
+            num_evaluated_images=len(gt.image_ids),
+            num_detections=len(results),
+            counts_from='train.json',
+            resamples=0,
+            confidence=0.95,
+            strata=stratify(matches, default_bins(gt, counts)),
+        )
+        write_strata(folder / f'{name}_kept/strata.json', 'val', {}, [record])
+    return folder
+
+
+def request_for(folder, ending, **changes):
+    options = dict(
+        run=folder / f'frozen{ending}',
+        control=folder / f'finetuned{ending}',
+        ann=folder / 'annotations/val.json',
+        train_ann=folder / 'annotations/train.json',
+        num_resamples=20,
+    )
+    return Request(**{**options, **changes})
+
+
+def test_gains_are_those_of_the_results_and_have_no_intervals(data):
+    left = compare(request_for(data, '_kept'))
+    full = compare(request_for(data, '')).gain
+    assert left.detections == {} and left.gain.num_resamples == 0
+    assert 'no intervals' in left.gain.notes[0]
+    pairs = [
+        *zip(left.gain.classes, full.classes, strict=True),
+        *zip(left.gain.bins, full.bins, strict=True),
+    ]
+    for ours, theirs in pairs:
+        assert ours.gain.low is None and ours.gain.high is None
+        assert ours.gain.value == pytest.approx(theirs.gain.value)
+        assert ours.ap.value == pytest.approx(theirs.ap.value)
+    for ours, theirs in zip(left.gain.bins, full.bins, strict=True):
+        assert (ours.family, ours.label) == (theirs.family, theirs.label)
+        assert ours.num_classes == theirs.num_classes
+    assert left.gain.running_mean.value == pytest.approx(
+        full.running_mean.value, nan_ok=True
+    )
+
+
+def test_single_file_has_its_aps(data):
+    gain = compare(request_for(data, '_kept', control=None)).gain
+    assert gain.control is None and gain.bins[0].ap.value > 0
+    assert gain.bins[0].gain is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'named'),
+    [
+        (dict(iou_type='segm'), 'segm'),
+        (dict(control='finetuned'), 'Both runs'),
+        (dict(protocol='lvis'), 'protocol'),
+        (dict(run='annotations/val.json', control=None), 'RLE|result'),
+    ],
+    ids=['kind of AP', 'results beside it', 'protocol', 'annotations'],
+)
+def test_what_cannot_be_compared_is_refused(data, changes, named):
+    for key in ('run', 'control'):
+        if changes.get(key):
+            changes[key] = data / changes[key]
+    with pytest.raises(ValueError, match=named):
+        compare(request_for(data, '_kept', **changes))
+
+
+def test_file_of_other_categories_is_refused(data, tmp_path):
+    path = data / 'frozen_kept/strata.json'
+    text = path.read_text().replace('"owl"', '"eagle"')
+    (tmp_path / 'strata.json').write_text(text)
+    request = request_for(data, '_kept', run=tmp_path, control=None)
+    with pytest.raises(ValueError, match="'owl'"):
+        compare(request)
+
+
+def test_file_that_is_something_else_is_refused(data, tmp_path):
+    (tmp_path / 'strata.json').write_text('[1, 2]')
+    request = request_for(data, '_kept', run=tmp_path, control=None)
+    with pytest.raises(ValueError, match=r'strata\.json'):
+        compare(request)

@@ -1,0 +1,206 @@
+"""A step on shapes against the same step on data."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmfrozen.cost import FlopCounter, Flops
+from mmfrozen.cost.shape_mode import ShapeMode
+from mmfrozen.cost.storage_tracker import SavedBytes, StorageTracker
+from mmfrozen.freeze_config import ZOO
+from mmfrozen.freezing import count_parameters
+from mmfrozen.freezing.components import component_namer
+from mmfrozen.tracing.fake_predictions import stand_in
+from mmfrozen.tracing.fake_targets import (
+    make_samples,
+    object_boxes,
+    proposal_boxes,
+)
+from mmfrozen.tracing.pair import apply_change
+from mmfrozen.tracing.step_optimizer import build_optimizer, fill_state
+from mmfrozen.tracing.training_step import CannotTraceError, trace_step
+from mmfrozen.tracing.workload import Workload
+from tests.tiny import tiny_config
+
+WORK = Workload((128, 128), 'as set', 2, objects=4)
+PROPOSALS = 20  # as tiny_config has it
+
+
+@pytest.fixture(scope='module')
+def cfg():
+    cfg = tiny_config('-', '-', '-')
+    for part in ('bbox', 'mask'):
+        # without it, samples depend on which regions are drawn
+        extractor = cfg.model.roi_head[f'{part}_roi_extractor']
+        extractor.roi_layer.sampling_ratio = 2
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def mode():
+    """What one step has found out serves the others."""
+    return ShapeMode()
+
+
+def zoo(name):
+    return Config.fromfile(ZOO / name)
+
+
+def real_step(cfg, change):
+    """Do a step with data and the same numbers of regions."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model.deepcopy())
+    model.train()
+    apply_change(model, change)
+    torch.manual_seed(0)
+    stand_in(model, WORK.shape, proposals=PROPOSALS)
+    optimizer = build_optimizer(model, cfg.optim_wrapper)
+    state = fill_state(optimizer)
+    images = torch.randn(2, 3, *WORK.shape)
+    samples = make_samples(2, WORK.shape, objects=4, num_classes=1203)
+    name = component_namer(model)
+    present = [*model.parameters(), *model.buffers(), images]
+    with StorageTracker() as tracker, FlopCounter(model) as counter:
+        tracker.follow([*present, *state])
+        with SavedBytes(present, lambda: name(counter.owner()[0])) as saved:
+            losses = model(images, samples, mode='loss')
+            loss, _ = model.parse_losses(losses)
+        loss.backward()
+        optimizer.step()
+    return counter.flops(name), saved.by_owner, tracker.peak_bytes
+
+
+@pytest.mark.parametrize('change', ('none', 'thaw'))
+def test_step_on_shapes_costs_what_the_step_on_data_costs(cfg, mode, change):
+    flops, saved, peak = real_step(cfg, change)
+    step = trace_step(cfg, WORK, change=change, mode=mode)
+    names = {c.name for c in step.components}
+    assert {'backbone.stage 4', 'neck', 'roi_head.mask_head'} < names
+    for component in step.components:
+        if component.name != 'other':  # NMS: as many boxes as decode
+            assert component.flops == flops[component.name], component.name
+        assert component.saved_bytes == saved[component.name]
+    assert step.peak_bytes == pytest.approx(peak, rel=0.01)
+    assert step.rois == {'roi_head.bbox_head': (16, 4)}
+
+
+def test_frozen_backbone_has_no_backward_pass_and_keeps_nothing(cfg, mode):
+    step = trace_step(cfg, WORK, mode=mode)
+    stages = [c for c in step.components if c.name.startswith('backbone')]
+    assert [c.name for c in stages] == [
+        'backbone.stem',
+        *(f'backbone.stage {i}' for i in range(1, 5)),
+    ]
+    assert all(c.flops.forward and not c.flops.backward for c in stages)
+    assert sum(c.saved_bytes + c.trainable for c in stages) == 0
+
+
+def test_sums_are_those_of_the_model(cfg, mode):
+    step = trace_step(cfg, WORK, change='thaw', mode=mode)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model.deepcopy())
+    model.train()
+    counts = count_parameters(model)
+    assert step.total.parameters == counts.total
+    assert step.total.trainable == counts.total
+    assert step.gradient_bytes == 4 * counts.total
+    assert step.optimizer_bytes == 4 * counts.total, 'momentum of SGD'
+    assert sum(step.peak_parts.values()) == step.peak_bytes
+    assert step.timeline[-1][0] == step.total.flops.total
+    assert max(nbytes for _, nbytes in step.timeline) == step.peak_bytes
+
+
+def test_regions_of_interest_can_be_set(cfg, mode):
+    step = trace_step(cfg, replace(WORK, rois=12, positives=5), mode=mode)
+    assert step.rois == {'roi_head.bbox_head': (12, 5)}
+    full = trace_step(cfg, WORK, mode=mode)
+    head = {c.name: c.flops for c in full.components}['roi_head.bbox_head']
+    less = {c.name: c.flops for c in step.components}['roi_head.bbox_head']
+    assert less.forward * 16 == head.forward * 12
+    with pytest.raises(ValueError, match='at most the 16 sampled RoIs'):
+        trace_step(cfg, replace(WORK, positives=17), mode=mode)
+
+
+def test_autocast_keeps_half_the_bytes_and_a_copy_of_the_weights(cfg, mode):
+    full = trace_step(cfg, WORK, change='thaw', mode=mode)
+    half = trace_step(
+        cfg, replace(WORK, dtype='bf16'), change='thaw', mode=mode
+    )
+    assert half.total.flops == full.total.flops
+    activations = half.total.saved_bytes - 2 * half.total.parameters
+    assert 0.4 < activations / full.total.saved_bytes < 0.7
+    assert half.gradient_bytes == full.gradient_bytes
+
+
+@pytest.mark.parametrize(
+    'name, part',
+    (
+        ('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'bbox_head'),
+        ('yolox/yolox_tiny_8xb8-300e_coco.py', 'bbox_head'),
+        (
+            'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py',
+            'roi_head.bbox_head.5',
+        ),
+        (
+            'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+            'encoder',
+        ),
+        ('solov2/solov2-light_r18_fpn_ms-3x_coco.py', 'mask_head'),
+    ),
+)
+def test_hosts_detectors_of_every_kind_can_be_traced(mode, name, part):
+    work = Workload((256, 256), 'as set', 1, objects=2)
+    step = trace_step(zoo(name), work, change='freeze', mode=mode)
+    flops = {c.name: c.flops for c in step.components}
+    assert flops[part].backward_weight > 0
+    assert not any('ms_deform_attn' in name for name in step.uncounted)
+    assert not any(
+        f.backward for n, f in flops.items() if n.startswith('backbone')
+    )
+
+
+def test_part_that_cannot_be_traced_is_named(cfg, mode, monkeypatch):
+    head = 'mmdet.models.roi_heads.mask_heads.FCNMaskHead.forward'
+
+    def fail(self, x):
+        raise RuntimeError('no luck')
+
+    monkeypatch.setattr(head, fail)
+    with pytest.raises(CannotTraceError) as caught:
+        trace_step(cfg, WORK, mode=mode)
+    message = str(caught.value)
+    assert 'no luck in the forward pass of roi_head.mask_head.' in message
+    assert '\n' not in message
+    step = trace_step(cfg, WORK, partial=True, mode=mode)
+    assert step.partial == 'heads and losses'
+    flops = {c.name: c.flops for c in step.components}
+    assert flops['neck'].backward_weight > 0
+    assert (
+        flops['roi_head.mask_head'] == Flops()
+        if ('roi_head.mask_head' in flops)
+        else True
+    )
+
+
+def test_model_that_does_not_build_is_refused(cfg, mode):
+    broken = Config(cfg.to_dict())
+    broken.model.neck.type = 'NoSuchNeck'
+    with pytest.raises(CannotTraceError, match='NoSuchNeck.*build of model'):
+        trace_step(broken, WORK, mode=mode)
+
+
+@pytest.mark.parametrize('count, positives', ((2000, 500), (40, 10), (3, 0)))
+def test_proposals_are_positive_and_negative_as_asked(count, positives):
+    from mmdet.structures.bbox import bbox_overlaps
+
+    objects = object_boxes(7, 480, 640)
+    boxes = proposal_boxes(objects, count, positives, 480, 640)
+    best = bbox_overlaps(boxes, objects).amax(1)
+    assert boxes.shape == (count, 4)
+    assert (best[:positives] > 0.8).all()
+    assert (best[positives:] < 0.3).all()
+    assert (bbox_overlaps(objects, objects) - torch.eye(7)).abs().max() < 1e-3
