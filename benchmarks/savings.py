@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401
-from mmfrozen.reports.savings.comparison import trace_pair
 from mmfrozen.tracing.fake_targets import make_samples
 from mmfrozen.tracing.pair import Variant, apply_change, find_pair
+from mmfrozen.tracing.trace_pair import trace_pair
 from mmfrozen.tracing.workload import Workload, read_workload
 
 EXAMPLES = """examples:

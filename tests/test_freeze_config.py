@@ -486,7 +486,7 @@ def test_help_ends_with_two_examples(tool, capsys):
     with pytest.raises(SystemExit) as stop:
         tool('--help')
     assert stop.value.code == 0
-    assert capsys.readouterr().out.count('python tools/freeze_config.py') == 2
+    assert capsys.readouterr().out.count('mmfrozen freeze ') == 2
 
 
 @pytest.fixture

@@ -72,7 +72,12 @@ def test_materials_and_their_licences_are_shipped(wheel):
 
 def test_tests_and_tools_are_not_shipped(wheel):
     tops = {Path(name).parts[0].split('-')[0] for name in wheel}
-    assert tops == {'mmfrozen', 'mmfrozen.pth', 'mmfrozen_ext.py'}
+    assert tops == {
+        'mmfrozen',
+        'mmfrozen.pth',
+        'mmfrozen_cli',
+        'mmfrozen_ext.py',
+    }
 
 
 def test_editable_wheel_has_the_line_that_python_reads_at_start(tmp_path):

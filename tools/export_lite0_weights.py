@@ -1,33 +1,8 @@
-"""Write the demo's classifier weights: EfficientNet-Lite0, ImageNet."""
+"""The command `mmfrozen lite0-weights`."""
 
-from __future__ import annotations
+import sys
 
-import argparse
-from pathlib import Path
-
-from mmfrozen.mini_lvis.weights import export_lite0
-
-EXAMPLES = """examples:
-  python tools/export_lite0_weights.py
-  python tools/export_lite0_weights.py --out /data/weights
-"""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/weights'),
-        metavar='DIR',
-        help='folder to write to (default: data/weights)',
-    )
-    print(export_lite0(parser.parse_args().out))
-
+from mmfrozen_cli.lite0_weights import main
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

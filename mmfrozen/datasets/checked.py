@@ -177,7 +177,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     remedy = (
         'Download LVIS v1, or write the embedded stand-in with '
-        'tools/prepare_mini_lvis.py --out data/lvis_v1.'
+        'mmfrozen mini-lvis --out data/lvis_v1.'
     )
 
     def _api_of(self, pieces: AnnotationFile) -> Any:

@@ -13,10 +13,11 @@ from ..cost.shape_mode import ShapeMode
 from ..freeze_config import meta
 from ..freezing import count_parameters
 from ..tracing.pair import find_pair
+from ..tracing.trace_pair import trace_pair
 from ..tracing.workload import read_workload
-from .savings.comparison import compare_totals, saved, trace_pair
+from .savings.comparison import compare_totals, saved
 
-BEGIN = '<!-- experiments: written by tools/list_experiments.py -->'
+BEGIN = '<!-- experiments: written by mmfrozen experiments -->'
 END = '<!-- end of experiments -->'
 HEADS = (
     'experiment',

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..cost.shape_mode import ShapeMode
-from ..reports.savings.comparison import Savings
 from .pair import Variant
+from .trace_pair import Savings
 from .training_step import trace_step
 from .workload import Workload, with_batch
 

@@ -73,4 +73,4 @@ def test_help_ends_with_two_examples(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run('--help')
     assert stop.value.code == 0
-    assert capsys.readouterr().out.count('python tools/prepare_mini_lvis') == 2
+    assert capsys.readouterr().out.count('mmfrozen mini-lvis') == 2

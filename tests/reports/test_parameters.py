@@ -1,6 +1,5 @@
 """The table of a model's parts, and the tool that prints it."""
 
-import importlib.util
 import re
 import sys
 
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from mmfrozen.reports.parameters import parameter_table
 from mmfrozen.run_files import ModuleReport, ParameterCounts
+from mmfrozen_cli import describe as describe_command
 from tests.tiny import ROOT
 
 ROWS = [
@@ -52,15 +52,11 @@ def test_no_rows_make_an_empty_table():
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Run the tool as a person types it, in this process."""
-    path = ROOT / 'tools/describe_model.py'
-    spec = importlib.util.spec_from_file_location('describe_model', path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     monkeypatch.chdir(ROOT)
 
     def run(*args):
-        monkeypatch.setattr(sys, 'argv', [path.name, *args])
-        code = tool.main()
+        monkeypatch.setattr(sys, 'argv', ['mmfrozen describe', *args])
+        code = describe_command.main()
         return code, *capsys.readouterr()
 
     return run

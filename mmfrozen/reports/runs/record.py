@@ -71,7 +71,7 @@ class PairSummary:
 
 @dataclass(frozen=True)
 class RunsRecord:
-    """What tools/compare_runs.py found.
+    """What mmfrozen compare found.
 
     Attributes:
         runs: In the order in which they were named.

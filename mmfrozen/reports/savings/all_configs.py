@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,8 +15,9 @@ from mmengine.config import Config
 
 from ...cost.shape_mode import ShapeMode
 from ...tracing.pair import find_pair
+from ...tracing.trace_pair import Savings, trace_pair
 from ...tracing.workload import Workload
-from .comparison import Quantity, Savings, compare_totals, trace_pair
+from .comparison import Quantity, compare_totals
 from .tables import GIB, GIGA, percent
 
 #: Columns: the quantity that they show, and a head.
@@ -50,47 +52,43 @@ def trace_pack(
 
     Args:
         configs: Of the experiments.
-        read_work: What a config works on.
-        processes: How many at a time, where processes can be forked.
+        read_work: What a config works on; can be pickled.
+        processes: How many at a time.
 
-    Returns:
+    Yields:
         In the order of the configs, without the timelines.
     """
-    if processes == 1 or sys.platform != 'linux':
-        _prepare(read_work)
-        return map(_trace_one, configs)
-    # forked now, before a progress bar starts a thread
-    pool = ProcessPoolExecutor(
-        processes, get_context('fork'), _prepare, (read_work,)
-    )
-    futures = [pool.submit(_trace_one, config) for config in configs]
-    pool.shutdown(wait=False)
-    _prepare(read_work)
-    return (
-        _wait(future, config)
-        for future, config in zip(futures, configs, strict=True)
-    )
+    if processes == 1:
+        mode = ShapeMode()
+        for config in configs:
+            yield _trace_one(config, read_work, mode)
+        return
+    with ProcessPoolExecutor(
+        processes, get_context('spawn'), _prepare, (read_work,)
+    ) as pool:
+        yield from pool.map(_trace_in_worker, configs)
 
 
-def _wait(future: Future[PackEntry], config: Path) -> PackEntry:
-    entry = future.result()
-    # autograd refuses to run in a forked process where it has run before
-    return _trace_one(config) if 'fork' in entry.error else entry
-
-
-#: Of this process: what it has found out, and how to read a config's work.
-_process: dict[str, Any] = {}
+#: Of a worker process: what it has found out, how to read a config's work.
+_worker: dict[str, Any] = {}
 
 
 def _prepare(read_work: Callable[[Config], Workload]) -> None:
-    _process.update(mode=ShapeMode(), read_work=read_work)
+    sys.stdout = sys.stderr  # what MMDetection prints is no result
+    logging.disable(logging.WARNING)
+    _worker.update(read_work=read_work, mode=ShapeMode())
 
 
-def _trace_one(config: Path) -> PackEntry:
+def _trace_in_worker(config: Path) -> PackEntry:
+    return _trace_one(config, **_worker)
+
+
+def _trace_one(
+    config: Path, read_work: Callable[[Config], Workload], mode: ShapeMode
+) -> PackEntry:
     try:
         pair = find_pair(str(config))
-        work = _process['read_work'](pair[0].cfg)
-        savings = trace_pair(pair, work, mode=_process['mode'])
+        savings = trace_pair(pair, read_work(pair[0].cfg), mode=mode)
     except (ValueError, OSError) as error:
         return PackEntry(config.stem, None, str(error))
     for side in savings.sides:

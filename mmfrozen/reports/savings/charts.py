@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ...cost import Flops
+from ...tracing.trace_pair import Savings
 from ...tracing.traced_step import ComponentCost
 from ..page import COLOURS
-from .comparison import Savings, match_components, saved, thin_out
+from .comparison import match_components, saved, thin_out
 from .tables import GIB, GIGA, percent
 
 TERA = 1e12

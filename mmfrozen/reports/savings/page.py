@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...tracing.largest_batch import LargestBatch
+from ...tracing.trace_pair import Savings
 from ..page import figure, paragraph, section, table, write_page
 from .charts import (
     ap_chart,
@@ -14,7 +15,6 @@ from .charts import (
     memory_chart,
     timeline_chart,
 )
-from .comparison import Savings
 from .tables import (
     batch_rows,
     conditions,

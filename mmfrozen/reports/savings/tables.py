@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ...tracing.largest_batch import LargestBatch
+from ...tracing.trace_pair import Savings
 from ...tracing.traced_step import ComponentCost
 from .comparison import (
     Quantity,
-    Savings,
     compare_totals,
     match_components,
     saved,

@@ -1,4 +1,4 @@
-"""From files to a comparison: what ``tools/analyze_strata.py`` calls."""
+"""From files to a comparison: what ``mmfrozen strata`` calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find and read what ``tools/analyze_strata.py`` is given."""
+"""Find and read what ``mmfrozen strata`` is given."""
 
 from __future__ import annotations
 

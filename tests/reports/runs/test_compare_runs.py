@@ -1,6 +1,5 @@
 """Runs side by side: pairs, tables, charts, and what is wrong with input."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -10,7 +9,7 @@ import pytest
 from mmfrozen.reports.runs.charts import draw_costs, draw_learning
 from mmfrozen.reports.runs.comparison import find_pairs, read_runs
 from mmfrozen.reports.runs.drift_charts import draw_drift, draw_parts
-from tests.tiny import ROOT
+from mmfrozen_cli import compare
 
 from .work_dirs import COST, HALF, drift, evaluation, step, write_run
 
@@ -53,15 +52,10 @@ def runs(tmp_path):
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Calls the tool; returns exit status, stdout and stderr."""
-    spec = importlib.util.spec_from_file_location(
-        'compare_runs', ROOT / 'tools/compare_runs.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', ['compare_runs.py', *map(str, args)])
-        status = module.main()
+        status = compare.main()
         return (status, *capsys.readouterr())
 
     return call

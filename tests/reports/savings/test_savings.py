@@ -20,12 +20,12 @@ from mmfrozen.reports.savings.comparison import (
     compare_totals,
     thin_out,
     to_record,
-    trace_pair,
 )
 from mmfrozen.reports.savings.page import write_report
 from mmfrozen.tracing import largest_batch
 from mmfrozen.tracing.largest_batch import find_largest_batch, parse_bytes
 from mmfrozen.tracing.pair import Variant, find_pair
+from mmfrozen.tracing.trace_pair import trace_pair
 from mmfrozen.tracing.workload import Workload
 from tests.tiny import ROOT, tiny_config
 

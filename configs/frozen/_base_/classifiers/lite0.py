@@ -1,6 +1,6 @@
 """EfficientNet-Lite0, ImageNet. Apache-2.0.
 
-tools/export_lite0_weights.py writes the file from a package. Images are
+mmfrozen lite0-weights writes the file from a package. Images are
 normalised with a mean of 127 and a deviation of 128.
 """
 

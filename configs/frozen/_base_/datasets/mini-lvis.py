@@ -1,4 +1,4 @@
-"""mini-LVIS (tools/prepare_mini_lvis.py) at 256 x 256, in LVIS's layout."""
+"""mini-LVIS (mmfrozen mini-lvis) at 256 x 256, in LVIS's layout."""
 
 dataset_type = 'CheckedLVISV1Dataset'
 data_root = 'data/mini_lvis/'

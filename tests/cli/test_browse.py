@@ -1,6 +1,5 @@
 """The sheet of augmented samples, for this pack's configs and others."""
 
-import importlib.util
 import sys
 
 import cv2
@@ -18,14 +17,8 @@ from mmfrozen.reports.augmentation_sheet import (
     sample_of,
 )
 from mmfrozen.transforms import CompactMasks
-from tests.tiny import ROOT
+from mmfrozen_cli import browse as tool
 from tests.transforms.scenes import scene
-
-spec = importlib.util.spec_from_file_location(
-    'browse_augmentation', ROOT / 'tools/browse_augmentation.py'
-)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 CONFIG = """
 default_scope = 'mmdet'

@@ -1,13 +1,13 @@
-"""tools/analyze_savings.py, as a person types it."""
+"""`mmfrozen savings`, as a person types it."""
 
-import importlib.util
 import json
 import sys
 
 import pytest
 
+from mmfrozen_cli import savings
+from tests.cli.test_commands import run
 from tests.reports.runs import work_dirs
-from tests.test_tools import run
 from tests.tiny import ROOT
 
 TOOL = 'analyze_savings.py'
@@ -17,13 +17,7 @@ DEMO = str(ROOT / 'configs/frozen/mask_rcnn_lite0_mini-lvis.py')
 @pytest.fixture
 def tool(monkeypatch, capfd):
     """Call the tool in this process; return status, output and errors."""
-    spec = importlib.util.spec_from_file_location(
-        'tool', ROOT / 'tools' / TOOL
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    # what a process of its own may do, and this one may not: tests before
-    # have started torch's threads, which do not live on in a forked process
+    module = savings
     monkeypatch.setattr(module.os, 'cpu_count', lambda: 1)
     monkeypatch.setattr(module.logging, 'disable', lambda level: None)
 
@@ -71,7 +65,7 @@ def test_every_config_of_a_pack_is_a_line(tool, monkeypatch, tmp_path):
     folder.mkdir()
     (folder / 'bad.py').write_text('x = 1')
     (folder / 'good.py').write_text(f'_base_ = {DEMO!r}')
-    monkeypatch.setattr(tool.module, 'PACK', folder)
+    monkeypatch.setattr('mmfrozen.config_path.ROOT', folder.parent)
     status, out, err = tool('--all', '--shape', 64, 64)
     assert status == 1
     assert 'good' in out and '4x64x64' in out

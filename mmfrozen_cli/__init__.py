@@ -1,0 +1,54 @@
+"""The command `mmfrozen`: each subcommand is the module of that name.
+
+It lies beside the package, as importing `mmfrozen` registers everything with
+MMDetection, which takes seconds that `mmfrozen --help` should not.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    'savings': 'FLOPs, memory and parameters that freezing saves',
+    'freeze': 'freeze any MMDetection config, and write its control',
+    'describe': 'which parts of a model are frozen, and what trains',
+    'browse': 'draw augmented training samples',
+    'pair': 'train an experiment and its control',
+    'verify': "compare a checkpoint's backbone with its classifier",
+    'strata': 'AP by class and by number of annotations, with intervals',
+    'compare': 'work dirs side by side: cost, AP, learning curves, drift',
+    'experiments': 'list the experiments of the config pack',
+    'mini-lvis': 'write the embedded data set',
+    'lite0-weights': 'write the weights of the embedded experiments',
+}
+
+
+def main() -> int:
+    """Run a subcommand.
+
+    Returns:
+        Its exit status; 2 if there is no such subcommand.
+    """
+    command, *options = sys.argv[1:] or ['--help']
+    if command in ('-h', '--help'):
+        print('usage: mmfrozen COMMAND ...\n\ncommands:')
+        for name, text in COMMANDS.items():
+            print(f'  {name:15}{text}')
+        print('\n`mmfrozen COMMAND --help` has the options, with examples.')
+        return 0
+    if command == '--version':
+        from mmfrozen.version import __version__
+
+        print(__version__)
+        return 0
+    if command not in COMMANDS:
+        print(
+            f'error: COMMAND must be one of {", ".join(COMMANDS)}, got '
+            f'{command!r}. See mmfrozen --help.',
+            file=sys.stderr,
+        )
+        return 2
+    sys.argv = [f'mmfrozen {command}', *options]
+    module = import_module(f'.{command.replace("-", "_")}', __name__)
+    return module.main() or 0

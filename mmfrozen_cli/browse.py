@@ -1,0 +1,170 @@
+"""Draw augmented training samples of any config on one sheet.
+
+Masks, boxes and names are coloured by how many training images hold their
+class: rare, common or frequent, as in LVIS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import track
+
+import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.freeze_config import locate
+from mmfrozen.reports.augmentation_sheet import (
+    GROUPS,
+    Sample,
+    draw_sheet,
+    group_of,
+    sample_of,
+)
+from mmfrozen.transforms.class_index import class_names, index_classes
+from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
+
+EXAMPLES = """exit status: 0 drawn, 2 wrong use
+
+examples:
+  mmfrozen browse configs/frozen/mask_rcnn_r101_lvis.py
+  mmfrozen browse \\
+      mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco.py --num 24 --out rtm.png \\
+      --cfg-options train_dataloader.dataset.data_root=/data/coco/
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('config', metavar='CONFIG', help='path or mmdet::NAME')
+    add('--out', type=Path, metavar='FILE.png', help='default: CONFIG.png')
+    add('--num', type=int, default=12, metavar='N', help='samples (12)')
+    add('--seed', type=int, default=0, metavar='N', help='of the draw (0)')
+    add('--force', action='store_true', help='replace FILE.png')
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> Path:
+    """Check what was typed.
+
+    Returns:
+        The file to write.
+    """
+    out = args.out or Path(f'{Path(args.config.split("::")[-1]).stem}.png')
+    if out.suffix != '.png':
+        raise ValueError(f'--out must name a .png file, got {out}. Rename it.')
+    if out.exists() and not args.force:
+        raise ValueError(
+            f'--out must not be there yet, got {out}. Choose another name or '
+            'give --force.'
+        )
+    for name in ('num', 'seed'):
+        if getattr(args, name) < (name == 'num'):
+            raise ValueError(
+                f'--{name} must be {int(name == "num")} or more, got '
+                f'{getattr(args, name)}. Correct it.'
+            )
+    return out
+
+
+def build_dataset(args: argparse.Namespace) -> Any:
+    """Build the training data of a config."""
+    path = locate(args.config)
+    try:
+        config = Config.fromfile(path)
+        if args.cfg_options:
+            config.merge_from_dict(args.cfg_options)
+        init_default_scope(config.get('default_scope', 'mmdet'))
+        dataset = (config.get('train_dataloader') or {}).get('dataset')
+        if dataset is not None:
+            dataset = DATASETS.build(dataset)
+    except Exception as error:  # whatever a config makes of itself
+        lines = str(error).strip().splitlines() or ['']
+        raise ValueError(
+            f'CONFIG must build its training data, got '
+            f'{type(error).__name__}: {lines[-1]} Correct {args.config}, or '
+            'set keys with --cfg-options.'
+        ) from error
+    if dataset is None or not len(dataset):
+        raise ValueError(
+            f'CONFIG must have images in train_dataloader.dataset, got none '
+            f'in {args.config}. Give a config that trains.'
+        )
+    return dataset
+
+
+def draw_samples(dataset: Any, num: int, seed: int) -> list[Sample]:
+    """Draw samples at random, each from a seed of its own."""
+    count = min(num, len(dataset))
+    chosen = random.Random(seed).sample(range(len(dataset)), count)
+    samples = []
+    progress = track(
+        chosen, 'samples', console=Console(stderr=True), transient=True
+    )
+    for number, index in enumerate(progress):
+        with seeded(NumberedIndex(index, (seed, 0, number))):
+            samples.append(sample_of(dataset[index]))
+    return samples
+
+
+def run(args: argparse.Namespace) -> str:
+    """Draw the sheet.
+
+    Returns:
+        What is on it, in one line.
+    """
+    out = check(args)
+    dataset = build_dataset(args)
+    try:
+        samples = draw_samples(dataset, args.num, args.seed)
+        classes = class_names(dataset)
+        counts = index_classes(dataset).num_images
+    except Exception as error:  # whatever its transforms raise
+        lines = str(error).strip().splitlines() or ['']
+        raise ValueError(
+            'The training pipeline must give samples, got '
+            f'{type(error).__name__}: {lines[-1]} Correct it in '
+            f'{args.config}.'
+        ) from error
+    figure = draw_sheet(samples, classes, counts, Path(args.config).name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    groups = [
+        group_of(int(counts[label]))
+        for sample in samples
+        for label in sample.labels[~sample.ignored]
+    ]
+    found = ', '.join(f'{groups.count(group)} {group}' for group in GROUPS)
+    return (
+        f'{out}: {len(samples)} samples, {len(groups)} objects of '
+        f'{len(set(np.concatenate([s.labels for s in samples])))} classes: '
+        f'{found}'
+    )
+
+
+def main() -> int:
+    """Return 0 when drawn, 2 for wrong use."""
+    args = parse_args()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            line = run(args)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(line)
+    return 0

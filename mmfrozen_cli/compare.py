@@ -1,0 +1,139 @@
+"""Set runs side by side: what they cost, what AP came of it, and how."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from mmfrozen.reports.page import check_empty, check_new
+from mmfrozen.reports.runs.comparison import (
+    ComparedRun,
+    Pair,
+    find_pairs,
+    read_runs,
+)
+from mmfrozen.reports.runs.page import (
+    draw_charts,
+    write_compare_page,
+    write_pictures,
+)
+from mmfrozen.reports.runs.record import RunsRecord, summarise
+from mmfrozen.reports.runs.tables import draw_table, make_tables, short_names
+from mmfrozen.run_files import finite
+
+EXAMPLES = """Runs are paired by the name of their config: a frozen one with
+each fine-tuned one and each from scratch, of the same seed if there are
+several. --pair says it by hand. docs/runs.md lists what a run leaves behind.
+
+exit status: 0 done, 2 wrong use
+
+examples:
+  mmfrozen compare work_dirs/*/mask_rcnn_r101_lvis \\
+      --html runs.html --png pictures
+  mmfrozen compare mine/a mine/b --pair mine/a mine/b --json
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'runs', metavar='RUN', nargs='+', type=Path, help='a work dir'
+    )
+    parser.add_argument(
+        '--pair',
+        nargs=2,
+        action='append',
+        default=[],
+        type=Path,
+        metavar=('FROZEN', 'CONTROL'),
+        help='two of the runs that belong together; may be repeated, and '
+        'then no others are paired',
+    )
+    parser.add_argument(
+        '--html', type=Path, metavar='REPORT', help='write a page'
+    )
+    parser.add_argument(
+        '--png', type=Path, metavar='FOLDER', help='write its pictures'
+    )
+    parser.add_argument(
+        '--json', action='store_true', help='print a record, not tables'
+    )
+    return parser.parse_args()
+
+
+def choose_pairs(
+    args: argparse.Namespace, runs: list[ComparedRun]
+) -> list[Pair]:
+    """The pairs that were named, else those that belong together."""
+    if not args.pair:
+        return find_pairs(runs)
+    known = {Path(run.path).resolve(): run for run in runs}
+    for path in (path for pair in args.pair for path in pair):
+        if path.resolve() not in known:
+            raise ValueError(
+                f'--pair must name two of the runs, got {str(path)!r}. Name '
+                'it as a RUN, too.'
+            )
+    return [Pair(known[a.resolve()], known[b.resolve()]) for a, b in args.pair]
+
+
+def run(args: argparse.Namespace, messages: Console) -> RunsRecord:
+    """Read, compare, and write what was asked for."""
+    if args.html:
+        check_new(args.html)
+    if args.png:
+        check_empty(args.png)
+    with messages.status('reading the runs'):
+        runs = read_runs(args.runs)
+        pairs = choose_pairs(args, runs)
+        record = summarise(runs, pairs)
+    if args.html or args.png:
+        with messages.status('drawing'):
+            charts = draw_charts(runs, pairs)
+            if args.html:
+                write_compare_page(args.html, record, charts)
+            if args.png:
+                write_pictures(args.png, charts)
+    return record
+
+
+def show(record: RunsRecord) -> None:
+    """Print tables; where names are long, numbers and what they mean."""
+    console = Console()
+    names = short_names(record)
+    for label, name in names.items():
+        if name != label:
+            console.print(f'{name:>3}  {label}', highlight=False, markup=False)
+    for table in make_tables(record, names):
+        console.print(draw_table(table))
+
+
+def main() -> int:
+    """Return 0 when done, 2 for wrong use."""
+    args = parse_args()
+    messages = Console(stderr=True)
+    try:
+        record = run(args, messages)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for note in record.notes:
+        print(f'note: {note}', file=sys.stderr)
+    if args.json:
+        print(json.dumps(finite(asdict(record)), indent=2))
+    else:
+        show(record)
+    for path in (args.html, args.png):
+        if path:
+            messages.print(f'wrote {path}', highlight=False)
+    return 0

@@ -1,0 +1,75 @@
+"""Say which parts of a config's model are frozen, and what trains.
+
+Builds the model as a run does; needs neither data nor weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from rich.console import Console
+
+from mmfrozen.freezing import describe
+from mmfrozen.reports.parameters import parameter_table
+
+EXAMPLES = """examples:
+  mmfrozen describe configs/frozen/mask_rcnn_r101_lvis.py
+  mmfrozen describe configs/finetuned/mask_rcnn_r101_coco.py \\
+      --cfg-options model.backbone.frozen_stages=2
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', type=Path, help='config of an experiment')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help="overrides, as MMDetection's train.py takes them",
+    )
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Build the model and print its table."""
+    if not args.config.is_file():
+        raise FileNotFoundError(
+            f'CONFIG must be an existing file, got {str(args.config)!r}. '
+            'Correct the path.'
+        )
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    if 'model' not in cfg:
+        raise ValueError(
+            f'CONFIG must define model, got {str(args.config)!r} without '
+            'one. Name the config of an experiment.'
+        )
+    register_all_modules()
+    model = MODELS.build(cfg.model)
+    model.train()  # hosts freeze some layers only there
+    console.print(parameter_table(describe(model), args.config.as_posix()))
+
+
+def main() -> int:
+    """Return 0 when the table is printed, 2 when it cannot be."""
+    args = parse_args()
+    try:
+        run(args, Console())
+    except Exception as error:  # whatever a config's modules raise
+        text = ' '.join(str(error).split()) or type(error).__name__
+        print(f'error: {text}', file=sys.stderr)
+        return 2
+    return 0

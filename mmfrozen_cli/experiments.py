@@ -1,0 +1,115 @@
+"""List every experiment of the config pack: sizes, FLOPs, reported AP.
+
+FLOPs are those of one training step, an image: forward and backward, 2 a
+multiply-add. Counting them all takes two minutes; without --flops they are
+those that FOLDER/README.md has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+from rich.console import Console
+from rich.table import Table
+
+import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.reports.experiments import (
+    HEADS,
+    FlopsOfSteps,
+    list_experiments,
+    markdown,
+    replace_table,
+    row,
+)
+
+EXAMPLES = """exit status: 0 done, 1 README.md is out of step, 2 wrong use
+
+examples:
+  mmfrozen experiments configs --check
+  mmfrozen experiments configs --flops --write
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'folder',
+        metavar='FOLDER',
+        type=Path,
+        help='the pack, which has frozen/, finetuned/ and README.md',
+    )
+    parser.add_argument(
+        '--flops', action='store_true', help='count the FLOPs anew'
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        '--write',
+        action='store_true',
+        help='replace the table in FOLDER/README.md',
+    )
+    what.add_argument(
+        '--check',
+        action='store_true',
+        help='compare with the table in FOLDER/README.md',
+    )
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Measure, then print, write or compare."""
+    readme = args.folder / 'README.md'
+    if not args.folder.is_dir():
+        raise FileNotFoundError(
+            f'FOLDER must be an existing folder, got {str(args.folder)!r}. '
+            'Give the pack: configs.'
+        )
+    text = readme.read_text() if readme.is_file() else ''
+    if (args.write or args.check) and not text:
+        raise FileNotFoundError(
+            f'FOLDER must have a README.md, got none in {str(args.folder)!r}. '
+            'Leave out --write and --check.'
+        )
+    with console.status('building') as status:
+        experiments = list_experiments(
+            args.folder,
+            count=FlopsOfSteps() if args.flops else None,
+            table=text,
+            report=lambda name: status.update(name),
+        )
+    if args.write or args.check:
+        new = replace_table(text, markdown(experiments))
+        if args.check:
+            if new == text:
+                print(f'{readme} is in step')
+                return 0
+            print(f'{readme} is out of step: run with --write')
+            return 1
+        readme.write_text(new)
+        print(f'wrote {len(experiments)} experiments to {readme}')
+        return 0
+    table = Table(*HEADS)
+    for experiment in experiments:
+        table.add_row(*row(experiment))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(table)
+    return 0
+
+
+def main() -> int:
+    """Run as a program."""
+    args = parse_args()
+    MMLogger.get_instance('mmengine').setLevel(logging.WARNING)
+    try:
+        return run(args, Console(stderr=True))
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2

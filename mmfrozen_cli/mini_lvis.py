@@ -1,0 +1,94 @@
+"""Write mini-LVIS: a small long-tailed set in LVIS v1's layout."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.progress import track
+
+from mmfrozen.mini_lvis import Parameters, build, contact_sheet
+
+EXAMPLES = """examples:
+  mmfrozen mini-lvis --out data/lvis_v1
+  mmfrozen mini-lvis --out /tmp/tiny --num-train 40 \\
+      --num-val 20 --preview /tmp/tiny.png
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    default = Parameters()
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('--out', type=Path, required=True, help='folder of the set')
+    add('--num-train', type=int, default=default.num_train, metavar='N')
+    add('--num-val', type=int, default=default.num_val, metavar='N')
+    add(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(default.height, default.width),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images, in pixels (default: 256 256)',
+    )
+    add('--seed', type=int, default=default.seed, metavar='N')
+    add(
+        '--force',
+        action='store_true',
+        help='replace a mini-LVIS of other parameters, never anything else',
+    )
+    add('--preview', type=Path, metavar='FILE.png', help='draw some images')
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Build the set and draw its preview."""
+    preview = args.preview
+    if preview and (preview.exists() or preview.suffix != '.png'):
+        raise ValueError(
+            f'--preview must name a new .png file, got {preview}. '
+            'Choose another name.'
+        )
+    parameters = Parameters(
+        args.num_train, args.num_val, *args.size, args.seed
+    )
+    is_new = build(
+        args.out,
+        parameters,
+        force=args.force,
+        track=lambda plans, split: track(
+            plans, f'{split} images', console=console
+        ),
+    )
+    state = 'Made' if is_new else 'Already complete, nothing to do:'
+    console.print(f'{state} {args.out}', highlight=False)
+    if preview:
+        preview.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(preview), contact_sheet(args.out))
+
+
+def main() -> int:
+    """Return 0 when done, 1 for a failed check, 2 for wrong use."""
+    args = parse_args()
+    # leave nothing half-made when asked to stop
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run(args, Console(stderr=True))
+    except (ValueError, RuntimeError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1 if isinstance(error, RuntimeError) else 2
+    except OSError as error:
+        print(
+            f'error: --out must be a place to write to, got {error}. '
+            'Choose another --out.',
+            file=sys.stderr,
+        )
+        return 2
+    return 0

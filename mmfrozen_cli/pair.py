@@ -1,0 +1,137 @@
+"""Train an experiment beside its control and print one table.
+
+Both are trained by ``mim train mmdet``, one after the other. What is
+finished is not done again, and what was interrupted goes on from its last
+checkpoint: run the same command once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from mmfrozen.reports.runs.work_dir import LVIS_COLUMNS, pair_table, read_run
+
+EXAMPLES = """examples:
+  mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py
+  mmfrozen pair configs/frozen/mask_rcnn_r101_lvis.py \\
+      --gpus 8 --launcher pytorch --control scratch
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'config', type=Path, help='experiment, configs/frozen/NAME.py'
+    )
+    parser.add_argument(
+        '--control', default='finetuned', choices=('finetuned', 'scratch')
+    )
+    parser.add_argument(
+        '--work-dirs',
+        type=Path,
+        default=Path('work_dirs'),
+        metavar='DIR',
+        help='runs go to DIR/STATE/NAME (default: work_dirs)',
+    )
+    parser.add_argument('--gpus', type=int, default=0)
+    parser.add_argument(
+        '--launcher', default='none', choices=('none', 'pytorch')
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help="overrides for both, as MMDetection's train.py takes them",
+    )
+    return parser.parse_args()
+
+
+def mim(
+    command: str,
+    config: Path,
+    work_dir: Path,
+    args: argparse.Namespace,
+    *more: str,
+) -> None:
+    """Call the real mim on one config."""
+    options = ('--cfg-options', *args.cfg_options) if args.cfg_options else ()
+    subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'mim',
+            command,
+            'mmdet',
+            str(config),
+            '--gpus',
+            str(args.gpus),
+            '--launcher',
+            args.launcher,
+            '--work-dir',
+            str(work_dir),
+            *more,
+            *options,
+        ],
+        check=True,
+    )
+
+
+def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
+    """Train to the end and evaluate, or what is left of it."""
+    done = work_dir / '.trained'
+    if done.is_file():
+        print(f'{config}: trained already, see {work_dir}', file=sys.stderr)
+        return
+    mim('train', config, work_dir, args, '--resume')
+    if not read_run(work_dir).metrics:  # it had broken off in its evaluation
+        last = (work_dir / 'last_checkpoint').read_text().strip()
+        mim('test', config, work_dir, args, '--checkpoint', last)
+    done.touch()
+
+
+def main() -> int:
+    args = parse_args()
+    control = args.config.parent.parent / args.control / args.config.name
+    for config in (args.config, control):
+        if not config.is_file():
+            print(
+                'error: An experiment and its control must exist, got '
+                f'{str(config)!r}, which does not. Give a file of '
+                'configs/frozen/.',
+                file=sys.stderr,
+            )
+            return 2
+    runs = {}
+    for config in (args.config, control):
+        work_dir = args.work_dirs / config.parent.name / config.stem
+        try:
+            train(config, work_dir, args)
+        except subprocess.CalledProcessError:
+            print(
+                f'error: Training {config} must succeed, got the error above. '
+                'Mend it and run the same command: it goes on from the '
+                'last checkpoint.',
+                file=sys.stderr,
+            )
+            return 1
+        runs[config.parent.name] = read_run(work_dir)
+    steps = {run.step for run in runs.values()}
+    Console().print(
+        pair_table(
+            runs,
+            f'{args.config.stem}, step {max(steps)}: AP in per cent, '
+            'last evaluation',
+            LVIS_COLUMNS,
+        )
+    )
+    return 0

@@ -1,0 +1,327 @@
+"""Say what freezing saves in a training step: FLOPs, memory, parameters.
+
+Traces the step of a config and of its control on shapes alone: no weights,
+no data, no GPU. Any config works, MMDetection's own included (mmdet::NAME).
+A config of frozen/ is compared with its control in finetuned/; any other is
+frozen in memory and compared with itself, every stage trained. Two work
+dirs, a frozen run's and its control's, are compared by what they measured.
+
+FLOPs count 2 a multiply-add. See docs/measuring.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# building a model must not reach for the network
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+warnings.filterwarnings('ignore')
+
+from rich.console import Console  # noqa: E402
+from rich.progress import track  # noqa: E402
+
+#: Characters a line where the output is no terminal.
+WIDTH = 140
+EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced, 2
+wrong use, or CONFIG cannot be traced
+
+examples:
+  mmfrozen savings configs/frozen/mask_rcnn_r101_lvis.py
+  mmfrozen savings \\
+      mmdet::retinanet/retinanet_r50_fpn_1x_coco.py as-written \\
+      --dtype bf16 --memory 24GB --html savings.html
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = partial(parser.add_argument)
+    add(
+        'config',
+        nargs='?',
+        metavar='CONFIG',
+        help='path, mmdet::NAME, or a work dir',
+    )
+    add(
+        'control',
+        nargs='?',
+        metavar='CONTROL',
+        help='likewise, or as-written: CONFIG as it is, which is then frozen '
+        'in memory for the other side (default: see above)',
+    )
+    add_workload(parser)
+    add(
+        '--memory',
+        metavar='SIZE',
+        help='24GB (1e9 bytes each) or 24GiB: find the largest batch that '
+        'fits',
+    )
+    add('--macs', action='store_true', help='print multiply-adds, not FLOPs')
+    add('--json', action='store_true', help='print a record, no tables')
+    add('--html', type=Path, metavar='FILE', help='write a report, too')
+    add(
+        '--ap',
+        nargs=2,
+        type=float,
+        metavar=('FROZEN', 'CONTROL'),
+        help='AP of both, for the chart of cost against AP in --html',
+    )
+    add(
+        '--partial',
+        action='store_true',
+        help='backbone and neck alone, where the heads cannot be traced',
+    )
+    add('--all', action='store_true', help='every config of the pack')
+    args = parser.parse_args()
+    if bool(args.config) == args.all:
+        parser.error('give CONFIG, or --all')
+    if args.all and (args.html or args.memory or args.ap):
+        parser.error('--html, --memory and --ap take one CONFIG')
+    if args.ap and not args.html:
+        parser.error('--ap is drawn into --html')
+    return args
+
+
+def add_workload(parser: argparse.ArgumentParser) -> None:
+    """What a step works on."""
+    add = partial(parser.add_argument)
+    add(
+        '--shape',
+        nargs=2,
+        type=whole(1),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images (default: what the train pipeline makes)',
+    )
+    add(
+        '--batch-size',
+        type=whole(1),
+        metavar='N',
+        help="images a step (default: the train dataloader's)",
+    )
+    add(
+        '--dtype',
+        choices=('fp32', 'bf16', 'fp16'),
+        help="of autocast (default: the optimizer wrapper's)",
+    )
+    add(
+        '--objects',
+        type=whole(1),
+        default=8,
+        metavar='N',
+        help='annotated objects an image (default: 8)',
+    )
+    add(
+        '--rois',
+        type=whole(1),
+        metavar='N',
+        help="RoIs sampled an image (default: the config's sampler's)",
+    )
+    add(
+        '--positives',
+        type=whole(0),
+        metavar='N',
+        help='those of them that hold an object (default: likewise)',
+    )
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Read a whole number that is not smaller than one."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f'must be {least} or more, got {text}'
+            )
+        return int(text)
+
+    return number
+
+
+def read_work(args: argparse.Namespace, cfg: Any) -> Any:
+    """What a step of a config works on."""
+    from mmfrozen.tracing.workload import read_workload
+
+    work = read_workload(
+        cfg,
+        shape=args.shape and tuple(args.shape),
+        batch_size=args.batch_size,
+        dtype=args.dtype,
+    )
+    return replace(
+        work,
+        objects=args.objects,
+        rois=args.rois,
+        positives=args.positives,
+    )
+
+
+def analyze_pair(
+    args: argparse.Namespace, report: Callable[[str], None]
+) -> Callable[[Console], int]:
+    """Compare a config with its control; return what prints the result."""
+    from mmfrozen.cost.shape_mode import ShapeMode
+    from mmfrozen.tracing import largest_batch
+    from mmfrozen.tracing.pair import find_pair
+    from mmfrozen.tracing.trace_pair import trace_pair
+
+    memory = args.memory and largest_batch.parse_bytes(args.memory)
+    if args.html:
+        from mmfrozen.reports.page import check_new
+
+        check_new(args.html)
+    pair = find_pair(args.config, args.control)
+    work = read_work(args, pair[0].cfg)
+    mode = ShapeMode()
+    savings = trace_pair(
+        pair, work, partial=args.partial, report=report, mode=mode
+    )
+    batches = []
+    if memory:
+        batches = largest_batch.find_both(
+            pair, savings, memory, mode=mode, report=report
+        )
+    if args.html:
+        from mmfrozen.reports.savings.page import write_report
+
+        write_report(
+            args.html,
+            savings,
+            macs=args.macs,
+            memory_bytes=memory,
+            batches=batches,
+            ap=args.ap and tuple(args.ap),
+        )
+    return partial(print_pair, args, savings, batches)
+
+
+def print_pair(
+    args: argparse.Namespace,
+    savings: Any,
+    batches: list[Any],
+    console: Console,
+) -> int:
+    """Print the tables of a pair, or its record."""
+    from mmfrozen.reports.savings import tables
+    from mmfrozen.reports.savings.comparison import to_record
+
+    if args.json:
+        record = to_record(savings)
+        record['largest_batches'] = [asdict(batch) for batch in batches]
+        print(json.dumps(record, indent=1))
+        return 0
+    for line in tables.conditions(savings):
+        console.print(line, soft_wrap=True)
+    for table in tables.draw_all(savings, args.macs):
+        console.print(table)
+    if batches:
+        console.print(tables.draw_batches(batches, args.memory))
+    console.print(tables.describe_uncounted(savings), soft_wrap=True)
+    return 0
+
+
+def analyze_pack(
+    args: argparse.Namespace, errors: Console
+) -> Callable[[Console], int]:
+    """Compare every experiment of the pack with its control."""
+    from mmfrozen.config_path import ROOT
+    from mmfrozen.reports.savings.all_configs import trace_pack
+
+    configs = sorted((ROOT / 'frozen').glob('*.py'))
+    entries = list(
+        track(
+            trace_pack(configs, partial(read_work, args), os.cpu_count() or 1),
+            'configs',
+            total=len(configs),
+            console=errors,
+        )
+    )
+    return partial(print_pack, args, entries)
+
+
+def print_pack(
+    args: argparse.Namespace, entries: list[Any], console: Console
+) -> int:
+    """Print a line an experiment."""
+    from mmfrozen.reports.savings import all_configs as pack
+    from mmfrozen.reports.savings.tables import draw, unit_name
+
+    failed = [entry for entry in entries if entry.error]
+    if args.json:
+        print(json.dumps([pack.entry_record(e) for e in entries]))
+    else:
+        rows = [pack.pack_row(entry, args.macs) for entry in entries]
+        title = f'A training step, {unit_name(args.macs)}: control -> frozen'
+        console.print(draw(title, pack.pack_head(args.macs), rows, 0))
+    for entry in failed:
+        print(f'error: {entry.name}: {entry.error}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+def analyze_runs(args: argparse.Namespace) -> Callable[[Console], int]:
+    """Compare two work dirs by what their runs measured."""
+    from mmfrozen.reports.runs.costs import compare_work_dirs, comparison_table
+
+    if not (args.control and Path(args.control).is_dir()):
+        raise FileNotFoundError(
+            f'CONTROL must be a work dir where CONFIG is one, got '
+            f'{args.control!r}. Give the work dir of the control.'
+        )
+    for name in ('html', 'memory', 'macs', 'ap', 'partial'):
+        if getattr(args, name):
+            raise ValueError(
+                f'--{name} must go with configs, got two work dirs. Leave it '
+                'out; mmfrozen compare draws runs.'
+            )
+    comparison = compare_work_dirs(Path(args.config), Path(args.control))
+
+    def show(console: Console) -> int:
+        if args.json:
+            print(json.dumps(asdict(comparison), indent=1, default=str))
+        else:
+            console.print(comparison_table(comparison))
+        return 0
+
+    return show
+
+
+def main() -> int:
+    """Return 0 when done, 1 if one of many failed, 2 for wrong use."""
+    args = parse_args()
+    errors = Console(stderr=True)
+    try:
+        # what the host prints while it builds is no result
+        with contextlib.redirect_stdout(sys.stderr):
+            with errors.status('loading MMDetection'):
+                import mmfrozen  # noqa: F401
+
+            logging.disable(logging.WARNING)
+            if args.all:
+                show = analyze_pack(args, errors)
+            elif Path(args.config).is_dir():
+                show = analyze_runs(args)
+            else:
+                with errors.status('reading the configs') as status:
+                    show = analyze_pair(args, status.update)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return show(console)

@@ -1,0 +1,198 @@
+"""Show which classes a run helps: AP against its control, by strata."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from mmfrozen.reports.page import check_empty, check_new
+from mmfrozen.reports.strata.captions import conclude
+from mmfrozen.reports.strata.comparison import Comparison, Request, compare
+from mmfrozen.reports.strata.example_images import Example, Examples
+from mmfrozen.reports.strata.page import (
+    NO_DETECTIONS,
+    NO_IMAGES,
+    write_strata_page,
+)
+from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
+from mmfrozen.reports.strata.tables import bin_table, class_table
+from mmfrozen.run_files import finite
+
+EXAMPLES = """exit status: 0 done, 2 wrong use
+
+examples:
+  mmfrozen strata work_dirs/frozen/mask_rcnn_r101_lvis \\
+      work_dirs/finetuned/mask_rcnn_r101_lvis \\
+      --ann data/lvis_v1/annotations/lvis_v1_val.json \\
+      --train-ann data/lvis_v1/annotations/lvis_v1_train.json \\
+      --iou-type segm --html strata.html
+  mmfrozen strata mine.bbox.json theirs.bbox.json \\
+      --ann val.json --train-ann train.json --json > strata.json
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    default = Request(Path(), None, Path(), None)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        'run',
+        metavar='RUN_OR_RESULTS',
+        type=Path,
+        help='results.pkl of mmdet, COCO or LVIS result json, or a work dir',
+    )
+    add(
+        'control',
+        metavar='CONTROL',
+        type=Path,
+        nargs='?',
+        help='likewise; without it, the strata of the one run',
+    )
+    add('--ann', type=Path, required=True, metavar='VAL')
+    add(
+        '--train-ann',
+        type=Path,
+        metavar='TRAIN',
+        help='to count annotations in (default: what an LVIS file states)',
+    )
+    add(
+        '--config',
+        type=Path,
+        metavar='CONFIG',
+        help='of the detectors: its classes are what labels of a results.pkl '
+        'stand for (default: the config in a work dir, else all of VAL)',
+    )
+    add('--iou-type', choices=('bbox', 'segm'), default=default.iou_type)
+    add(
+        '--protocol',
+        choices=('coco', 'lvis'),
+        help='(default: lvis where VAL lists absent categories, else coco)',
+    )
+    add(
+        '--resamples',
+        type=int,
+        default=default.num_resamples,
+        metavar='N',
+        help='of the images, for the intervals; 0 for none (default: '
+        f'{default.num_resamples})',
+    )
+    add('--seed', type=int, default=default.seed, metavar='N')
+    add(
+        '--min-images',
+        type=int,
+        default=default.min_images,
+        metavar='N',
+        help='rank classes that are in at least so many images (default: '
+        f'{default.min_images})',
+    )
+    add('--json', action='store_true', help='print a record, not tables')
+    add('--html', type=Path, metavar='REPORT', help='write a page')
+    add('--png', type=Path, metavar='FOLDER', help='write its pictures')
+    add(
+        '--images',
+        type=Path,
+        metavar='IMAGE_ROOT',
+        help='folder of the images of VAL, for examples (default: beside it)',
+    )
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, console: Console) -> Comparison:
+    """Compare, and write what was asked for."""
+    if args.html:
+        check_new(args.html)
+    if args.png:
+        check_empty(args.png)
+    request = Request(
+        run=args.run,
+        control=args.control,
+        ann=args.ann,
+        train_ann=args.train_ann,
+        iou_type=args.iou_type,
+        protocol=args.protocol,
+        num_resamples=args.resamples,
+        seed=args.seed,
+        min_images=args.min_images,
+        images=args.images,
+        config=args.config,
+    )
+    with console.status('...') as status:
+
+        def follow(steps: Any) -> Any:
+            status.stop()
+            return track(steps, 'resampling images', console=console)
+
+        found = compare(request, status.update, follow)
+    if args.html or args.png:
+        examples, why = illustrate(args, found, console)
+        try:
+            if args.html:
+                write_strata_page(
+                    args.html, found.gain, examples, why_no_examples=why
+                )
+            if args.png:
+                write_pictures(args.png, found.gain, examples)
+        except OSError as error:
+            raise OSError(
+                '--html and --png must be places to write to, got '
+                f'{error}. Choose others.'
+            ) from error
+    return found
+
+
+def illustrate(
+    args: argparse.Namespace, found: Comparison, console: Console
+) -> tuple[dict[int, Example], str]:
+    """Draw the example images, or say why there are none."""
+    if not found.detections:
+        return {}, NO_DETECTIONS
+    if found.files is None:
+        return {}, NO_IMAGES
+    examples = Examples(
+        found.annotations.ground_truth,
+        found.detections,
+        files=found.files,
+        has_masks=args.iou_type == 'segm',
+    )
+
+    def follow(rows: Any) -> Any:
+        return track(rows, 'drawing examples', console=console)
+
+    return draw_examples(found.gain, examples, follow), NO_IMAGES
+
+
+def main() -> int:
+    """Return 0 when done, 2 for wrong use."""
+    args = parse_args()
+    messages = Console(stderr=True)
+    try:
+        found = run(args, messages)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for source in found.gain.sources:
+        messages.print(f'read {source}', highlight=False, soft_wrap=True)
+    for note in found.gain.notes:
+        print(f'note: {note}', file=sys.stderr)
+    if args.json:
+        print(json.dumps(finite(asdict(found.gain)), indent=2))
+    else:
+        console = Console()
+        console.print(bin_table(found.gain), class_table(found.gain))
+        print(conclude(found.gain))
+    for path in (args.html, args.png):
+        if path:
+            messages.print(f'wrote {path}', highlight=False, soft_wrap=True)
+    return 0

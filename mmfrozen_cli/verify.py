@@ -1,0 +1,102 @@
+"""Prove that a checkpoint's backbone still is its classifier, bit for bit."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+import mmfrozen  # noqa: F401  (safe loading, registered backbones)
+from mmfrozen.reports.verify import verify
+from mmfrozen.run_files import Verification
+
+EXAMPLES = """exit status: 0 bitwise equal, 1 something moved, 2 wrong use
+
+examples:
+  mmfrozen verify \\
+      work_dirs/mask_rcnn_lite0_mini-lvis/iter_300.pth
+  mmfrozen verify work_dirs/mask_rcnn_r101_lvis/epoch_72.pth \\
+      --against resnet101-63fe2227.pth --json
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth')
+    parser.add_argument(
+        '--against',
+        metavar='WEIGHTS',
+        help="the classifier's weights, .pth or .safetensors (default: what "
+        "the checkpoint's own config names)",
+    )
+    parser.add_argument(
+        '--json', action='store_true', help='print a record, not a table'
+    )
+    return parser.parse_args()
+
+
+def draw(result: Verification) -> Table:
+    """Draw one row a stage."""
+    table = Table('stage', title=f'{result.checkpoint}\n{result.classifier}')
+    for name in ('tensors', 'changed', 'relative L2', 'cosine', 'statistics'):
+        table.add_column(name, justify='right')
+    for stage, drift in result.stages.items():
+        if stage == 'all':
+            table.add_section()
+        table.add_row(
+            stage,
+            str(drift.num_tensors),
+            str(drift.num_changed),
+            number(drift.relative_l2),
+            number(drift.cosine, '.6f'),
+            number(drift.statistics_relative_l2),
+        )
+    return table
+
+
+def number(value: float | None, form: str = '.3g') -> str:
+    """Format what may be undefined."""
+    return '-' if value is None else format(value, form)
+
+
+def conclude(result: Verification) -> str:
+    """Say it in one line."""
+    total = result.stages['all'].num_tensors
+    if not result.changed:
+        return f'bitwise equal: all {total} tensors of the backbone'
+    return (
+        f'moved: {len(result.changed)} of {total} tensors, the first is '
+        f'{result.changed[0]}'
+    )
+
+
+def main() -> int:
+    """Return 0 when equal, 1 when something moved, 2 for wrong use."""
+    args = parse_args()
+    errors = Console(stderr=True)
+    try:
+        # what the host prints while it builds and loads is no result
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            errors.status('...') as status,
+        ):
+            result = verify(args.checkpoint, args.against, status.update)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps(asdict(result), indent=2))
+    else:
+        Console().print(draw(result))
+        print(conclude(result))
+    return 1 if result.changed else 0

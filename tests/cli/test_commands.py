@@ -1,0 +1,95 @@
+"""Every command as a person types it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mmfrozen_cli import COMMANDS
+from tests.tiny import ROOT
+
+TOOLS = sorted((ROOT / 'tools').glob('*.py'))
+
+
+def run(tool, *args, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, ROOT / 'tools' / tool, *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
+def command(*args, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, '-m', 'mmfrozen_cli', *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
+
+
+def test_help_names_every_command_and_fits_a_screen():
+    done = command('--help')
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) < 80
+    shown = {line.split()[0] for line in lines if line.startswith('  ')}
+    assert shown == set(COMMANDS)
+
+
+def test_help_does_not_wait_for_mmdetection():
+    code = (
+        'import sys, mmfrozen_cli\n'
+        "sys.argv[1:] = ['--help']\n"
+        'mmfrozen_cli.main()\n'
+        "assert not {'torch', 'mmdet', 'mmfrozen'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
+def test_unknown_command_is_answered_with_those_there_are():
+    done = command('savins')
+    assert (done.returncode, done.stdout) == (2, '')
+    assert "got 'savins'" in done.stderr and 'savings' in done.stderr
+    assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_of_a_command_ends_with_two_examples(name):
+    done = command(name, '--help')
+    assert done.returncode == 0, done.stderr
+    assert f'usage: mmfrozen {name}' in done.stdout
+    examples = done.stdout.partition('examples:')[2]
+    assert examples.count(f'  mmfrozen {name}') == 2
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=lambda p: p.stem)
+def test_tool_is_one_of_the_commands(tool):
+    [module] = re.findall(r'from mmfrozen_cli\.(\w+)', tool.read_text())
+    assert module.replace('_', '-') in COMMANDS
+    assert len(TOOLS) == len(COMMANDS)
+
+
+def test_pair_without_its_control_is_refused(tmp_path):
+    lonely = tmp_path / 'frozen/mine.py'
+    lonely.parent.mkdir()
+    lonely.touch()
+    done = run('train_pair.py', str(lonely))
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr.count('\n') == 1
+    assert 'finetuned/mine.py' in done.stderr
+
+
+def test_exported_weights_are_timms_and_are_not_written_twice(tmp_path):
+    first = run('export_lite0_weights.py', '--out', str(tmp_path))
+    path = first.stdout.strip()
+    before = (tmp_path / path).stat().st_mtime_ns
+    assert (
+        run('export_lite0_weights.py', '--out', str(tmp_path)).stdout.strip()
+        == path
+    )
+    assert (tmp_path / path).stat().st_mtime_ns == before
