@@ -345,9 +345,11 @@ def run_metric(folder: Path, **options: Any) -> dict[str, float]:
 
 
 def run_stratified_lvis_metric(folder: Path) -> dict[str, float]:
-    """As by default: 100 resamples, strata and matches written."""
+    """With 100 resamples, strata and matches written."""
     with tempfile.TemporaryDirectory() as out:
-        return run_metric(folder, strata_file=f'{out}/strata.json')
+        return run_metric(
+            folder, resamples=100, strata_file=f'{out}/strata.json'
+        )
 
 
 def run_without_bootstrap(folder: Path) -> dict[str, float]:

@@ -55,7 +55,7 @@ class BackboneRecord:
 
     Attributes:
         state: What FrozenGuardHook was told: ``'frozen'``, ``'partial'``,
-            ``'finetuned'`` or ``'scratch'``.
+            ``'finetuned'``, ``'scratch'`` or ``'thawed'``.
         backbone_type: Class of the backbone.
         classifier: Checkpoint that it was filled from.
         backbone: Parameters of the backbone.
@@ -140,7 +140,9 @@ class DriftRecord:
         iter: Training steps done.
         epoch: Epochs done.
         reference: Digest of the weights that the drift is measured from.
-        stages: By stage, in order of the state dict; ``all`` is the last.
+        stages: By component, such as ``'backbone.stage 1'``, as in
+            :class:`StepFlops`, in order of the state dict; ``all`` is the
+            last. Earlier releases wrote ``'layer1'``.
     """
 
     iter: int

@@ -19,9 +19,11 @@ from rich.table import Table
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.reports.experiments import (
     HEADS,
-    FlopsOfSteps,
+    count_flops,
+    find_experiments,
     list_experiments,
     markdown,
+    read_flops,
     replace_table,
     row,
 )
@@ -79,11 +81,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
             'Leave out --write and --check.'
         )
     with console.status('building') as status:
+        if args.flops:
+            paths = find_experiments(args.folder)
+            flops = count_flops(paths, status.update)
+        else:
+            flops = read_flops(text)
         experiments = list_experiments(
-            args.folder,
-            count=FlopsOfSteps() if args.flops else None,
-            table=text,
-            report=lambda name: status.update(name),
+            args.folder, flops=flops, report=status.update
         )
     if args.write or args.check:
         new = replace_table(text, markdown(experiments))

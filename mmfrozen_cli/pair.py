@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mmfrozen.pairing import CONTROLS, in_state
 from mmfrozen.reports.runs.work_dir import LVIS_COLUMNS, pair_table, read_run
 
 EXAMPLES = """examples:
@@ -32,9 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'config', type=Path, help='experiment, configs/frozen/NAME.py'
     )
-    parser.add_argument(
-        '--control', default='finetuned', choices=('finetuned', 'scratch')
-    )
+    parser.add_argument('--control', default='finetuned', choices=CONTROLS)
     parser.add_argument(
         '--work-dirs',
         type=Path,
@@ -101,7 +100,7 @@ def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
 
 def main() -> int:
     args = parse_args()
-    control = args.config.parent.parent / args.control / args.config.name
+    control = in_state(args.config, args.control)
     for config in (args.config, control):
         if not config.is_file():
             print(

@@ -14,6 +14,7 @@ SHARED = {
     'freezing',
     'gc_paused',
     'ops',
+    'pairing',
     'run_files',
     'version',
 }

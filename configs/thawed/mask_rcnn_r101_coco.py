@@ -32,4 +32,4 @@ param_scheduler = [
         gamma=0.1,
     ),
 ]
-default_hooks = dict(frozen_guard=dict(state='finetuned'))
+default_hooks = dict(frozen_guard=dict(state='thawed'))

@@ -5,6 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+#: Draws of the images, wherever an interval is not asked for otherwise.
+RESAMPLES = 200
+#: What is in fewer images has no interval: resampling a handful of images
+#: says nothing about the next one.
+MIN_IMAGES = 5
+
 
 def image_weights(
     num_images: int, resamples: int, seed: int = 0
@@ -62,7 +68,10 @@ def interval(
 
 
 def centred_interval(
-    value: NDArray[np.float64], draws: NDArray[np.float64], confidence: float
+    value: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    confidence: float,
+    num_images: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Percentile interval of resamples, moved to the value of all images.
 
@@ -76,6 +85,8 @@ def centred_interval(
         value: (C,) on all images.
         draws: (B, C) on resamples of them.
         confidence: Share of the resamples between the ends.
+        num_images: (C,) images that a value comes from; what comes from
+            fewer than ``MIN_IMAGES`` has no interval. None for enough.
 
     Returns:
         Lower and upper ends, (C,); NaN where there is none.
@@ -85,4 +96,7 @@ def centred_interval(
     low, high = interval(draws, confidence)
     there = np.isfinite(draws)
     centre = np.where(there, draws, 0).sum(0) / np.maximum(there.sum(0), 1)
-    return low + value - centre, high + value - centre
+    shift = value - centre
+    if num_images is not None:
+        shift = np.where(num_images < MIN_IMAGES, np.nan, shift)
+    return low + shift, high + shift

@@ -111,6 +111,18 @@ class Matches:
         found = np.unique(pairs, axis=1)[0]
         return np.bincount(found, minlength=len(self.category_ids))
 
+    def num_images_of(
+        self, members: NDArray[np.bool_], area: str = 'all'
+    ) -> int:
+        """Count the images with something to find of some categories.
+
+        Args:
+            members: (num_categories,) whether a category is one of them.
+            area: A key of ``AREAS``.
+        """
+        inside = self.gt_counted[_row(area)] & members[self.gt_categories]
+        return len(np.unique(self.gt_images[inside]))
+
     def ap_per_class(
         self,
         iou: float | None = None,

@@ -223,48 +223,60 @@ def stratify(
         'category', matches.category_names, nothing, nothing, np.arange(number)
     )
     whole = _columns(matches, 'all', weights)
-    strata = [x for b in bins for x in _strata(b, whole, confidence)]
+    strata = [
+        x
+        for b in bins
+        for x in _strata(b, whole, _images(matches, b), confidence)
+    ]
     for area, (low, high) in AREAS.items():
         if area != 'all':
             size = Bins(
                 'size', (area,), (low,), (high,), np.zeros(number, int)
             )
             columns = _columns(matches, area, weights)
-            strata += _strata(size, columns, confidence)
-    return [*strata, *_strata(each, whole, confidence)]
+            images = _images(matches, size, area)
+            strata += _strata(size, columns, images, confidence)
+    images = matches.num_gt_images()
+    return [*strata, *_strata(each, whole, images, confidence)]
 
 
-Columns = tuple[
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.int64],
-    NDArray[np.int64],
-]
+Columns = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+
+
+def _images(
+    matches: Matches, bins: Bins, area: str = 'all'
+) -> NDArray[np.int64]:
+    """Images with something to find of each bin."""
+    return np.array(
+        [
+            matches.num_images_of(bins.members == index, area)
+            for index in range(len(bins.names))
+        ]
+    )
 
 
 def _columns(
     matches: Matches, area: str, weights: NDArray[np.integer] | None
 ) -> Columns:
-    """AP, AP in each resample, instances, images of each category."""
+    """AP, AP in each resample, instances of each category."""
     once = np.ones((1, len(matches.image_ids)), np.int32)
     every = once if weights is None else np.vstack([once, weights])
     point, *drawn = matches.ap_per_class(area=area, image_weights=every)
     draws = np.array(drawn).reshape(-1, len(point))
-    instances = matches.num_instances(area)
-    return point, draws, instances, matches.num_gt_images(area)
+    return point, draws, matches.num_instances(area)
 
 
 def _strata(
-    bins: Bins, columns: Columns, confidence: float
+    bins: Bins,
+    columns: Columns,
+    num_images: NDArray[np.int64],
+    confidence: float,
 ) -> Iterator[Stratum]:
     """Each bin of a binning."""
-    point, drawn, instances, images = columns
+    point, drawn, instances = columns
     value = _in_bins(bins, point, mean)
     draws = _in_bins(bins, drawn, mean)
-    low, high = centred_interval(value, draws, confidence)
-    # what one image holds says nothing about the spread over images
-    alone = _in_bins(bins, images, np.sum) <= 1
-    low[alone] = high[alone] = np.nan
+    low, high = centred_interval(value, draws, confidence, num_images)
     sizes = _in_bins(bins, np.ones_like(instances), np.sum)
     absent = _in_bins(bins, (instances == 0).astype(int), np.sum)
     total = _in_bins(bins, instances, np.sum)

@@ -22,7 +22,7 @@ from mmengine.logging import print_log
 
 from ..errors import did_you_mean
 from ..run_files import StrataRecord
-from .bootstrap import image_weights
+from .bootstrap import RESAMPLES, image_weights
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .masks import Masks
@@ -53,7 +53,7 @@ class StratifiedMetric(CocoMetric):
         *,
         train_ann_file: str | None = None,
         max_dets: int | None = None,
-        resamples: int = 100,
+        resamples: int = RESAMPLES,
         confidence: float = 0.95,
         seed: int = 0,
         strata_file: str | bool = True,

@@ -12,6 +12,7 @@ from pathlib import Path
 import mmdet
 from mmengine.config import Config
 
+from ..pairing import in_state
 from ..run_files import ParameterCounts
 from .decide import Plan, decide
 from .notes import take_notes, warn
@@ -64,7 +65,7 @@ def control_path(out: Path) -> Path:
     other folder it is ``X_finetuned.py`` beside it.
     """
     if out.parent.name == 'frozen':
-        return out.parent.parent / 'finetuned' / out.name
+        return in_state(out, 'finetuned')
     return out.with_name(f'{out.stem}_finetuned.py')
 
 

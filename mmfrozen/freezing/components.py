@@ -1,4 +1,4 @@
-"""Components of a detector, named as its config has them: plain torch."""
+"""Names of a detector's components, in runs, traces and drift: plain torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def component_namer(model: nn.Module) -> Callable[[str], str]:
     Returns:
         From the name of a module or parameter to that of its component.
     """
-    stages = _stage_namer(model)
+    backbone = getattr(model, 'backbone', None)
+    stages = None if backbone is None else backbone_namer(backbone)
 
     def name_component(name: str) -> str:
         if name.startswith('backbone.') or name == 'backbone':
-            return stages(name)
+            return stages(name[9:]) if stages else 'backbone'
         head, _, rest = name.partition('.')
         if head != 'roi_head' or not rest:
             return head or OTHER
@@ -39,11 +40,16 @@ def component_namer(model: nn.Module) -> Callable[[str], str]:
     return name_component
 
 
-def _stage_namer(model: nn.Module) -> Callable[[str], str]:
-    backbone = getattr(model, 'backbone', None)
-    numbers = stage_numbers(backbone) if backbone is not None else {}
+def backbone_namer(backbone: nn.Module) -> Callable[[str], str] | None:
+    """Name the stage that a module or tensor of a backbone belongs to.
+
+    Returns:
+        From ``'layer1.0.conv1.weight'`` to ``'backbone.stage 1'``; None
+        where the stages of the class are not known.
+    """
+    numbers = stage_numbers(backbone)
     if not numbers:
-        return lambda name: 'backbone'
+        return None
     last = max(numbers.values())
     # a module belongs to the earliest stage of what it holds
     known: dict[str, int] = {}
@@ -54,10 +60,11 @@ def _stage_namer(model: nn.Module) -> Callable[[str], str]:
     known[''] = last
 
     def name_stage(name: str) -> str:
-        inner = name.partition('.')[2]
-        stage = known.get(inner)
+        stage = known.get(name)
+        if stage is None and '.' in name:  # a buffer is its layer's
+            stage = known.get(name.rpartition('.')[0])
         if stage is None:  # what was put into a backbone, as adapters are
-            return f'backbone.{inner.partition(".")[0]}'
+            return f'backbone.{name.partition(".")[0]}'
         return f'backbone.stage {stage}' if stage else 'backbone.stem'
 
     return name_stage

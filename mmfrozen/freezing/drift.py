@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,28 +19,36 @@ STAGE = re.compile(r'(?:model\.)*([a-zA-Z_]+(?:\d+|\.\d+)?)')
 
 
 def stage_of(name: str) -> str:
-    """Name the stage of a backbone's tensor, as its state dict spells it."""
+    """Name the stage of a tensor as its state dict spells it.
+
+    For backbones whose stages :mod:`.components` does not know.
+    """
     match = STAGE.match(name)
     return match[1] if match else name
 
 
 def measure(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    name_stage: Callable[[str], str] | None = None,
 ) -> dict[str, StageDrift]:
     """Measure how far each stage moved.
 
     Args:
         before: Tensors by name, on the CPU.
         after: The same names; any device, one tensor at a time is copied.
+        name_stage: Of :func:`~.components.backbone_namer`; None for
+            :func:`stage_of`.
 
     Returns:
         Drift by stage in the order of ``before``, then that of all.
     """
+    name_stage = name_stage or stage_of
     sums: dict[str, _Sums] = {}
     total = sums[ALL] = _Sums()
     for name, old in before.items():
         new = after[name].detach().cpu()
-        stage = sums.setdefault(stage_of(name), _Sums())
+        stage = sums.setdefault(name_stage(name), _Sums())
         for part in (stage, total):
             part.num_tensors += 1
         if not same_bits(old, new):

@@ -15,11 +15,17 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..freezing import digest
+from ..freezing.components import backbone_namer
 from ..freezing.drift import measure
 from ..run_files import DriftRecord, write_json
 from .runner_access import find_backbone
 
 FILE = 'drift.json'
+
+
+def short_name(stage: str) -> str:
+    """From ``'backbone.stage 1'`` to ``'stage_1'``, as TensorBoard wants."""
+    return stage.removeprefix('backbone.').replace(' ', '_')
 
 
 @HOOKS.register_module()
@@ -28,7 +34,7 @@ class DriftHook(Hook):
 
     What the host lacks: a way to see how much of a classifier fine-tuning
     keeps. Writes ``WORK_DIR/drift.json`` (a list of
-    :class:`~mmfrozen.records.DriftRecord`) and the scalars ``drift/STAGE``
+    :class:`~mmfrozen.run_files.DriftRecord`) and the scalars ``drift/STAGE``
     (relative L2 of the parameters) at ``interval`` and at the end; zeros in
     a frozen run.
 
@@ -115,12 +121,15 @@ class DriftHook(Hook):
         self._reference = hashlib.sha256(digests.encode()).hexdigest()[:16]
 
     def _record(self, runner: Runner, step: int) -> None:
-        stages = measure(self._before, find_backbone(runner).state_dict())
+        backbone = find_backbone(runner)
+        stages = measure(
+            self._before, backbone.state_dict(), backbone_namer(backbone)
+        )
         record = DriftRecord(step, runner.epoch, self._reference, stages)
         self._records.append(asdict(record))
         write_json(Path(runner.work_dir, FILE), self._records)
         scalars = {
-            f'drift/{stage}': drift.relative_l2
+            f'drift/{short_name(stage)}': drift.relative_l2
             for stage, drift in stages.items()
             if drift.relative_l2 is not None
         }

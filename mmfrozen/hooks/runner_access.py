@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ..freezing import checkpoint_of, count_parameters
-from ..run_files import BackboneRecord
+from ..run_files import BackboneRecord, write_json
 
 KEY = 'model.backbone'
 
@@ -68,6 +67,5 @@ def write_record(
         verified_iter=verified_iter,
     )
     if is_main_process():
-        path = Path(runner.work_dir, 'backbone.json')
-        path.write_text(json.dumps(asdict(record), indent=2) + '\n')
+        write_json(Path(runner.work_dir, 'backbone.json'), asdict(record))
     return record

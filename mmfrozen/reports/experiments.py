@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
-from ..cost.shape_mode import ShapeMode
 from ..freeze_config import meta
 from ..freezing import count_parameters
-from ..tracing.pair import find_pair
-from ..tracing.trace_pair import trace_pair
 from ..tracing.workload import read_workload
+from .savings.all_configs import trace_pack
 from .savings.comparison import compare_totals, saved
 
 BEGIN = '<!-- experiments: written by mmfrozen experiments -->'
@@ -83,34 +82,28 @@ def count_sizes(path: Path) -> tuple[int, int]:
     return counts.total, counts.trainable
 
 
-class FlopsOfSteps:
-    """Counts training steps, each model at each size once."""
+def count_flops(
+    paths: Sequence[Path], report: Callable[[str], None] = lambda name: None
+) -> dict[str, tuple[float, float]]:
+    """Count a training step of experiments and of their controls.
 
-    def __init__(self) -> None:
-        self._mode = ShapeMode()
-        self._known: dict[str, tuple[float, float]] = {}
+    Returns:
+        FLOPs an image, frozen and fine-tuned, by name of the config.
 
-    def __call__(self, path: Path) -> tuple[float, float]:
-        """Count a step of an experiment and of its control.
-
-        Returns:
-            FLOPs an image, frozen and fine-tuned.
-
-        Raises:
-            CannotTraceError: With the part that failed.
-        """
-        pair = find_pair(str(path))
-        work = read_workload(pair[0].cfg)
-        built = [re.sub(r"'timm://\S+'", '', str(v.cfg.model)) for v in pair]
-        key = f'{work.shape} {built}'
-        if key not in self._known:
-            totals = compare_totals(trace_pair(pair, work, mode=self._mode))
-            step = next(q for q in totals if q.name == 'step')
-            self._known[key] = (
-                step.frozen / work.batch_size,
-                step.control / work.batch_size,
-            )
-        return self._known[key]
+    Raises:
+        ValueError: If one cannot be traced, with the part that failed.
+    """
+    found = {}
+    processes = min(os.cpu_count() or 1, len(paths))
+    for entry in trace_pack(paths, read_workload, processes):
+        report(entry.name)
+        if entry.savings is None:
+            raise ValueError(f'{entry.name}: {entry.error}')
+        totals = compare_totals(entry.savings)
+        step = next(q for q in totals if q.name == 'step')
+        images = entry.savings.work.batch_size
+        found[entry.name] = step.frozen / images, step.control / images
+    return found
 
 
 def read_head(path: Path) -> tuple[bool, str]:
@@ -124,26 +117,27 @@ def read_head(path: Path) -> tuple[bool, str]:
 def list_experiments(
     folder: Path,
     *,
-    count: Callable[[Path], tuple[float, float]] | None,
-    table: str = '',
+    flops: Mapping[str, tuple[float | None, float | None]],
     report: Callable[[str], None] = lambda name: None,
 ) -> list[Experiment]:
     """Measure every experiment of a folder.
 
     Args:
         folder: With ``frozen/`` and ``finetuned/``.
-        count: FLOPs of an experiment and its control; None takes those that
-            ``table`` has.
-        table: Text of the table so far.
+        flops: Of an experiment and its control, by name, from
+            :func:`count_flops` or :func:`read_flops`.
         report: Told what is being measured.
     """
-    before = read_flops(table)
     experiments = []
     for path in find_experiments(folder):
         report(path.stem)
-        flops = count(path) if count else before.get(path.stem, (None, None))
         experiments.append(
-            Experiment(path.stem, *count_sizes(path), *flops, *read_head(path))
+            Experiment(
+                path.stem,
+                *count_sizes(path),
+                *flops.get(path.stem, (None, None)),
+                *read_head(path),
+            )
         )
     return experiments
 

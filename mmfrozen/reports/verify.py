@@ -13,7 +13,9 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..freeze_config import meta
 from ..freezing import LoadRecorder
+from ..freezing.components import backbone_namer
 from ..freezing.drift import changed, measure
 from ..freezing.weights_file import check_file, is_local
 from ..run_files import Verification
@@ -68,8 +70,20 @@ def verify(
         checkpoint=checkpoint,
         classifier=classifier,
         changed=changed(reference, own),
-        stages=measure(reference, own),
+        stages=measure(reference, own, _stage_namer(content)),
     )
+
+
+def _stage_namer(content: Any) -> Callable[[str], str] | None:
+    """Name stages as in the records of a run, where the checkpoint has its
+    config; None where its names are all there is."""
+    config = dict(_read_config(content) or {})
+    config.pop('init_cfg', None)  # nothing is loaded
+    try:
+        check_types(config)
+        return backbone_namer(meta.build(ConfigDict(config)))
+    except Exception:  # a class that is not there: the tensors are enough
+        return None
 
 
 def _named_classifier(config: dict[str, Any] | None) -> str | None:

@@ -12,6 +12,7 @@ from torch import nn
 from ..freeze_config import locate
 from ..freeze_config.decide import explain, is_detectors
 from ..freezing import freeze, is_kept_in_eval
+from ..pairing import CONTROLS, in_state, state_of_folder
 
 #: What is done to a model before its step: nothing, or all of its backbone
 #: is frozen, or all of it trains.
@@ -104,16 +105,16 @@ def find_pair(
             Variant('control', control, 'none', load_config(control)),
         )
     path = Path(config)
-    folder = path.parent.name
-    if folder in ('finetuned', 'scratch'):
-        experiment = path.parent.parent / 'frozen' / path.name
+    folder = state_of_folder(path)
+    if folder in CONTROLS:
+        experiment = in_state(path, 'frozen')
         if experiment.is_file():
             frozen = load_config(str(experiment))
             return (
                 Variant('frozen', str(experiment), 'none', frozen),
                 Variant('fine-tuned', config, 'none', cfg),
             )
-    sibling = path.parent.parent / 'finetuned' / path.name
+    sibling = in_state(path, 'finetuned')
     if folder == 'frozen' and sibling.is_file():
         other = load_config(str(sibling))
         return (

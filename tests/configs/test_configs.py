@@ -58,8 +58,6 @@ def test_every_experiment_has_both_controls_and_the_other_way_round():
 
 
 def as_guarded(path):
-    if state(path) == 'thawed':  # guarded as a fine-tuned one
-        return 'finetuned'
     adapters = state(path) == 'frozen' and slots(path)['adapters']
     return 'partial' if adapters else state(path)
 

@@ -128,7 +128,7 @@ def test_absent_categories_are_none_and_counted():
     assert sum(x.num_absent for x in bins) == 1
 
 
-def test_interval_holds_the_value_and_needs_two_images():
+def test_interval_holds_the_value_and_needs_five_images():
     content, results = case()
     lonely = content['categories'][1]['id']
     image = content['images'][0]['id']

@@ -29,13 +29,14 @@ def test_frozen_run_records_zeros(tmp_path, mini_lvis, resnet18):
     assert [x['iter'] for x in records] == [3, 4], 'the end is recorded too'
     assert [x['epoch'] for x in records] == [1, 2]
     stages = records[-1]['stages']
-    names = ['conv1', 'bn1', 'layer1', 'layer2', 'layer3', 'layer4', 'all']
+    numbered = [f'backbone.stage {i}' for i in range(1, 5)]
+    names = ['backbone.stem', *numbered, 'all']
     assert list(stages) == names
     for drift in stages.values():
         assert drift['num_changed'] == 0 < drift['num_tensors']
         assert drift['relative_l2'] == 0 and drift['cosine'] == 1
     scalars = next(Path(cfg.work_dir).rglob('scalars.json')).read_text()
-    assert '"drift/layer4": 0.0' in scalars
+    assert '"drift/stage_4": 0.0' in scalars
 
 
 def test_resumed_run_goes_on_measuring_from_the_classifier(
@@ -45,7 +46,9 @@ def test_resumed_run_goes_on_measuring_from_the_classifier(
     build(cfg).train()
     whole = read(cfg)
     assert [x['iter'] for x in whole] == [1, 2, 3, 4]
-    assert all(x['stages']['layer4']['relative_l2'] > 0 for x in whole)
+    assert all(
+        x['stages']['backbone.stage 4']['relative_l2'] > 0 for x in whole
+    )
     moves = [x['stages']['all']['relative_l2'] for x in whole]
     assert moves == sorted(moves), 'it moves away'
     cfg.resume, cfg.load_from = True, str(Path(cfg.work_dir, 'epoch_1.pth'))
@@ -58,9 +61,8 @@ def test_resumed_run_goes_on_measuring_from_the_classifier(
     weights = CheckpointLoader.load_checkpoint(str(resnet18), 'cpu')
     own = runner.model.backbone.state_dict()
     expected = measure({n: weights[n] for n in own}, own)['layer4']
-    assert resumed[-1]['stages']['layer4']['relative_l2'] == pytest.approx(
-        expected.relative_l2
-    )
+    last = resumed[-1]['stages']['backbone.stage 4']
+    assert last['relative_l2'] == pytest.approx(expected.relative_l2)
 
 
 def test_interval_of_none_is_refused(tmp_path, mini_lvis, resnet18):

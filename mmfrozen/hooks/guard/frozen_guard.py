@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from ...fit import check_fit
 from ...freezing import LoadRecorder
+from ...pairing import STATES
 from ..runner_access import (
     find_backbone,
     find_model,
@@ -18,8 +19,6 @@ from ..runner_access import (
 from .frozen_watch import FrozenWatch
 from .init_checks import check_filled, check_init, check_same, check_stages
 from .part_watch import PartWatch
-
-STATES = ('frozen', 'partial', 'finetuned', 'scratch')
 
 
 @HOOKS.register_module()
@@ -42,7 +41,8 @@ class FrozenGuardHook(Hook):
     docs/proof.md lists what it catches.
 
     Args:
-        state: ``'frozen'``, ``'partial'``, ``'finetuned'`` or ``'scratch'``.
+        state: ``'frozen'``, ``'partial'``, ``'finetuned'``, ``'scratch'``, or
+            ``'thawed'``: a second phase, checked as a fine-tuned run.
 
     Raises:
         ValueError: If the config contradicts the state.

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ...freezing.drift import ALL
+from ...pairing import CONTROLS, EXPERIMENTS
 from ...run_files import BackboneRecord, DriftRecord, StageDrift, StepCost
 from .identify_run import find_experiment, find_state, make_labels
 from .learning_curves import LearningCurve, read_aps, read_learning_curve
 from .step_costs import choose, read_step_costs
 from .work_dir import read_run
-
-CONTROLS = ('finetuned', 'scratch')
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def find_pairs(runs: Sequence[ComparedRun]) -> list[Pair]:
     """
     pairs = []
     for run in runs:
-        if run.state not in ('frozen', 'partial'):
+        if run.state not in EXPERIMENTS:
             continue
         controls = [
             other

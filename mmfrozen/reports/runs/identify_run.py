@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-#: States that a folder or the end of a name can tell.
-STATES = ('frozen', 'partial', 'finetuned', 'scratch', 'thawed')
+from ...pairing import STATES, state_of_folder
+
 UNKNOWN = 'unknown'
 TAIL = re.compile(rf'_({"|".join(STATES)})$')
 
@@ -28,9 +28,11 @@ def find_state(path: Path) -> str:
     """Tell the state of a run's backbone.
 
     By ``backbone.json``, else by the folder that holds the work dir, else by
-    the end of the names of work dir and config.
+    the end of the names of work dir and config. Second phases are no
+    controls: those of earlier releases say ``finetuned`` in their record.
     """
     path = Path(path).resolve()
+    told = _told_by_names(path)
     record = path / 'backbone.json'
     if record.is_file():
         try:
@@ -38,9 +40,14 @@ def find_state(path: Path) -> str:
         except (ValueError, TypeError, KeyError):
             state = None  # read_run says what is wrong with it
         if state in STATES:
-            return str(state)
-    if path.parent.name in STATES:
-        return path.parent.name
+            return 'thawed' if told == 'thawed' else str(state)
+    return told
+
+
+def _told_by_names(path: Path) -> str:
+    folder = state_of_folder(path)
+    if folder:
+        return folder
     for name in (path.name, *(p.stem for p in path.glob('*.py'))):
         match = TAIL.search(name)
         if match:

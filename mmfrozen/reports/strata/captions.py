@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...evaluation.bootstrap import MIN_IMAGES
 from .curve import num_outside
-from .paired_bootstrap import MIN_IMAGES
 from .record import FREQUENCIES, StrataGain
 from .text import ap_name, format_estimate
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...evaluation.bootstrap import MIN_IMAGES, RESAMPLES
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.matches import IouType, Protocol
 from ...evaluation.result_files import PICKLES
@@ -63,9 +64,9 @@ class Request:
     train_ann: Path | None
     iou_type: IouType = 'bbox'
     protocol: Protocol | None = None
-    num_resamples: int = 200
+    num_resamples: int = RESAMPLES
     seed: int = 0
-    min_images: int = 5
+    min_images: int = MIN_IMAGES
     images: Path | None = None
     config: Path | None = None
     confidence: float = 0.95

@@ -16,9 +16,6 @@ from .record import BinGain, ClassGain, Estimate, RunningMean
 
 Array = NDArray[np.float64]
 
-#: What is in fewer images has no interval: resampling a handful of images
-#: says nothing about the next one.
-MIN_IMAGES = 5
 CHUNK = 10  # resamples between two steps of a progress bar
 DECADES = 0.25  # width of the running mean, in powers of ten
 MIN_CLASSES = 5  # of a running mean
@@ -146,9 +143,7 @@ def _bin(
     confidence: float,
 ) -> BinGain:
     instances = matches.num_instances(area)[members]
-    counted = matches.gt_counted[list(AREAS).index(area)]
-    inside = counted & members[matches.gt_categories]
-    num_images = len(np.unique(matches.gt_images[inside]))
+    num_images = matches.num_images_of(members, area)
     estimates = [
         _estimates(
             mean(s.value[None, members]),
@@ -232,9 +227,7 @@ def _estimates(
     confidence: float,
 ) -> list[Estimate]:
     """Estimates of columns: (C,), (B, C), (C,) -> C."""
-    low, high = centred_interval(value, draws, confidence)
-    few = num_images < MIN_IMAGES
-    low, high = (np.where(few, np.nan, ends) for ends in (low, high))
+    low, high = centred_interval(value, draws, confidence, num_images)
     return [
         Estimate(or_none(v), or_none(a), or_none(b))
         for v, a, b in zip(value, low, high, strict=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from mmengine.fileio import dump
 
+from mmfrozen.evaluation.bootstrap import MIN_IMAGES
 from mmfrozen.evaluation.match_detections import match
 from mmfrozen.reports.strata.comparison import Request, compare
 from mmfrozen.reports.strata.inputs import find_results, short_names
-from mmfrozen.reports.strata.paired_bootstrap import MIN_IMAGES
 from tests.tiny import ROOT
 
 from . import strata_data

@@ -13,9 +13,10 @@ from pycocotools.cocoeval import COCOeval
 
 from mmfrozen.evaluation.bootstrap import centred_interval, image_weights
 from mmfrozen.evaluation.match_detections import match
+from mmfrozen.evaluation.strata import Bins, stratify
 from mmfrozen.reports.strata.paired_bootstrap import (
-    MIN_IMAGES,
     Samples,
+    bin_gains,
     resample,
     running_mean,
 )
@@ -87,6 +88,26 @@ def test_draws_of_both_runs_are_those_of_the_same_repeated_images(
             np.testing.assert_allclose(draw, expected, atol=1e-9)
 
 
+def test_intervals_are_those_of_the_evaluation_in_the_run(runs):
+    """What strata.json says and what the comparison says are one rule."""
+    run = runs[0]
+    number = len(run.category_ids)
+    half = np.arange(number) % 2
+    bins = Bins('frequency', ('a', 'b'), (None,) * 2, (None,) * 2, half)
+    weights = image_weights(len(run.image_ids), 30, 4)
+    recorded = {(s.by, s.name): s for s in stratify(run, [bins], weights)}
+    found = bin_gains(run, resample([run], 30, seed=4), [bins], 0.95)
+    assert sum(b.ap.low is not None for b in found) > 1
+    for gain in found:
+        if gain.family == 'all':
+            continue
+        stratum = recorded[gain.family, gain.label]
+        ours = (gain.ap.value, gain.ap.low, gain.ap.high)
+        assert ours == pytest.approx(
+            (stratum.ap, stratum.ap_low, stratum.ap_high)
+        )
+
+
 def test_run_against_itself_gains_nothing_in_any_resample(runs):
     for run, control in resample([runs[0], runs[0]], 5).values():
         difference = run - control
@@ -150,4 +171,3 @@ def test_running_mean_is_empty_where_no_class_is_near():
 def test_running_mean_needs_classes_with_annotations():
     counts = np.array([5, 5, 5, 5, 0, 0])
     assert running_mean([Samples.of([0.1] * 6)], counts, 0.95) is None
-    assert MIN_IMAGES > 1
