@@ -1,9 +1,9 @@
-"""Loading annotations at the start of training: ours against the host.
+"""Loading annotations at the start of training: ours against MMDetection.
 
 Writes a generated annotation file of LVIS's kind once: 12.7 annotations an
 image, 1,203 categories by Zipf's law, polygons of 44 corners on average, in
 no order of the images. Then makes the data set as a run does, in one or
-several processes (gloo), once by the host's class and once by ours, and
+several processes (gloo), once by MMDetection's class and once by ours, and
 compares the serialised data lists bit by bit.
 
 CPU seconds and memory are sums over the processes, above what they had after
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-SIDES = ('host', 'ours')
+SIDES = ('stock', 'ours')
 #: Classes of the sides.
 CLASSES = {
     'lvis': ('LVISV1Dataset', 'CheckedLVISV1Dataset'),
@@ -39,7 +39,7 @@ COLUMNS = ('seconds', 'cpu_seconds', 'peak_bytes', 'kept_bytes')
 HEIGHT, WIDTH = 480, 640
 PER_IMAGE = 1_270_141 / 100_170
 
-EXAMPLES = """LVIS train has 100,170 images; the host then takes a minute and
+EXAMPLES = """LVIS train has 100,170 images; MMDetection takes a minute and
 some GB a process.
 
 examples:

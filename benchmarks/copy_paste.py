@@ -48,8 +48,8 @@ from mmfrozen.transforms import CompactMasks
 from scenes import dataset, write_scenes  # isort: skip
 
 COUNTS = (10, 60)
-HOST, BANK, OURS = 'mmdet 3.3', 'mmfrozen, object bank', 'mmfrozen'
-PIPELINES = (HOST, OURS, BANK)
+STOCK, BANK, OURS = 'mmdet 3.3', 'mmfrozen, object bank', 'mmfrozen'
+PIPELINES = (STOCK, OURS, BANK)
 
 EXAMPLES = """examples:
   python benchmarks/copy_paste.py
@@ -133,16 +133,16 @@ def alone(folder: Path, repeats: int) -> dict[str, list[float]]:
         if step['type'] == 'RandomResize':
             step['ratio_range'] = (1.0, 1.0)  # every object is in the image
     images = DATASETS.build(inner)
-    host = TRANSFORMS.build(dict(type='CopyPaste'))
+    stock = TRANSFORMS.build(dict(type='CopyPaste'))
     ours = TRANSFORMS.build(dict(type='SimpleCopyPaste'))
 
     def whole(results: dict[str, Any]) -> None:
         ours(results)['gt_masks'].masks  # noqa: B018  (draws them)
 
     runs: dict[str, tuple[Callable, Callable]] = {
-        HOST: (host, copy.deepcopy),
+        STOCK: (stock, copy.deepcopy),
         "torchvision's reference": (torchvision_copy_paste, as_tensors),
-        'mmfrozen on host bitmaps': (ours, copy.deepcopy),
+        'mmfrozen on bitmaps': (ours, copy.deepcopy),
         '... and whole bitmaps out': (whole, copy.deepcopy),
         'mmfrozen on compact masks': (ours, compact),
     }
@@ -163,15 +163,15 @@ def alone(folder: Path, repeats: int) -> dict[str, list[float]]:
 def config_of(name: str, folder: Path) -> dict[str, Any]:
     """The whole pipeline of one side."""
     paste: dict[str, Any] = dict(type='SimpleCopyPaste')
-    if name == HOST:
+    if name == STOCK:
         paste = dict(type='CopyPaste')
     elif name == BANK:
         paste['sources'] = dict(type='ObjectBank', max_bytes=64 * 2**20)
     return dict(
-        type='MultiImageMixDataset' if name == HOST else 'CopyPasteDataset',
+        type='MultiImageMixDataset' if name == STOCK else 'CopyPasteDataset',
         dataset=dataset(
             folder,
-            'LoadAnnotations' if name == HOST else 'LoadCompactAnnotations',
+            'LoadAnnotations' if name == STOCK else 'LoadCompactAnnotations',
         ),
         pipeline=[paste, dict(type='PackDetInputs')],
     )
@@ -181,7 +181,7 @@ def run_pipeline(name: str, folder: Path, repeats: int) -> dict[str, Any]:
     """Load samples in this process, then through one worker."""
     before = peak_resident_bytes()
     samples = DATASETS.build(config_of(name, folder))
-    if name == HOST:  # it would ask for the image after the last one at times
+    if name == STOCK:  # it would ask for the image after the last one at times
         samples.pipeline[0].get_indexes = lambda d: random.randrange(len(d))
     seconds = [_timed(samples, i) for i in range(repeats)]
     peak_bytes = peak_resident_bytes() - before
@@ -244,7 +244,7 @@ def in_own_process(name: str, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print medians and ratios to the host."""
+    """Print medians and ratios to MMDetection."""
     table = Table(
         title=f'copy-paste at 1024 x 1024, torch {torch.__version__}, '
         f'opencv {cv2.__version__}, 1 thread'
@@ -269,8 +269,8 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
 def summarise(
     what: str, count: int, found: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Make rows, the host's first."""
-    host = statistics.median(found[HOST]['seconds'])
+    """Make rows, MMDetection's first."""
+    stock = statistics.median(found[STOCK]['seconds'])
     rows = []
     for engine, record in found.items():
         low, high = np.quantile(record['seconds'], (0.1, 0.9)) * 1e3
@@ -282,7 +282,7 @@ def summarise(
                 engine=engine,
                 seconds=median,
                 spread=f'{low:.1f} to {high:.1f}' if low < high else '',
-                ratio=host / median,
+                ratio=stock / median,
                 peak_bytes=record.get('peak_bytes'),
             )
         )
@@ -321,7 +321,7 @@ def main() -> int:
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     init_default_scope('mmdet')
-    cv2.setNumThreads(0)  # as in the host's workers
+    cv2.setNumThreads(0)  # as in MMDetection's workers
     torch.set_num_threads(1)
     if args.run:
         with contextlib.redirect_stdout(sys.stderr):  # pycocotools talks

@@ -1,6 +1,6 @@
-"""Time of large scale jitter: the host's masks beside compact ones.
+"""Time of large scale jitter: MMDetection's masks beside compact ones.
 
-Both sides run the host's own RandomResize, RandomCrop, FilterAnnotations,
+Both sides run MMDetection's own RandomResize, RandomCrop, FilterAnnotations,
 RandomFlip and Pad; ours loads with LoadCompactAnnotations. Times are CPU
 time, which other work on the machine hardly moves. Results are compared bit
 by bit in the same run. The last line of each group has no masks at all: what
@@ -75,20 +75,20 @@ def run(
         start = time.process_time()
         results = step(results)
         seconds.append(time.process_time() - start)
-        if results is None:  # nothing was left: the host draws again
+        if results is None:  # nothing was left: MMDetection draws again
             break
     return results, seconds
 
 
-def check_equal(ours: Any, host: Any) -> None:
+def check_equal(ours: Any, stock: Any) -> None:
     """Compare bit by bit, outside of what is timed."""
-    assert (ours is None) == (host is None)
+    assert (ours is None) == (stock is None)
     if ours is None:
         return
-    assert np.array_equal(ours['img'], host['img'])
-    assert np.array_equal(ours['gt_masks'].masks, host['gt_masks'].masks)
-    assert torch.equal(ours['gt_bboxes'].tensor, host['gt_bboxes'].tensor)
-    assert np.array_equal(ours['gt_bboxes_labels'], host['gt_bboxes_labels'])
+    assert np.array_equal(ours['img'], stock['img'])
+    assert np.array_equal(ours['gt_masks'].masks, stock['gt_masks'].masks)
+    assert torch.equal(ours['gt_bboxes'].tensor, stock['gt_bboxes'].tensor)
+    assert np.array_equal(ours['gt_bboxes_labels'], stock['gt_bboxes_labels'])
 
 
 def measure(folder: Path, repeats: int) -> dict[str, list[list[float]]]:
@@ -115,7 +115,7 @@ def main() -> int:
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     init_default_scope('mmdet')
-    cv2.setNumThreads(0)  # as in the host's workers
+    cv2.setNumThreads(0)  # as in MMDetection's workers
     torch.set_num_threads(1)
     table = Table(
         title='large scale jitter to 1024 x 1024, mean CPU ms a step over '
@@ -136,7 +136,7 @@ def main() -> int:
             write_scenes(Path(folder), 12, count)
             found = measure(Path(folder), args.repeats)
         sums = {k: [sum(s) for s in v] for k, v in found.items()}
-        host = statistics.median(sums['mmdet 3.3'])
+        stock = statistics.median(sums['mmdet 3.3'])
         for name, seconds in found.items():
             means = 1e3 * np.mean(seconds, axis=0)
             median = statistics.median(sums[name])
@@ -146,7 +146,7 @@ def main() -> int:
                 *(f'{x:.1f}' for x in means),
                 f'{means.sum():.1f}',
                 f'{1e3 * median:.1f}',
-                f'{host / median:.1f}',
+                f'{stock / median:.1f}',
             )
         table.add_section()
     Console(width=150).print(table)

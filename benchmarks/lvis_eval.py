@@ -358,7 +358,7 @@ def run_without_bootstrap(folder: Path) -> dict[str, float]:
 
 
 def run_lvis_metric(folder: Path) -> dict[str, float]:
-    """The host's metric."""
+    """MMDetection's metric."""
     from mmdet.evaluation import LVISMetric
 
     metric = LVISMetric(str(folder / 'gt.json'), metric=list(KINDS))

@@ -1,6 +1,6 @@
 """What StepCostHook adds to a training step.
 
-Trains Mask R-CNN of the host in one process, on images of noise, and
+Trains Mask R-CNN of MMDetection in one process, on images of noise, and
 measures
 
 - the time spent inside the hook and its wrappers in each step, and
@@ -146,7 +146,7 @@ class Noise(Dataset):
 
 
 def make_runner(args: argparse.Namespace, folder: str) -> Runner:
-    """The host's Mask R-CNN R50-FPN, its backbone frozen or not."""
+    """MMDetection's Mask R-CNN R50-FPN, its backbone frozen or not."""
     cfg = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
     cfg.model.backbone.update(
         init_cfg=None,

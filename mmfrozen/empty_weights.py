@@ -23,7 +23,7 @@ def empty_weights() -> Iterator[None]:
     ``torch.nn.init``: that goes on to fill tensors of other devices.
 
     ``torch.device('meta')`` would also take the small tensors from which
-    constructors read numbers, such as the drop rates of the host's Swin.
+    constructors read numbers, such as the drop rates of MMDetection's Swin.
     """
     register = nn.Module.register_parameter
 

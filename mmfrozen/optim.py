@@ -9,9 +9,9 @@ from torch import nn
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """The host's constructor without the frozen parameters.
+    """MMDetection's constructor without the frozen parameters.
 
-    What the host lacks: unless ``paramwise_cfg`` is set it gives every
+    What MMDetection lacks: unless ``paramwise_cfg`` is set it gives every
     parameter to the optimizer, frozen ones too (mmengine #1245).
 
         optim_wrapper = dict(

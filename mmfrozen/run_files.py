@@ -246,7 +246,7 @@ class StepCost:
         accumulative_counts: Training steps an update of the optimizer.
         seed: Of the run.
         versions: Of the packages that matter.
-        timer: ``'host clock'`` or ``'CUDA events'``.
+        timer: ``'CPU clock'`` or ``'CUDA events'``.
         num_steps: Steps that were timed.
         seconds: Time by part: ``data``, ``backbone`` (its forward pass),
             ``forward`` (the rest of it), ``backward``, ``optimizer`` (over

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         )
     register_all_modules()
     model = MODELS.build(cfg.model)
-    model.train()  # hosts freeze some layers only there
+    model.train()  # some layers are frozen only there
     console.print(parameter_table(describe(model), args.config.as_posix()))
 
 

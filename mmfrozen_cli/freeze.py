@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     add('configs', nargs='*', metavar='CONFIG', help='path or mmdet::NAME')
     add('--out', type=Path, metavar='X.py', help='write, do not print')
     add('--force', action='store_true', help='replace what is there')
-    add('--zoo', action='store_true', help="try all of the host's configs")
+    add('--zoo', action='store_true', help="try all of MMDetection's configs")
     add('--json', type=Path, metavar='FILE', help='write the table, too')
     args = parser.parse_args()
     if bool(args.configs) == args.zoo:

@@ -305,7 +305,7 @@ def main() -> int:
     args = parse_args()
     errors = Console(stderr=True)
     try:
-        # what the host prints while it builds is no result
+        # what MMDetection prints while it builds is no result
         with contextlib.redirect_stdout(sys.stderr):
             with errors.status('loading MMDetection'):
                 import mmfrozen  # noqa: F401

@@ -85,7 +85,7 @@ def main() -> int:
     args = parse_args()
     errors = Console(stderr=True)
     try:
-        # what the host prints while it builds and loads is no result
+        # what MMDetection prints while it builds and loads is no result
         with (
             contextlib.redirect_stdout(sys.stderr),
             errors.status('...') as status,

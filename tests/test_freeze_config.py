@@ -1,4 +1,4 @@
-"""Any config of the host becomes a frozen one and its control."""
+"""Any config of MMDetection becomes a frozen one and its control."""
 
 import runpy
 import socket
@@ -161,7 +161,7 @@ def test_every_config_of_the_zoo_whose_model_builds_is_frozen():
     known = (
         'must have a model',  # fragments: schedules, augmentation
         'read_base()',  # scripts among the configs
-        'FileNotFoundError',  # bases that the host itself lacks
+        'FileNotFoundError',  # bases that MMDetection itself lacks
         'mmpretrain',  # not installed here
         'must name a class',  # detectron2's models
     )
@@ -275,7 +275,7 @@ def test_layer_decay_is_dropped_when_frozen_and_kept_in_the_control(
     assert any('LearningRateDecay' in note for note in result.notes)
     wrapper = frozen.optim_wrapper
     assert wrapper.constructor == 'TrainableOptimWrapperConstructor'
-    # the host's layer decay spares norms and biases
+    # MMDetection's layer decay spares norms and biases
     assert wrapper.paramwise_cfg == dict(norm_decay_mult=0, bias_decay_mult=0)
     original = Config.fromfile(source).optim_wrapper
     assert control.optim_wrapper == original
@@ -491,7 +491,7 @@ def test_help_ends_with_two_examples(tool, capsys):
 
 @pytest.fixture
 def swin_base(tmp_path, mini_lvis, resnet18):
-    """A small Swin detector as the stock host would say it."""
+    """A small Swin detector as the stock MMDetection would say it."""
     cfg = tiny_config(tmp_path / 'run', mini_lvis, resnet18)
     swin = dict(
         type='SwinTransformer',

@@ -1,4 +1,4 @@
-"""The host's data sets, checked before time is spent on them."""
+"""MMDetection's data sets, checked before time is spent on them."""
 
 from .checked import CheckedCocoDataset as CheckedCocoDataset
 from .checked import CheckedLVISV1Dataset as CheckedLVISV1Dataset

@@ -41,9 +41,9 @@ class _Ids(list):
 
 
 class LoadOnce:
-    """Loads as the host, in less memory and once a machine.
+    """Loads as MMDetection, in less memory and once a machine.
 
-    What the host lacks: every process of a machine makes Python objects of
+    What MMDetection lacks: every process of a machine makes Python objects of
     the whole annotation file and keeps a copy of what it serialises. Here
     one process does, image by image, and the others map its memory. Labels
     are to be had without unpickling polygons.
@@ -64,7 +64,7 @@ class LoadOnce:
         super().__init__(*args, **kwargs)
 
     def full_init(self) -> None:
-        """Load as the host, in one process of each machine."""
+        """Load as MMDetection, in one process of each machine."""
         if self._fully_initialized:
             return
         if (
@@ -91,7 +91,7 @@ class LoadOnce:
         }
 
     def load_data_list(self) -> list[dict]:
-        """Load as the host; its images get their annotations later."""
+        """Load as MMDetection; its images get their annotations later."""
         self._pieces = self._open_pieces()
         if self._pieces is None:
             return super().load_data_list()
@@ -118,7 +118,7 @@ class LoadOnce:
         return None
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Serialise as the host, into memory that processes can share."""
+        """Serialise as MMDetection, into memory that processes can share."""
         sizes, labels, ends = [], array('i'), array('q', [0])
 
         def serialised() -> Iterator[bytes]:
@@ -143,7 +143,7 @@ class LoadOnce:
         return data_bytes, data_address
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels of an image as by the host, which unpickles its polygons."""
+        """Labels of an image as MMDetection has them, without polygons."""
         address, labels, ends = self._labels
         if address is None or address is not self.data_address:  # a subset
             return super().get_cat_ids(idx)
@@ -152,7 +152,7 @@ class LoadOnce:
 
     @property
     def cat_ids(self) -> list[int]:
-        """Category ids of the labels; the host looks annotations up in it."""
+        """Category ids of the labels, in which MMDetection looks them up."""
         return self._cat_ids
 
     @cat_ids.setter

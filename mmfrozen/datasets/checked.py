@@ -1,4 +1,4 @@
-"""The host's data sets, refused before training if they cannot work."""
+"""MMDetection's data sets, refused before training if they cannot work."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _CheckedMixin(LoadOnce):
             ) from error
 
     def filter_data(self) -> list[dict]:
-        """Check the images of what the host keeps."""
+        """Check the images of what MMDetection keeps."""
         kept = super().filter_data()
         used = kept
         if isinstance(self._indices, int):
@@ -94,7 +94,7 @@ class _CheckedMixin(LoadOnce):
 class CheckedCocoDataset(_CheckedMixin, CocoDataset):
     """COCO-format data, refused before training if it cannot work.
 
-    What the host lacks: classes that the annotation file does not have are
+    What MMDetection lacks: classes that the annotation file does not have are
     dropped in silence, which shifts every label behind them; a missing or
     broken image ends the run whenever a worker comes to it.
 
@@ -125,7 +125,7 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
     @property
     def coco(self) -> Any:
-        """Annotations, which the host assigns and deletes while loading."""
+        """Annotations, which MMDetection assigns and deletes while loading."""
         return self._coco
 
     @coco.setter
@@ -152,7 +152,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
         federated: Carry what is known of an image's other classes, for
             losses that ask for it: ``neg_labels``, looked for and not
             there, and ``not_exhaustive_labels``, not annotated completely.
-            The host reads neither. ``PackDetInputs`` hands them on when its
+            MMDetection reads neither. ``PackDetInputs`` hands them on when its
             ``meta_keys`` name them.
     """
 
@@ -163,7 +163,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
         super().__init__(*args, **kwargs)
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Parse as the host, with the two lists where they are wanted."""
+        """Parse as MMDetection, with the two lists where they are wanted."""
         info = super().parse_data_info(raw_data_info)
         if self._federated:
             image = raw_data_info['raw_img_info']
@@ -186,7 +186,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     @property
     def lvis(self) -> Any:
-        """Annotations, which the host assigns and deletes while loading."""
+        """Annotations, which MMDetection assigns and deletes while loading."""
         return self._lvis
 
     @lvis.setter

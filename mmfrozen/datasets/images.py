@@ -52,7 +52,7 @@ def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
     """Check every image of a data set.
 
     Args:
-        infos: The host's data list: ``img_path``, ``width``, ``height``.
+        infos: MMDetection's data list: ``img_path``, ``width``, ``height``.
         threads: Files that are looked at in parallel.
 
     Raises:

@@ -23,14 +23,14 @@ CHUNK = 4096
 class AnnotationFile:
     """A COCO or LVIS file: all but its annotations, and where those are.
 
-    What the host lacks: it makes Python objects of all polygons at once, 8 GB
+    What MMDetection lacks: it makes objects of all polygons at once, 8 GB
     for LVIS. Here each is parsed twice instead: once to see whose it is, and
     once when its image is asked for.
 
     Attributes:
         header: The content, its list of annotations empty.
         cat_img_map: Image id of each annotation, by category id.
-        images: The host's information on an image by its id.
+        images: MMDetection's information on an image by its id.
 
     Raises:
         ValueError: If it cannot be read in this way: it is not JSON (to
@@ -75,7 +75,7 @@ class AnnotationFile:
         return [self._ids[row] for row in self._rows.get(image_id, ())]
 
     def content(self, image_id: Any) -> dict[str, Any]:
-        """What the host's ``parse_data_info`` takes, of an image."""
+        """What MMDetection's ``parse_data_info`` takes, of an image."""
         # not of a mapping, whose pages would count as memory in use
         pieces = []
         for row in self._rows.get(image_id, ()):
@@ -101,7 +101,7 @@ def _boundaries(text: mmap.mmap) -> tuple[array, array]:
 
 
 class _WithoutAnnotations:
-    """What the host's data sets ask of an API, with ids for annotations."""
+    """What MMDetection's data sets ask of an API, with ids for annotations."""
 
     pieces: AnnotationFile
 
@@ -113,7 +113,7 @@ class _WithoutAnnotations:
 
 
 class CocoWithoutAnnotations(_WithoutAnnotations, COCO):
-    """The host's API, whose images have no annotations yet."""
+    """MMDetection's API, whose images have no annotations yet."""
 
     def __init__(self, pieces: AnnotationFile) -> None:
         super().__init__()

@@ -19,18 +19,18 @@ from .stratified_metric import StratifiedMetric
 class StratifiedCocoMetric(StratifiedMetric):
     """COCO evaluation, stratified, streaming, not rounded.
 
-    What the host's ``CocoMetric`` lacks: it keeps every mask until the end,
+    What MMDetection's ``CocoMetric`` lacks: it keeps every mask until the end,
     rounds to 3 digits, cuts the padding of uneven shards by position, takes
     AP at 100 detections but AP50 and AP75 at the largest of
     ``proposal_nums``, and reports -1 for what is absent and the worst for an
     empty result: no key, so that ``save_best`` ends the training. It knows
     neither bins nor intervals.
 
-    Metrics are called as the host's: ``coco/bbox_mAP``, ``mAP_50``,
+    Metrics are called as MMDetection's: ``coco/bbox_mAP``, ``mAP_50``,
     ``mAP_75``, ``mAP_s``, ``mAP_m``, ``mAP_l``, likewise ``segm_``; also
     ``AR@1``, ``AR@10``, ``AR@100``, ``AR_s@100``, ``AR_m@100``,
     ``AR_l@100``. NaN where there is nothing to find. Proposals are left to
-    the host.
+    MMDetection.
 
     Args:
         ann_file: Annotations of the evaluated images.
@@ -40,7 +40,7 @@ class StratifiedCocoMetric(StratifiedMetric):
         max_dets: Detections of an image and category; None for COCO's 100.
         classwise: Also report ``bbox_CLASS_precision``, and log it.
         sort_categories: Labels follow the ids of the categories, not the
-            order of the file (the host's ``Objects365V1Dataset``).
+            order of the file (MMDetection's ``Objects365V1Dataset``).
 
     For the other options see :class:`~.lvis_metric.StratifiedLVISMetric`.
 

@@ -21,7 +21,7 @@ SIZES = {'s': 'small', 'm': 'medium', 'l': 'large'}
 class StratifiedLVISMetric(StratifiedMetric):
     """LVIS evaluation, stratified, streaming, not rounded.
 
-    What the host's ``LVISMetric`` lacks: the official package that it calls
+    What MMDetection's ``LVISMetric`` lacks: the official package that it calls
     takes minutes and tens of gigabytes; it keeps every mask until the end;
     its settings for images and proposals do nothing; it rounds to 3 digits;
     it sizes mask detections by their boxes; padding of uneven shards is cut
@@ -29,7 +29,7 @@ class StratifiedLVISMetric(StratifiedMetric):
     ``save_best``. It knows nothing of bins beyond r, c and f, of intervals,
     or of "AP fixed".
 
-    Metrics are called as the host's: ``lvis/bbox_AP``, ``AP50``, ``AP75``,
+    Metrics are called as MMDetection's: ``lvis/bbox_AP``, ``AP50``, ``AP75``,
     ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``, likewise ``segm_``,
     and ``AR@300``, ``ARs@300``, ``ARm@300``, ``ARl@300``; ``AP_fixed`` and
     ``APr_fixed``, ``APc_fixed``, ``APf_fixed``. NaN where there is nothing
@@ -56,8 +56,8 @@ class StratifiedLVISMetric(StratifiedMetric):
         metric_items: Report these only, such as ``['AP', 'APr']``.
         format_only: Write result files and evaluate nothing.
         outfile_prefix: Also write ``PREFIX.bbox.json``, ``.segm.json``.
-        backend_args: Of the host's file reading.
-        collect_device: Of the host.
+        backend_args: Of MMDetection's file reading.
+        collect_device: Of MMDetection.
         prefix: Of the metrics' names.
 
     Example config::
@@ -88,7 +88,7 @@ class StratifiedLVISMetric(StratifiedMetric):
         return self.max_dets if self.dets_per_class is None else -1
 
     def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
-        """The host's LVIS labels are positions in the file's categories."""
+        """MMDetection's LVIS labels are positions in the file's categories."""
         ids = super()._label_ids(None)
         if classes is not None and len(classes) != len(ids):
             raise ValueError(

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..errors import did_you_mean
 
-#: What the host's metrics take and ours do not, and why.
+#: What MMDetection's metrics take and ours do not, and why.
 NOT_OFFERED = {
     'iou_thrs': 'the thresholds are .50:.05:.95',
-    'file_client_args': 'the host dropped it for backend_args',
+    'file_client_args': 'MMDetection dropped it for backend_args',
     'use_mp_eval': 'evaluation takes seconds without it',
 }
 
@@ -51,7 +51,7 @@ def check_metric(name: str, metric: str | list[str]) -> list[str]:
         if kind in ('proposal', 'proposal_fast'):
             raise ValueError(
                 f"{name}.metric must be 'bbox', 'segm' or both, got "
-                f"{kind!r}. Evaluate proposals with the host's "
+                f"{kind!r}. Evaluate proposals with MMDetection's "
                 f'{name.removeprefix("Stratified")}.'
             )
         if kind not in ('bbox', 'segm'):

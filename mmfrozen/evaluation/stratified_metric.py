@@ -128,7 +128,7 @@ class StratifiedMetric(CocoMetric):
         if train_file is not None and is_main_process():
             with get_local_path(train_file, self.backend_args) as path:
                 self._counts = training_counts(path, self._all)
-        self._coco_api = self._all  # the host asks only whether it is there
+        self._coco_api = self._all  # MMDetection asks only whether it is there
         self._use(self._label_ids(None))
 
     def _use(self, ids: np.ndarray) -> None:
@@ -137,7 +137,7 @@ class StratifiedMetric(CocoMetric):
         Args:
             ids: Of its labels.
         """
-        self.cat_ids = ids.tolist()  # the host's name
+        self.cat_ids = ids.tolist()  # MMDetection's name
         self.gt = self._all.only(ids)
         self.counts = None
         if self._counts is not None:
@@ -158,7 +158,7 @@ class StratifiedMetric(CocoMetric):
         return self.max_dets
 
     def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
-        """Category ids of the labels, as the host's data set has them."""
+        """Category ids of the labels, as MMDetection's data set has them."""
         return label_ids(self._all, classes)
 
     def _clear(self) -> None:
@@ -225,7 +225,7 @@ class StratifiedMetric(CocoMetric):
     def evaluate(self, size: int) -> dict[str, float]:
         """Join what all processes matched, and average it.
 
-        The host cuts what a sampler padded by counting the results; here an
+        MMDetection cuts what a sampler padded by counting the results; here an
         image that came twice is known by its id.
 
         Args:
@@ -254,7 +254,7 @@ class StratifiedMetric(CocoMetric):
         return outcome[0]
 
     def _write_results(self, size: int) -> None:
-        """The host's result files, as its own metric writes them."""
+        """MMDetection's result files, as its own metric writes them."""
         pairs = collect_results(self.results, size, self.collect_device)
         if is_main_process():
             self.results2json([p for _, p in pairs], self.outfile_prefix)
@@ -293,7 +293,7 @@ class StratifiedMetric(CocoMetric):
         return metrics
 
     def _measure(self, matches: Matches) -> dict[str, float]:
-        """Metrics by the host's names, without the kind of AP."""
+        """Metrics by MMDetection's names, without the kind of AP."""
         raise NotImplementedError
 
     def _pick(self, metrics: dict[str, float]) -> dict[str, float]:

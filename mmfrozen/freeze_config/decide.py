@@ -140,7 +140,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
     """Find the way to freeze one backbone."""
     if not isinstance(cfg.get('type'), str):
         raise CannotFreezeError(
-            f"{path}.type must name a class of the host's registry, got "
+            f"{path}.type must name a class of MMDetection's registry, got "
             f'{cfg.get("type")!r}. Freeze a foreign model with '
             'mmfrozen.freezing.freeze.'
         )

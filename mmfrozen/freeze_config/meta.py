@@ -1,4 +1,4 @@
-"""Build a host's models without memory, weights or network."""
+"""Build MMDetection's models without memory, weights or network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build(cfg: Any) -> nn.Module:
     if 'teacher_ckpt' in cfg:
         cfg.teacher_ckpt = None  # loaded, downloaded even, when built
     if isinstance(teacher, str) and not Path(teacher).is_file():
-        # relative to the host's root, where its users stand
+        # relative to MMDetection's root, where its users stand
         cfg.teacher_config = str(
             Path(get_installed_path('mmdet'), '.mim', teacher)
         )

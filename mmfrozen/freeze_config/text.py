@@ -91,7 +91,7 @@ def _without_layers(constructor: str) -> dict[str, Any] | None:
     """Settings that keep what the base's constructor did outside layers."""
     if 'Decay' not in constructor:
         return None
-    # the host's layer decay spares norms and biases from weight decay
+    # MMDetection's layer decay spares norms and biases from weight decay
     return {
         '_delete_': True,
         'norm_decay_mult': 0.0,

@@ -61,7 +61,7 @@ def frozen_tensors(module: nn.Module) -> set[str]:
 
     Returns:
         Parameters without grad, and the buffers of what is kept in
-        evaluation mode. Hosts that freeze norm layers in their own
+        evaluation mode. Backbones that freeze norm layers in their own
         ``train()`` are not asked.
     """
     names = {n for n, p in module.named_parameters() if not p.requires_grad}

@@ -19,7 +19,7 @@ class LoadRecorder:
     """Records which tensors of a module are filled from state dicts.
 
     It sees every load that goes through a module's
-    ``_load_from_state_dict``: torch's, mmengine's and the hosts' own.
+    ``_load_from_state_dict``: torch's, mmengine's and the backbones' own.
     Tensors of another shape count as missing, since loaders skip them.
 
     Three kinds of tensors need no source: integer buffers (counters, and

@@ -16,7 +16,7 @@ from torch import nn
 # holds the stage's number, and what to add to it. The first that fits
 # counts; what none fits is the stem.
 Rules = tuple[tuple[str, int], ...]
-HOST: dict[str, Rules] = {
+MMDET_STAGES: dict[str, Rules] = {
     # with ResNetV1d, ResNeXt, ResNeSt, Res2Net, RegNet, DetectoRS, Trident
     'ResNet': ((r'layer(\d+)', 0),),
     # a transition makes the branches of the stage after it
@@ -84,8 +84,8 @@ def _all_numbers(module: nn.Module) -> dict[str, int]:
     if 'SSDVGG' in classes:
         return _count_pools(module, names)
     for name in classes:
-        if name in HOST:
-            return {n: _number(n, HOST[name]) for n in names}
+        if name in MMDET_STAGES:
+            return {n: _number(n, MMDET_STAGES[name]) for n in names}
     return {}
 
 

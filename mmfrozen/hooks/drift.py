@@ -32,7 +32,7 @@ def short_name(stage: str) -> str:
 class DriftHook(Hook):
     """Records the backbone's drift from what it was initialised with.
 
-    What the host lacks: a way to see how much of a classifier fine-tuning
+    What MMDetection lacks: a way to see how much of a classifier fine-tuning
     keeps. Writes ``WORK_DIR/drift.json`` (a list of
     :class:`~mmfrozen.run_files.DriftRecord`) and the scalars ``drift/STAGE``
     (relative L2 of the parameters) at ``interval`` and at the end; zeros in

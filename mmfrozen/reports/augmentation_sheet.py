@@ -63,7 +63,7 @@ def sample_of(item: Any) -> Sample:
     """Read what a pipeline returns, packed or not.
 
     Args:
-        item: The host's ``inputs`` with ``data_samples``, or its results
+        item: MMDetection's ``inputs`` with ``data_samples``, or its results
             dict with ``img``; of several branches the first is taken.
 
     Returns:

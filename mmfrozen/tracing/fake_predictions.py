@@ -1,6 +1,6 @@
 """Give real boxes to the parts of a detector that decide by them.
 
-A network without data predicts no boxes. Where the host assigns objects to
+A network without data predicts no boxes. Where MMDetection assigns objects to
 predictions, or reads a feature map at predicted boxes, made-up boxes take
 their place, so that the config's own samplers reach the numbers of regions
 of interest that they ask for.

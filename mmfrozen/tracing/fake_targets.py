@@ -126,7 +126,7 @@ def make_samples(
 class UnreadMasks(BitmapMasks):
     """Masks that nobody writes, whose crops nobody reads.
 
-    What the host lacks: its ``crop_and_resize`` copies the whole mask of an
+    What MMDetection lacks: its ``crop_and_resize`` copies the whole mask of an
     object for every region of interest, seconds a step on a CPU. This does
     the same operators on shapes. Its heads copy what is annotated.
     """

@@ -166,7 +166,7 @@ def apply_change(model: nn.Module, change: Change) -> None:
 
 def thaw(module: nn.Module) -> None:
     """Undo freezing: all parameters train, dropout is on. Norms that the
-    host's own ``train()`` keeps in evaluation mode stay there."""
+    backbone's own ``train()`` keeps in evaluation mode stay there."""
     for child in module.modules():
         if is_kept_in_eval(child):
             del child.train

@@ -1,6 +1,6 @@
 """Cost of one training step, without weights, data or GPU.
 
-The host's own ``loss()`` runs, forward and backward, and its optimizer
+MMDetection's own ``loss()`` runs, forward and backward, and its optimizer
 updates: on tensors without data (:mod:`mmfrozen.cost.shape_mode`) and
 made-up objects (:mod:`.fake_targets`). Counted is what was executed.
 """
@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  # hosts would import it within a step
+import torchvision  # noqa: F401  # detectors import it within a step
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ def trace_step(
             drop_data(module)
         torch.manual_seed(0)
         hub = MessageHub.get_current_instance()
-        hub.update_info('epoch', 1000)  # past what hosts warm up
+        hub.update_info('epoch', 1000)  # past what detectors warm up
         hub.update_info('iter', 100_000)
         with mode or ShapeMode() as mode:
             trace = _Trace(
@@ -298,7 +298,7 @@ def _naming(part: Any, phase: str) -> Iterator[None]:
     """Name the part of a model in which an error was raised."""
     try:
         yield
-    except Exception as error:  # whatever a host's module raises
+    except Exception as error:  # whatever MMDetection's module raises
         if isinstance(part, nn.Module):
             part = _innermost(error, part)
         raise CannotTraceError(

@@ -194,7 +194,7 @@ def _resize(step: dict[str, Any], size: Shape | None) -> Shape | None:
     if ratio and not _several(scale):
         width, height = width * ratio[1], height * ratio[1]
     inner = step.get('resize_cfg') or step
-    # the host's Resize keeps no ratio unless told to, its Random... do
+    # MMDetection's Resize keeps no ratio unless told to, its Random... do
     keeps = inner.get('keep_ratio', _name(step) != 'Resize')
     if keeps:  # within the edges, whichever is the longer: as landscape
         width, height = max(width, height), min(width, height)

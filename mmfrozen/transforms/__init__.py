@@ -1,4 +1,4 @@
-"""Transforms that the host lacks or gets wrong."""
+"""Transforms that MMDetection lacks or gets wrong."""
 
 from .compact_masks import CompactMasks as CompactMasks
 from .copy_paste import SimpleCopyPaste as SimpleCopyPaste

@@ -38,7 +38,7 @@ class ClassIndex:
     def repeat_factors(self, threshold: float) -> np.ndarray:
         """Repeat factors of LVIS (arXiv 1908.03195, section B).
 
-        As the host's ``ClassBalancedDataset``, without rounding up.
+        As MMDetection's ``ClassBalancedDataset``, without rounding up.
 
         Args:
             threshold: Share of images below which a class is repeated.
@@ -60,7 +60,7 @@ def index_classes(dataset: Any) -> ClassIndex:
     Crowds and what is ignored are no objects of their class.
 
     Args:
-        dataset: Of the host; also inside ``ClassBalancedDataset``,
+        dataset: Of MMDetection; also inside ``ClassBalancedDataset``,
             ``RepeatDataset``, ``ConcatDataset`` or several of them.
 
     Returns:

@@ -16,15 +16,15 @@ from .crops import EMPTY, Crop, Runs, decode, encode, tighten
 
 
 class CompactMasks(BitmapMasks):
-    """The host's bitmaps, each kept as its runs or as a small crop.
+    """MMDetection's bitmaps, each kept as its runs or as a small crop.
 
-    What the host lacks: its bitmaps are whole images, 60 MB for 60 objects
+    What MMDetection lacks: its bitmaps are whole images, 60 MB for 60 objects
     at 1024 x 1024, which every step of a pipeline walks over and every
     worker sends through a pipe. Here resizing, cropping, flipping and
     padding only note which row and column of the annotated image each row
     and column shows; a mask is drawn once, at its final size, when its box,
-    its area or its pixels are asked for. Every result equals the host's bit
-    by bit. Whoever asks for ``masks`` gets the host's array, and from then
+    its area or its pixels are asked for. Every result equals MMDetection's bit
+    by bit. Whoever asks for ``masks`` gets MMDetection's array, and from then
     on the object is an ordinary ``BitmapMasks``.
 
     Args:
@@ -56,7 +56,7 @@ class CompactMasks(BitmapMasks):
 
     @classmethod
     def of(cls, masks: BitmapMasks | PolygonMasks) -> CompactMasks:
-        """Take the host's masks without copying their pixels.
+        """Take MMDetection's masks without copying their pixels.
 
         Polygons are drawn as ``PolygonMasks.to_bitmap`` draws them.
         """
@@ -81,7 +81,7 @@ class CompactMasks(BitmapMasks):
 
     @property
     def masks(self) -> np.ndarray:
-        """(N, H, W) uint8: the host's array."""
+        """(N, H, W) uint8: MMDetection's array."""
         if self._masks is None:
             masks = np.zeros((len(self), self.height, self.width), np.uint8)
             for mask, crop in zip(masks, self.crops, strict=True):
@@ -101,7 +101,7 @@ class CompactMasks(BitmapMasks):
         return len(self._sources if self._masks is None else self._masks)
 
     def __getitem__(self, index: Any) -> BitmapMasks:
-        """Select masks, as the host's class does."""
+        """Select masks, as MMDetection's class does."""
         if self._is_whole:
             return super().__getitem__(index)
         chosen = np.arange(len(self))[index].reshape(-1)
@@ -133,7 +133,7 @@ class CompactMasks(BitmapMasks):
     def rescale(
         self, scale: Any, interpolation: str = 'nearest'
     ) -> BitmapMasks:
-        """See the host's class."""
+        """See MMDetection's class."""
         if self._is_whole or interpolation != 'nearest':
             return super().rescale(scale, interpolation)
         width, height = mmcv.rescale_size((self.width, self.height), scale)
@@ -142,7 +142,7 @@ class CompactMasks(BitmapMasks):
     def resize(
         self, out_shape: tuple[int, int], interpolation: str = 'nearest'
     ) -> BitmapMasks:
-        """See the host's class."""
+        """See MMDetection's class."""
         if self._is_whole or interpolation != 'nearest':
             return super().resize(out_shape, interpolation)
         return self._through(
@@ -151,7 +151,7 @@ class CompactMasks(BitmapMasks):
         )
 
     def flip(self, flip_direction: str = 'horizontal') -> BitmapMasks:
-        """See the host's class."""
+        """See MMDetection's class."""
         if self._is_whole:
             return super().flip(flip_direction)
         assert flip_direction in ('horizontal', 'vertical', 'diagonal')
@@ -163,7 +163,7 @@ class CompactMasks(BitmapMasks):
         return self._through(rows, columns)
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
-        """See the host's class; pads below and on the right."""
+        """See MMDetection's class; pads below and on the right."""
         height, width = out_shape
         if (
             self._is_whole
@@ -181,7 +181,7 @@ class CompactMasks(BitmapMasks):
         return result
 
     def crop(self, bbox: np.ndarray) -> BitmapMasks:
-        """See the host's class."""
+        """See MMDetection's class."""
         if self._is_whole:
             return super().crop(bbox)
         left, right = np.clip(bbox[0::2], 0, self.width)
@@ -198,7 +198,7 @@ class CompactMasks(BitmapMasks):
         *args: Any,
         **kwargs: Any,
     ) -> BitmapMasks:
-        """See the host's class; only the masks of `inds` become whole."""
+        """See MMDetection's class; only the masks of `inds` become whole."""
         if self._is_whole or not len(inds):
             return super().crop_and_resize(
                 bboxes, out_shape, inds, *args, **kwargs
@@ -261,7 +261,7 @@ class CompactMasks(BitmapMasks):
 
 
 def nearest(size: int, new_size: int) -> np.ndarray:
-    """Find which pixel the host's resizing of masks takes.
+    """Find which pixel MMDetection's resizing of masks takes.
 
     OpenCV is asked, in the type of masks: its rounding differs between
     versions.
@@ -303,7 +303,7 @@ def _crop_of(mask: np.ndarray) -> Crop:
 
 
 def rectangles(boxes: np.ndarray, height: int, width: int) -> CompactMasks:
-    """Make masks of boxes, as the host's ``create_masks`` does.
+    """Make masks of boxes, as MMDetection's ``create_masks`` does.
 
     Args:
         boxes: (N, 4) left, top, right, bottom in pixels.

@@ -33,7 +33,7 @@ from .sample import (
 class SimpleCopyPaste(BaseTransform):
     """Paste objects of another image, or of a bank, into an image.
 
-    What the host's ``CopyPaste`` lacks: it makes the image int64, edits its
+    What MMDetection's ``CopyPaste`` lacks: it makes the image int64, edits its
     inputs, walks over every mask of both images whatever is pasted, keeps
     objects near the origin that are hidden completely, pastes crowds, asks
     now and then for an image beyond the last one, and cannot prefer rare
@@ -63,7 +63,7 @@ class SimpleCopyPaste(BaseTransform):
         sources: Where objects come from, a config of ``UniformSources``
             (None means that), ``RepeatFactorSources``, ``RareSources`` or
             ``ObjectBank``.
-        max_num_pasted: At most one less is pasted, as in the host's.
+        max_num_pasted: At most one less is pasted, as in MMDetection's.
         prob: To paste at all.
         bbox_occluded_thr: An object that is partly hidden is kept if no
             side of its box moved by more than so many pixels,
@@ -215,7 +215,7 @@ class SimpleCopyPaste(BaseTransform):
         ]
 
     def _select(self, usable: np.ndarray, source: Results) -> np.ndarray:
-        """Draw a subset, as the host does."""
+        """Draw a subset, as MMDetection does."""
         if not self.selected:
             return usable
         count = np.random.randint(0, min(len(usable) + 1, self.max_num_pasted))

@@ -90,13 +90,13 @@ def encode(annotation: Any, height: int, width: int) -> Runs:
     """Turn an annotated mask into runs, as pycocotools draws it.
 
     Args:
-        annotation: What the host takes: polygons ``[[x, y, ...], ...]`` or
+        annotation: What MMDetection takes: polygons ``[[x, y, ...], ...]`` or
             an RLE, compressed or not.
         height: Of the annotated image.
         width: Likewise.
 
     Returns:
-        The runs. Decoding all of them gives the host's bitmap bit by bit.
+        The runs. Decoding all of them gives MMDetection's bitmap bit by bit.
 
     Raises:
         ValueError: If an RLE is of another size.

@@ -13,14 +13,14 @@ from .crops import encode
 
 @TRANSFORMS.register_module()
 class LoadCompactAnnotations(LoadAnnotations):
-    """The host's ``LoadAnnotations`` with masks that are drawn late.
+    """MMDetection's ``LoadAnnotations`` with masks that are drawn late.
 
-    What the host lacks: it draws every mask over the whole image, then
+    What MMDetection lacks: it draws every mask over the whole image, then
     resizes, crops, flips and pads whole images. The result is the same, bit
     by bit, at a fraction of the time and memory
     (:class:`~mmfrozen.transforms.CompactMasks`), in any pipeline.
 
-    Required keys: as the host's. Added keys: as the host's, with
+    Required keys: as MMDetection's. Added keys: as MMDetection's, with
     ``gt_masks`` a ``CompactMasks``, which is a ``BitmapMasks``.
 
     Raises:

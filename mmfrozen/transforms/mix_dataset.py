@@ -1,4 +1,4 @@
-"""The host's data set of mixed images, without its copies."""
+"""MMDetection's data set of mixed images, without its copies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .seeded_sampler import seeded
 @DATASETS.register_module()
 @check_options
 class CopyPasteDataset(MultiImageMixDataset):
-    """The host's ``MultiImageMixDataset`` for copy-paste on long tails.
+    """MMDetection's ``MultiImageMixDataset`` for copy-paste on long tails.
 
-    What the host lacks: it copies image and masks of every item deeply
+    What MMDetection lacks: it copies image and masks of every item deeply
     before each transform, twice for the other image; it cannot show a
     transform the whole data set before workers are forked; its random
     numbers depend on the number of workers. Here nothing is copied: a
@@ -25,7 +25,7 @@ class CopyPasteDataset(MultiImageMixDataset):
     ``prepare`` are given the data set once. With ``NumberedSampler`` a
     sample is the same for any number of workers.
 
-    It takes any transforms that the host's takes, Mosaic and MixUp too.
+    It takes any transforms that MMDetection's takes, Mosaic and MixUp too.
 
     Args:
         dataset: Config of the data set inside, which loads and jitters one

@@ -46,7 +46,7 @@ class _Entry(NamedTuple):
 class ObjectBank:
     """Objects of rare classes, cut out once, pasted without a second image.
 
-    What the host lacks: it decodes and jitters a whole second image a
+    What MMDetection lacks: it decodes and jitters a whole second image a
     sample. The bank is filled before training, in the main process; its
     pixels lie in one buffer that forked workers share. Classes take turns,
     rarest first, until the budget is used. Each object is scaled, flipped
@@ -313,7 +313,7 @@ class ObjectBank:
 
 
 def decode_resized(bitmap: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Resize a mask as the host does."""
+    """Resize a mask as MMDetection does."""
     rows = nearest(bitmap.shape[0], size[0])
     columns = nearest(bitmap.shape[1], size[1])
     return bitmap[rows][:, columns]

@@ -41,7 +41,7 @@ class UniformSources:
 class RepeatFactorSources:
     """Images are drawn in proportion to their repeat factor (LVIS paper).
 
-    What the host lacks: ``ClassBalancedDataset`` rounds factors up and
+    What MMDetection lacks: ``ClassBalancedDataset`` rounds factors up and
     balances sources only together with the images that are pasted into.
 
     Args:

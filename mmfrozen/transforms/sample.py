@@ -1,4 +1,4 @@
-"""Annotations in the host's result dicts: read, checked, joined."""
+"""Annotations in MMDetection's result dicts: read, checked, joined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Results = dict[str, Any]
 
 
 def boxes_of(results: Results) -> BaseBoxes:
-    """Get the boxes; an array (``box_type=None``) becomes the host's class."""
+    """Get the boxes; an array (``box_type=None``) becomes HorizontalBoxes."""
     boxes = results['gt_bboxes']
     if isinstance(boxes, BaseBoxes):
         return boxes

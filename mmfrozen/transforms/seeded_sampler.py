@@ -40,12 +40,12 @@ class NumberedIndex(int):
 class NumberedSampler(Sampler):
     """Any sampler, whose indices carry the number of their draw.
 
-    What the host lacks: its transforms draw from generators that belong to
+    What MMDetection lacks: its transforms draw from generators that belong to
     a worker, so that the augmented images change with the number of workers
     and of processes. Indices of this sampler say which draw of which epoch
     they are; ``CopyPasteDataset`` seeds Python's, numpy's and torch's
     generators from it for each sample, and gives them back as they were.
-    So every transform, the host's too, does the same with any number of
+    So every transform, MMDetection's too, does the same with any number of
     workers.
 
     Args:
@@ -67,14 +67,14 @@ class NumberedSampler(Sampler):
         self.sampler = DATA_SAMPLERS.build(
             sampler, default_args=dict(dataset=dataset, seed=seed)
         )
-        # which the host has synchronised over the processes, if it was None
+        # which MMDetection has synchronised over the processes, if it was None
         self.seed = getattr(self.sampler, 'seed', None) or seed or 0
         self.epoch = 0
 
     def __iter__(self) -> Iterator[NumberedIndex]:
         rank, world_size = get_dist_info()
         for number, index in enumerate(self.sampler):
-            draw = number * world_size + rank  # the host deals in turns
+            draw = number * world_size + rank  # MMDetection deals in turns
             yield NumberedIndex(index, (self.seed, self.epoch, draw))
 
     def __len__(self) -> int:

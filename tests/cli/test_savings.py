@@ -46,7 +46,7 @@ def test_experiment_is_compared_with_its_control_in_a_fresh_process():
     assert record['work']['shape'] == [256, 256]
 
 
-def test_tables_report_and_batches_of_the_hosts_config(tool, tmp_path):
+def test_tables_report_and_batches_of_mmdetections_config(tool, tmp_path):
     report = tmp_path / 'report.html'
     status, out, err = tool(
         'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', 'as-written',

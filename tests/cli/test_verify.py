@@ -141,7 +141,7 @@ def run(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', [str(path), *arguments])
-        capsys.readouterr()  # what the host printed while `train` built
+        capsys.readouterr()  # what MMDetection printed while `train` built
         status = main()
         return status, *capsys.readouterr()
 

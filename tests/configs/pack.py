@@ -102,7 +102,7 @@ def state(path: Path) -> str:
     return path.parent.name
 
 
-#: For every ``mmdet::`` base mmengine reads the host's 100 metafiles anew.
+#: For every ``mmdet::`` base mmengine reads MMDetection's 100 metafiles anew.
 _read_once = functools.cache(config_utils.load)
 
 

@@ -122,7 +122,7 @@ def test_norms_and_activations(setting):
         if type(module).__name__ == 'SyncBatchNorm':
             assert module.eps == 1e-4
             assert module.momentum == pytest.approx(0.003)
-    # of RoI heads; the host has idle ReLUs in its mask and dense heads
+    # of RoI heads; MMDetection has idle ReLUs in its mask and dense heads
     head = getattr(model, 'roi_head', None)
     if head is not None:
         assert not any(type(m).__name__ == 'ReLU' for m in head.modules())

@@ -49,11 +49,11 @@ def first_image(root):
     return sorted((root / 'train2017').glob('*.jpg'))[0]
 
 
-def test_good_data_are_those_of_the_host(root):
+def test_good_data_are_those_of_mmdetection(root):
     ours = build(root)
-    host = build(root, 'LVISV1Dataset')
-    assert len(ours) == len(host) == 24
-    assert ours.get_data_info(3) == host.get_data_info(3)
+    stock = build(root, 'LVISV1Dataset')
+    assert len(ours) == len(stock) == 24
+    assert ours.get_data_info(3) == stock.get_data_info(3)
 
 
 def test_missing_annotation_file_is_refused(root):
@@ -174,11 +174,11 @@ def test_loading_leaves_the_collector_on_and_finds_ids_like_a_list(root):
     assert gc.isenabled()
     ours = build(root)
     assert gc.isenabled()
-    host = build(root, 'LVISV1Dataset')
+    stock = build(root, 'LVISV1Dataset')
     copied = copy.deepcopy(ours).cat_ids
-    assert copied == host.cat_ids
+    assert copied == stock.cat_ids
     for category in (0, 1, 1203, 1204):
-        assert (category in copied) == (category in host.cat_ids)
+        assert (category in copied) == (category in stock.cat_ids)
     edit(root, lambda content: content.pop('images'))
     with pytest.raises(KeyError):
         build(root)
@@ -186,6 +186,6 @@ def test_loading_leaves_the_collector_on_and_finds_ids_like_a_list(root):
 
 
 def test_lvis_categories_in_another_order_are_refused(root):
-    """Labels of the host are places in the file, whatever the ids."""
+    """Labels of MMDetection are places in the file, whatever the ids."""
     edit(root, lambda content: content['categories'].reverse())
     refused(ValueError, 'metainfo.classes', root=root)

@@ -1,4 +1,4 @@
-"""Annotations that are parsed image by image are those of the host."""
+"""Annotations that are parsed image by image are those of MMDetection."""
 
 import gc
 import json
@@ -69,7 +69,7 @@ def content_of(annotations, order=('annotations', 'images', 'categories')):
 
 
 def both(path, kind, **options):
-    """The data set of the host and ours."""
+    """The data set of MMDetection and ours."""
     options = dict(
         ann_file=str(path),
         data_prefix=dict(img='images/'),
@@ -78,32 +78,32 @@ def both(path, kind, **options):
         **options,
     )
     with mock.patch.object(gc, 'collect'):  # takes longer than all else
-        host = DATASETS.build({**options, 'type': kind})
+        stock = DATASETS.build({**options, 'type': kind})
     return (
-        host,
+        stock,
         DATASETS.build(
             {**options, 'type': f'Checked{kind}', 'check_images': False}
         ),
     )
 
 
-def check_equal(host, ours):
-    """Compare all that the host keeps."""
-    assert ours.data_bytes.tobytes() == host.data_bytes.tobytes()
-    assert ours.data_address.dtype == host.data_address.dtype
-    assert np.array_equal(ours.data_address, host.data_address)
-    assert len(ours) == len(host)
+def check_equal(stock, ours):
+    """Compare all that MMDetection keeps."""
+    assert ours.data_bytes.tobytes() == stock.data_bytes.tobytes()
+    assert ours.data_address.dtype == stock.data_address.dtype
+    assert np.array_equal(ours.data_address, stock.data_address)
+    assert len(ours) == len(stock)
     for name in ('cat_ids', 'cat2label', 'cat_img_map', 'metainfo'):
-        assert getattr(ours, name) == getattr(host, name), name
-    assert list(ours.cat_img_map) == list(host.cat_img_map)
-    for i in range(len(host)):
-        assert ours.get_cat_ids(i) == host.get_cat_ids(i)
-    if len(host) > 1:  # with one the host fails
-        assert ours.get_cat_ids(-1) == host.get_cat_ids(-1)
+        assert getattr(ours, name) == getattr(stock, name), name
+    assert list(ours.cat_img_map) == list(stock.cat_img_map)
+    for i in range(len(stock)):
+        assert ours.get_cat_ids(i) == stock.get_cat_ids(i)
+    if len(stock) > 1:  # with one MMDetection fails
+        assert ours.get_cat_ids(-1) == stock.get_cat_ids(-1)
 
 
 def refuse(*args, **kwargs):
-    raise AssertionError('parsed as the host does')
+    raise AssertionError('parsed as MMDetection does')
 
 
 @settings(deadline=None, max_examples=100)
@@ -122,7 +122,7 @@ def refuse(*args, **kwargs):
         ]
     ),
 )
-def test_any_file_gives_the_data_list_of_the_host(
+def test_any_file_gives_the_data_list_of_mmdetection(
     tmp_path_factory, annotations, order, layout, kind, options
 ):
     path = tmp_path_factory.mktemp('any') / 'gt.json'
@@ -153,8 +153,10 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['CocoDataset', 'LVISV1Dataset'])
-def test_usual_files_are_not_parsed_as_the_host_does(path, kind, monkeypatch):
-    host, _ = both(path, kind)
+def test_usual_files_are_not_parsed_as_mmdetection_does(
+    path, kind, monkeypatch
+):
+    stock, _ = both(path, kind)
     monkeypatch.setattr(json, 'load', refuse)
     ours = DATASETS.build(
         dict(
@@ -165,7 +167,7 @@ def test_usual_files_are_not_parsed_as_the_host_does(path, kind, monkeypatch):
             check_images=False,
         )
     )
-    check_equal(host, ours)
+    check_equal(stock, ours)
 
 
 def test_chunks_of_any_size_give_the_same(path, monkeypatch):
@@ -192,14 +194,14 @@ def test_chunks_of_any_size_give_the_same(path, monkeypatch):
         ('"images"', '"annotations": [], "images"'),
     ],
 )
-def test_other_files_are_left_to_the_host(path, old, new):
+def test_other_files_are_left_to_mmdetection(path, old, new):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError):
         pieces.AnnotationFile(path)
     check_equal(*both(path, 'CocoDataset'))
 
 
-def test_ids_that_two_annotations_share_are_refused_as_by_the_host(path):
+def test_ids_that_two_annotations_share_are_refused_as_by_mmdetection(path):
     path.write_text(path.read_text().replace('"id": 5', '"id": 0'))
     for side in ('', 'Checked'):
         with pytest.raises(AssertionError, match='not unique'):
@@ -213,18 +215,18 @@ def test_ids_that_two_annotations_share_are_refused_as_by_the_host(path):
             )
 
 
-def test_data_that_are_not_serialised_are_those_of_the_host(path):
-    host, ours = both(path, 'LVISV1Dataset', serialize_data=False)
-    assert ours.data_list == host.data_list
+def test_data_that_are_not_serialised_are_those_of_mmdetection(path):
+    stock, ours = both(path, 'LVISV1Dataset', serialize_data=False)
+    assert ours.data_list == stock.data_list
     assert ours.data_list[2]['instances']
 
 
-def test_proposals_are_loaded_as_by_the_host(path, tmp_path):
+def test_proposals_are_loaded_as_by_mmdetection(path, tmp_path):
     proposals = {f'images/{i}.jpg': [[i, 2, 3, 4, 0.5]] for i in range(1, 5)}
     file = tmp_path / 'proposals.pkl'
     file.write_bytes(pickle.dumps(proposals))
-    host, ours = both(path, 'CocoDataset', proposal_file=str(file))
-    check_equal(host, ours)
+    stock, ours = both(path, 'CocoDataset', proposal_file=str(file))
+    check_equal(stock, ours)
     assert ours.get_data_info(0)['proposals']
 
 
@@ -264,14 +266,14 @@ def test_what_a_subclass_overrides_sees_the_annotations_once(path, subclass):
     assert ours.get_data_info(2)['img_path'] == name
 
 
-def test_loading_later_and_subsets_are_those_of_the_host(path):
-    host, ours = both(path, 'LVISV1Dataset', lazy_init=True)
-    for one in (host, ours):
+def test_loading_later_and_subsets_are_those_of_mmdetection(path):
+    stock, ours = both(path, 'LVISV1Dataset', lazy_init=True)
+    for one in (stock, ours):
         one.full_init()
         one.full_init()
-    check_equal(host, ours)
+    check_equal(stock, ours)
     for subset in (2, -2, [3, 1]):
-        a, b = (one.get_subset(subset) for one in (host, ours))
+        a, b = (one.get_subset(subset) for one in (stock, ours))
         assert [a.get_data_info(i) for i in (0, 1)] == [
             b.get_data_info(i) for i in (0, 1)
         ]

@@ -184,14 +184,14 @@ def test_both_processes_have_what_one_process_has(runs):
         assert second[name] == alone, name
 
 
-def test_they_have_what_the_host_has(runs):
+def test_they_have_what_mmdetection_has(runs):
     both, _, root, _ = runs
     config = lvis_config(root, pipeline=[], type='LVISV1Dataset')
     del config['check_images']
-    host = facts(DATASETS.build(config))
+    stock = facts(DATASETS.build(config))
     for found, _ in both:
-        assert found['lvis']['infos'] == host['infos']
-        for name, value in host['kept'].items():
+        assert found['lvis']['infos'] == stock['infos']
+        for name, value in stock['kept'].items():
             ours = found['lvis']['kept'][
                 '_cat_ids' if name == 'cat_ids' else name
             ]
@@ -242,8 +242,8 @@ def test_spawned_workers_are_given_the_file_and_not_its_content(runs):
     config = lvis_config(runs[2], pipeline=[])
     ours = DATASETS.build(config)
     size = len(ForkingPickler.dumps(ours))
-    host = DATASETS.build(dict(config, serialize_data=False))
-    assert size < len(ForkingPickler.dumps(host)) - len(ours.data_bytes) / 2
+    stock = DATASETS.build(dict(config, serialize_data=False))
+    assert size < len(ForkingPickler.dumps(stock)) - len(ours.data_bytes) / 2
     worker = pickle.loads(ForkingPickler.dumps(ours))
     assert facts(worker) == facts(ours)
     assert not worker.data_bytes.flags.writeable

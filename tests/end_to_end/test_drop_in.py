@@ -56,7 +56,7 @@ SAMPLE = (
 
 @pytest.fixture
 def workspace(tmp_path):
-    """The host's own tree of configs, and nothing of ours."""
+    """MMDetection's own tree of configs, and nothing of ours."""
     root = tmp_path / 'workspace'
     shutil.copytree(HOST_CONFIGS, root / 'configs')
     return root
@@ -65,7 +65,7 @@ def workspace(tmp_path):
 def copy(workspace, *states):
     for state in states:
         target = workspace / 'configs' / state
-        # the host has a folder scratch/ of its own; names do not clash
+        # MMDetection has a folder scratch/ of its own; names do not clash
         shutil.copytree(ROOT / 'configs' / state, target, dirs_exist_ok=True)
 
 

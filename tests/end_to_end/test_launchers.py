@@ -118,7 +118,7 @@ def test_two_nodes_train_together(tmp_path, probed):
     check_ranks(probed)
 
 
-def test_script_of_the_host_passes_node_and_address_on(tmp_path):
+def test_script_of_mmdetection_passes_node_and_address_on(tmp_path):
     path = add_command(
         tmp_path, 'python', '#!/bin/sh\nfor x; do echo "$x"; done\n'
     )

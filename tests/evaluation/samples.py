@@ -1,4 +1,4 @@
-"""Results as a detector of the host returns them."""
+"""Results as a detector of MMDetection returns them."""
 
 import numpy as np
 import torch

@@ -40,7 +40,7 @@ def evaluate(protocol, folder, shard, **options):
 def work(rank, folder):
     """Be one of two processes."""
     logging.disable(logging.WARNING)
-    os.chdir(folder)  # the host exchanges files in .dist_test
+    os.chdir(folder)  # MMDetection exchanges files in .dist_test
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )

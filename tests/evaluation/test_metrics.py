@@ -1,4 +1,4 @@
-"""The metrics beside the host's, in runs, with bad input."""
+"""The metrics beside MMDetection's, in runs, with bad input."""
 
 import contextlib
 import io
@@ -22,8 +22,8 @@ from .official import make_case
 from .samples import data_samples
 
 OURS = {'lvis': StratifiedLVISMetric, 'coco': StratifiedCocoMetric}
-#: The host takes AP50 at the largest of these, so that 100 comes last.
-HOSTS = {
+#: MMDetection takes AP50 at the largest of these, so that 100 comes last.
+STOCK_METRICS = {
     'lvis': LVISMetric,
     'coco': lambda **x: CocoMetric(proposal_nums=(1, 10, 100), **x),
 }
@@ -32,7 +32,7 @@ both = pytest.mark.parametrize('protocol', ['lvis', 'coco'])
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """The host logs much."""
+    """MMDetection logs much."""
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
@@ -70,7 +70,7 @@ def case(tmp_path):
 
 
 def run(metric, content, results, batch=1, samples=None):
-    """Evaluate as a loop of the host does."""
+    """Evaluate as a loop of MMDetection does."""
     evaluator = Evaluator(metric)
     names = tuple(x['name'] for x in content['categories'])
     evaluator.dataset_meta = dict(classes=names)
@@ -90,20 +90,22 @@ def ours(protocol, ann_file, **options):
 @both
 @settings(max_examples=5, deadline=None, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_metrics_are_the_host_s_without_its_rounding(
+def test_metrics_are_mmdetections_without_its_rounding(
     tmp_path_factory, protocol, seed
 ):
     content, results, path = make(tmp_path_factory.mktemp('case'), seed)
-    # the host sizes masks by their boxes, which makes empty ones count
+    # MMDetection sizes masks by their boxes, which makes empty ones count
     results = [x for x in results if mask_utils.area(x['segmentation'])]
     kinds = ['bbox', 'segm']
     with contextlib.redirect_stdout(io.StringIO()):
-        host = run(
-            HOSTS[protocol](ann_file=path, metric=kinds), content, results
+        stock = run(
+            STOCK_METRICS[protocol](ann_file=path, metric=kinds),
+            content,
+            results,
         )
     mine = run(ours(protocol, path, metric=kinds), content, results)
-    assert set(host) <= set(mine)
-    for name, value in host.items():
+    assert set(stock) <= set(mine)
+    for name, value in stock.items():
         # for the same reason these differ
         if protocol == 'lvis' and name[-1] in 'sml' and 'segm' in name:
             continue
@@ -231,17 +233,19 @@ def test_images_that_were_not_evaluated_are_said_to_be_missed(case, messages):
 
 
 @both
-def test_results_are_written_as_the_host_writes_them(case, tmp_path, protocol):
+def test_results_are_written_as_mmdetection_writes_them(
+    case, tmp_path, protocol
+):
     content, results, path = case
     options = dict(metric=['bbox', 'segm'], format_only=True)
     files = {}
     for name, metric in (
         ('ours', OURS[protocol]),
-        ('host', HOSTS[protocol]),
+        ('stock', STOCK_METRICS[protocol]),
     ):
         prefix = str(tmp_path / name)
         made = metric(ann_file=path, outfile_prefix=prefix, **options)
-        if name == 'host' and protocol == 'lvis':
+        if name == 'stock' and protocol == 'lvis':
             assert run(made, content, results) == {}
         else:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -250,7 +254,7 @@ def test_results_are_written_as_the_host_writes_them(case, tmp_path, protocol):
             json.loads((tmp_path / f'{name}.{kind}.json').read_text())
             for kind in ('bbox', 'segm')
         ]
-    assert files['ours'] == files['host']
+    assert files['ours'] == files['stock']
     again = ours(protocol, path, outfile_prefix=str(tmp_path / 'both'))
     plain = run(ours(protocol, path), content, results)
     assert run(again, content, results) == plain
@@ -281,15 +285,15 @@ def test_each_class_is_reported_when_asked_for(case):
     )
 
 
-def test_labels_of_some_classes_are_those_of_the_host(case):
+def test_labels_of_some_classes_are_those_of_mmdetection(case):
     content, results, path = case
     fewer = dict(content, categories=content['categories'][1:4])
     kept = {x['id'] for x in fewer['categories']}
     chosen = [x for x in results if x['category_id'] in kept]
     mine = run(ours('coco', path), fewer, chosen)
     with contextlib.redirect_stdout(io.StringIO()):
-        host = run(HOSTS['coco'](ann_file=path), fewer, chosen)
-    for name, value in host.items():
+        stock = run(STOCK_METRICS['coco'](ann_file=path), fewer, chosen)
+    for name, value in stock.items():
         expected = None if value == -1 else pytest.approx(value, abs=6e-4)
         assert mine[name] == expected, name
 
@@ -301,7 +305,7 @@ def test_labels_of_some_classes_are_those_of_the_host(case):
         (dict(dets_per_clas=1), r"did you mean 'dets_per_class'\?"),
         (dict(iou_thrs=[0.5]), 'must be without iou_thrs'),
         (dict(metric='box'), r"got 'box' \(did you mean 'bbox'\?\)"),
-        (dict(metric='proposal_fast'), "with the host's LVISMetric"),
+        (dict(metric='proposal_fast'), "with MMDetection's LVISMetric"),
         (dict(metric=[]), r'got \[\]'),
         (dict(resamples=-1), 'resamples must be a whole number'),
         (dict(max_dets=0), 'max_dets must be a whole number'),
@@ -328,7 +332,7 @@ def test_numbers_of_proposals_are_whole_and_positive(case, numbers):
         ours('coco', path, proposal_nums=numbers)
 
 
-def test_options_of_the_host_that_change_nothing_are_taken(case):
+def test_options_of_mmdetection_that_change_nothing_are_taken(case):
     *_, path = case
     OURS['coco'](path, iou_thrs=None, file_client_args=None, use_mp_eval=False)
 

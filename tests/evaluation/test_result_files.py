@@ -1,4 +1,4 @@
-"""Result files of the host and of others."""
+"""Result files of MMDetection and of others."""
 
 import json
 import pickle
@@ -115,7 +115,7 @@ def test_file_matched_in_pieces_gives_what_its_content_gives(
 
 
 def dump(content, results, path):
-    """Write results as the host's tools/test.py does."""
+    """Write results as MMDetection's tools/test.py does."""
     evaluator = Evaluator(DumpDetResults(str(path)))
     for sample in data_samples(content, results):
         evaluator.process([sample])
@@ -160,7 +160,7 @@ def test_image_with_more_results_than_a_piece_stays_whole(case):
     assert parts == [one * 3, two * 2, one]
 
 
-def test_pickle_of_the_host_gives_what_its_json_gives(case, tmp_path):
+def test_pickle_of_mmdetection_gives_what_its_json_gives(case, tmp_path):
     content, results = case
     gt = GroundTruth.from_dict(content)
     path = dump(content, results, tmp_path / 'results.pkl')
@@ -183,7 +183,7 @@ def test_masks_that_are_not_needed_are_left_out(case):
         assert bool(rle['counts']) == (result['image_id'] == first)
 
 
-def test_labels_follow_the_order_of_the_file_as_the_host_has_them(case):
+def test_labels_follow_the_order_of_the_file_as_mmdetection_has_them(case):
     content, _ = case
     gt = GroundTruth.from_dict(content)
     ids = [x['id'] for x in content['categories']]

@@ -1,4 +1,4 @@
-"""The metrics in runs of the host, on mini-LVIS."""
+"""The metrics in runs of MMDetection, on mini-LVIS."""
 
 import json
 import math

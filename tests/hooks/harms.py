@@ -57,7 +57,7 @@ def convert_norms(runner):
 
 def wake_norm(runner):
     norm = runner.model.backbone.layer2[0].bn1
-    norm.train = lambda mode=True: norm  # deaf to the host's train()
+    norm.train = lambda mode=True: norm  # deaf to MMDetection's train()
     norm.training = True
 
 
@@ -124,7 +124,7 @@ def copy_backbone(runner):
 
 @MODELS.register_module()
 class ThawingResNet(ResNet):
-    """Its `train()` undoes what the host's did."""
+    """Its `train()` undoes what MMDetection's did."""
 
     def train(self, mode=True):
         super().train(mode)
@@ -133,7 +133,7 @@ class ThawingResNet(ResNet):
 
 @MODELS.register_module()
 class PathResNet(ResNet):
-    """Drops paths outside the stages that the host's `train()` knows."""
+    """Drops paths outside the stages that MMDetection's `train()` knows."""
 
     def __init__(self, **options):
         super().__init__(**options)

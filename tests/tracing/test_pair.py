@@ -10,7 +10,7 @@ from tests.tiny import ROOT
 
 FROZEN = ROOT / 'configs/frozen/mask_rcnn_r101_lvis.py'
 CONTROL = ROOT / 'configs/finetuned/mask_rcnn_r101_lvis.py'
-HOST = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+STOCK = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
 
 def pair(*args):
@@ -26,17 +26,17 @@ def test_experiment_and_control_find_each_other(config):
 
 
 def test_hosts_config_is_frozen_and_thawed_in_memory():
-    assert pair(HOST) == [
-        ('frozen', HOST, 'freeze'),
-        ('fine-tuned', HOST, 'thaw'),
+    assert pair(STOCK) == [
+        ('frozen', STOCK, 'freeze'),
+        ('fine-tuned', STOCK, 'thaw'),
     ]
-    assert pair(HOST, 'as-written') == [
-        ('frozen', HOST, 'freeze'),
-        ('as written', HOST, 'none'),
+    assert pair(STOCK, 'as-written') == [
+        ('frozen', STOCK, 'freeze'),
+        ('as written', STOCK, 'none'),
     ]
-    assert pair(str(FROZEN), HOST) == [
+    assert pair(str(FROZEN), STOCK) == [
         ('frozen', str(FROZEN), 'none'),
-        ('control', HOST, 'none'),
+        ('control', STOCK, 'none'),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The host's registry, as a runner sets it."""
+"""MMDetection's registry, as a runner sets it."""
 
 import pytest
 from mmengine.registry import init_default_scope
@@ -6,5 +6,5 @@ from mmengine.registry import init_default_scope
 
 @pytest.fixture(autouse=True)
 def in_scope(scope):
-    """Transforms are found under the host's names."""
+    """Transforms are found under MMDetection's names."""
     init_default_scope('mmdet')

@@ -1,4 +1,4 @@
-"""Random images with objects, in the host's result dicts."""
+"""Random images with objects, in MMDetection's result dicts."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Compact masks are the host's bitmaps, bit by bit."""
+"""Compact masks are MMDetection's bitmaps, bit by bit."""
 
 import copy
 import pickle
@@ -63,12 +63,12 @@ def change(masks, rng_seed):
 
 @CHEAP
 @given(SEEDS, st.integers(0, 5), st.integers(0, 6))
-def test_any_chain_of_steps_gives_the_hosts_bitmaps(seed, count, num_steps):
+def test_any_chain_of_steps_gives_mmdetections_bitmaps(seed, count, num_steps):
     rng = np.random.RandomState(seed)
     height, width = rng.randint(20, 80, 2).tolist()
     annotations = [draw_annotation(rng, height, width) for _ in range(count)]
     load = LoadAnnotations(with_mask=True)._poly2mask
-    host = BitmapMasks(
+    stock = BitmapMasks(
         [load(one, height, width) for one in annotations], height, width
     )
     ours = CompactMasks(
@@ -77,16 +77,16 @@ def test_any_chain_of_steps_gives_the_hosts_bitmaps(seed, count, num_steps):
     for step in range(num_steps):
         if rng.rand() < 0.3:
             assert len(ours.areas) == count  # draws the masks half-way
-        ours, host = change(ours, seed + step), change(host, seed + step)
+        ours, stock = change(ours, seed + step), change(stock, seed + step)
         assert isinstance(ours, CompactMasks)
     boxes = ours.get_bboxes('hbox').tensor
-    assert torch.equal(boxes, host.get_bboxes('hbox').tensor)
+    assert torch.equal(boxes, stock.get_bboxes('hbox').tensor)
     assert boxes.dtype == torch.float32
-    np.testing.assert_array_equal(ours.areas, host.areas)
+    np.testing.assert_array_equal(ours.areas, stock.areas)
     assert ours._masks is None, 'whole bitmaps were made without need'
     assert ours.masks.dtype == np.uint8
-    assert ours.masks.shape == host.masks.shape
-    np.testing.assert_array_equal(ours.masks, host.masks)
+    assert ours.masks.shape == stock.masks.shape
+    np.testing.assert_array_equal(ours.masks, stock.masks)
 
 
 @CHEAP
@@ -121,20 +121,20 @@ def test_only_the_frame_is_drawn(seed):
     [1, [2, 0], slice(1, None), np.array([True, False, True]), np.array([])],
     ids=str,
 )
-def test_selection_is_that_of_the_host(index):
+def test_selection_is_that_of_mmdetection(index):
     index = index if not isinstance(index, list) else np.array(index)
     if isinstance(index, np.ndarray) and not len(index):
         index = index.astype(int)
-    host = scene(3, 3)['gt_masks']
-    ours = CompactMasks.of(host)
-    np.testing.assert_array_equal(ours[index].masks, host[index].masks)
+    stock = scene(3, 3)['gt_masks']
+    ours = CompactMasks.of(stock)
+    np.testing.assert_array_equal(ours[index].masks, stock[index].masks)
 
 
 def test_copies_and_pickles_are_equal_and_small():
-    host = scene(1, 4)['gt_masks']
-    ours = CompactMasks.of(host)
+    stock = scene(1, 4)['gt_masks']
+    ours = CompactMasks.of(stock)
     for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
-        np.testing.assert_array_equal(other.masks, host.masks)
+        np.testing.assert_array_equal(other.masks, stock.masks)
     small = CompactMasks([Crop(5, 5, np.ones((4, 4), np.uint8))], 2000, 2000)
     assert len(pickle.dumps(small)) < 2000
     # views of whole bitmaps do not drag them along
@@ -151,14 +151,14 @@ def test_writing_to_whole_bitmaps_counts():
     assert not pickle.loads(pickle.dumps(ours)).masks.any()
 
 
-def test_mask_targets_are_those_of_the_host():
-    host = scene(5, 4)['gt_masks']
-    ours = CompactMasks.of(host)
+def test_mask_targets_are_those_of_mmdetection():
+    stock = scene(5, 4)['gt_masks']
+    ours = CompactMasks.of(stock)
     boxes = torch.tensor([[1.5, 2, 30, 40], [0, 0, 64, 48], [9, 9, 20.5, 21]])
-    chosen = torch.tensor([2, 0, 2]) % len(host)
+    chosen = torch.tensor([2, 0, 2]) % len(stock)
     found = [
         masks.crop_and_resize(boxes, (14, 14), chosen, 'cpu').to_ndarray()
-        for masks in (ours, host)
+        for masks in (ours, stock)
     ]
     np.testing.assert_array_equal(*found)
 
@@ -189,7 +189,7 @@ def test_objects_without_polygons_are_empty():
     assert tighten(3, 3, np.zeros((2, 2), np.uint8)).box == (0, 0, 0, 0)
 
 
-def test_rectangles_are_those_of_the_host():
+def test_rectangles_are_those_of_mmdetection():
     boxes = scene(1, 4)['gt_bboxes']
     boxes.translate_((-3.5, 2.25))
     boxes.clip_((48, 64))

@@ -1,4 +1,4 @@
-"""Copy-paste by its properties, and beside the host's where that is right."""
+"""Copy-paste by its properties, and beside MMDetection's where it is right."""
 
 import copy
 
@@ -177,24 +177,24 @@ def test_other_keys_are_kept(seed, there, other):
 
 @CHEAP
 @given(SEEDS, COUNTS, COUNTS, st.booleans())
-def test_it_is_the_hosts_where_that_is_right(seed, there, other, selected):
+def test_it_is_mmdetections_where_that_is_right(seed, there, other, selected):
     """Same draw, no crowds, no object hidden completely: the same sample."""
     results = pair(seed, there, other, disjoint=False)
     np.random.seed(seed)
-    host = TRANSFORMS.build(dict(type='mmdet.CopyPaste', selected=selected))(
+    stock = TRANSFORMS.build(dict(type='mmdet.CopyPaste', selected=selected))(
         copy.deepcopy(results)
     )
     result = paste(results, seed, selected=selected)
-    np.testing.assert_array_equal(result['img'], host['img'])
-    right = host['gt_masks'].masks.any((1, 2))  # it keeps empty ones
+    np.testing.assert_array_equal(result['img'], stock['img'])
+    right = stock['gt_masks'].masks.any((1, 2))  # it keeps empty ones
     assert torch.equal(
-        result['gt_bboxes'].tensor, host['gt_bboxes'].tensor[right]
+        result['gt_bboxes'].tensor, stock['gt_bboxes'].tensor[right]
     )
     np.testing.assert_array_equal(
-        result['gt_masks'].masks, host['gt_masks'].masks[right]
+        result['gt_masks'].masks, stock['gt_masks'].masks[right]
     )
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
-        np.testing.assert_array_equal(result[key], host[key][right])
+        np.testing.assert_array_equal(result[key], stock[key][right])
 
 
 def square(left, top, size, label=0, ignored=False):
@@ -220,7 +220,7 @@ def over(destination, source, **options):
 
 
 def test_an_object_near_the_origin_that_is_hidden_is_dropped():
-    """The host's keeps it: its box of zeros has hardly moved."""
+    """MMDetection's keeps it: its box of zeros has hardly moved."""
     result = over(image_of(square(0, 0, 8)), image_of(square(0, 0, 9, 1)))
     assert result['gt_bboxes_labels'].tolist() == [1]
 

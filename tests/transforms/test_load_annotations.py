@@ -1,4 +1,4 @@
-"""Large scale jitter on compact masks is the host's, bit by bit."""
+"""Large scale jitter on compact masks is MMDetection's, bit by bit."""
 
 import copy
 
@@ -16,7 +16,7 @@ from mmfrozen.transforms import CompactMasks
 
 from .scenes import polygons
 
-SIZE = (96, 64)  # width, height of the host
+SIZE = (96, 64)  # width, height of MMDetection
 
 
 def jitter(load):
@@ -44,7 +44,7 @@ def jitter(load):
         return Compose([TRANSFORMS.build(step) for step in steps])
 
 
-HOST, OURS = jitter('LoadAnnotations'), jitter('LoadCompactAnnotations')
+STOCK, OURS = jitter('LoadAnnotations'), jitter('LoadCompactAnnotations')
 
 
 def annotated(seed, count):
@@ -84,28 +84,28 @@ def annotated(seed, count):
 
 @settings(deadline=None, max_examples=150)
 @given(st.integers(0, 2**31), st.integers(0, 6))
-def test_jitter_is_the_hosts_at_the_same_draw(seed, count):
+def test_jitter_is_mmdetections_at_the_same_draw(seed, count):
     info = annotated(seed, count)
     found = []
-    for pipeline in (OURS, HOST):
+    for pipeline in (OURS, STOCK):
         np.random.seed(seed % 2**32)
         found.append(pipeline(copy.deepcopy(info)))
-    ours, host = found
-    assert (ours is None) == (host is None)
+    ours, stock = found
+    assert (ours is None) == (stock is None)
     if ours is None:
         return
-    assert ours.keys() == host.keys()
-    np.testing.assert_array_equal(ours['img'], host['img'])
-    assert torch.equal(ours['gt_bboxes'].tensor, host['gt_bboxes'].tensor)
+    assert ours.keys() == stock.keys()
+    np.testing.assert_array_equal(ours['img'], stock['img'])
+    assert torch.equal(ours['gt_bboxes'].tensor, stock['gt_bboxes'].tensor)
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
-        np.testing.assert_array_equal(ours[key], host[key])
-        assert ours[key].dtype == host[key].dtype
+        np.testing.assert_array_equal(ours[key], stock[key])
+        assert ours[key].dtype == stock[key].dtype
     for key in ('homography_matrix', 'scale_factor', 'pad_shape', 'flip'):
-        np.testing.assert_array_equal(ours[key], host[key])
+        np.testing.assert_array_equal(ours[key], stock[key])
     assert isinstance(ours['gt_masks'], CompactMasks)
     assert ours['gt_masks']._masks is None
     np.testing.assert_array_equal(
-        ours['gt_masks'].masks, host['gt_masks'].masks
+        ours['gt_masks'].masks, stock['gt_masks'].masks
     )
 
 

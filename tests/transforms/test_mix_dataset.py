@@ -129,7 +129,7 @@ def test_numbered_indices_are_seeds_and_plain_ones_are_not():
 
 
 @pytest.mark.parametrize('kind', ['CopyPasteDataset', 'MultiImageMixDataset'])
-def test_it_works_in_our_data_set_and_in_the_hosts(mini_lvis, kind):
+def test_it_works_in_our_data_set_and_in_mmdetections(mini_lvis, kind):
     inner = balanced(lvis_config(mini_lvis))
     for sources in (None, dict(type='RareSources')):
         dataset = DATASETS.build(mixed(inner, kind, sources=sources))
@@ -154,7 +154,7 @@ def test_both_data_sets_give_the_same_at_the_same_draw(mini_lvis):
     )
 
 
-def test_the_hosts_own_transforms_work_in_it(mini_lvis):
+def test_the_mmdetections_own_transforms_work_in_it(mini_lvis):
     boxes_only = [LOAD[0], dict(type='LoadAnnotations', with_bbox=True)]
     dataset = DATASETS.build(
         mixed(

@@ -76,10 +76,10 @@ def test_repeated_and_joined_data_sets_are_indexed_once(mini_lvis):
         assert joined.get_data_info(place)['img_id'] == info['img_id']
 
 
-def test_repeat_factors_are_those_of_the_host(mini_lvis):
+def test_repeat_factors_are_those_of_mmdetection(mini_lvis):
     dataset = lvis(mini_lvis)
-    host = ClassBalancedDataset(dataset, oversample_thr=0.3)
-    expected = host._get_repeat_factors(dataset, 0.3)
+    stock = ClassBalancedDataset(dataset, oversample_thr=0.3)
+    expected = stock._get_repeat_factors(dataset, 0.3)
     factors = index_classes(dataset).repeat_factors(0.3)
     np.testing.assert_allclose(factors, expected)
     assert factors.max() > factors.min() >= 1
@@ -120,7 +120,7 @@ def test_classes_are_drawn_by_rarity_with_an_image_that_has_them(
 
 
 def test_uniform_draws_stay_inside_the_data_set():
-    """The host's asks now and then for the image after the last one."""
+    """MMDetection's asks now and then for the image after the last one."""
     sources = TASK_UTILS.build(dict(type='UniformSources'))
     drawn = {sources.draw([0, 0, 0])[0][0] for _ in range(200)}
     assert drawn == {0, 1, 2}

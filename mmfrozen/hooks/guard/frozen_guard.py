@@ -25,7 +25,7 @@ from .part_watch import PartWatch
 class FrozenGuardHook(Hook):
     """Stops a run whose backbone is not in the state that its config claims.
 
-    What the host lacks: nothing there notices that a backbone trains, moves
+    What MMDetection lacks: nothing there notices that a backbone trains, moves
     or was never loaded (mmdetection #10881).
 
     Before the first step it checks that the parts of the detector fit one

@@ -37,7 +37,7 @@ class MemoryMeter:
     def reset(self) -> None:
         """Forget CUDA's peak, which a validation may have raised.
 
-        The host's logger does the same whenever it logs.
+        MMDetection's logger does the same whenever it logs.
         """
         if self._cuda:
             torch.cuda.reset_peak_memory_stats(self._cuda)
@@ -47,7 +47,7 @@ class MemoryMeter:
         self._resident = max(self._resident, self._read_resident())
 
     def sample_cuda(self) -> None:
-        """Take CUDA's peaks, before the host's logger resets them."""
+        """Take CUDA's peaks, before MMDetection's logger resets them."""
         if self._cuda:
             stats = torch.cuda.memory_stats(self._cuda)
             self._allocated = max(

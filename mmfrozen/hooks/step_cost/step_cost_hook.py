@@ -44,15 +44,15 @@ def harmless(method: Callable[..., None]) -> Callable[..., None]:
 class StepCostHook(Hook):
     """Records what a training step costs, by its parts.
 
-    What the host lacks: IterTimerHook knows the time of a step and of its
-    data, as running means on the host's clock; nothing there tells forward
+    What MMDetection lacks: IterTimerHook knows the time of a step and of its
+    data, as running means on MMDetection's clock; nothing there tells forward
     from backward, or knows FLOPs and energy. Writes
     ``WORK_DIR/step_cost.json`` (a list of
     :class:`~mmfrozen.records.StepCost`, one for each start of the run) and
     the scalars ``step_cost/PART_seconds``, medians since the last ones, at
     ``interval``; the file also at the end.
 
-    It takes any detector of the host, and measures the main process. It
+    It takes any detector of MMDetection, and measures the main process. It
     changes nothing that the run computes, and never ends a run: what cannot
     be measured is None, with a note. On CUDA events are queued and read
     when they have passed, so that nothing waits. One step, after the

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .memory_energy import EnergyMeter, MemoryMeter
 from .step_context import autocast_name, dtype_name
 from .step_flops import StepFlopsCounter
-from .step_timer import Clock, CudaClock, HostClock, StepSample, StepTimer
+from .step_timer import Clock, CpuClock, CudaClock, StepSample, StepTimer
 
 
 class StepMeter:
@@ -50,7 +50,7 @@ class StepMeter:
         self.device = next(model.parameters()).device
         is_cuda = self.device.type == 'cuda'
         self.timer = StepTimer(
-            clock or (CudaClock() if is_cuda else HostClock())
+            clock or (CudaClock() if is_cuda else CpuClock())
         )
         self.sample = StepSample()
         self.memory = MemoryMeter(self.device)

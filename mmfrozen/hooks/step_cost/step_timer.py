@@ -30,10 +30,10 @@ class Clock(Protocol):
         """Measure from one mark that is past to another."""
 
 
-class HostClock:
+class CpuClock:
     """What the CPU's own work takes."""
 
-    name = 'host clock'
+    name = 'CPU clock'
     mark = staticmethod(time.perf_counter)
 
     def is_past(self, mark: float) -> bool:
@@ -48,7 +48,7 @@ class HostClock:
 class CudaClock:
     """What the device's work takes, by events in its stream.
 
-    The host runs ahead of the device: its own clock would book the wait to
+    MMDetection runs ahead of the device: its own clock would book the wait to
     whoever asks first for a result. Events are read once they have passed.
     """
 

@@ -1,4 +1,4 @@
-"""Backbones that the host lacks, and the way to freeze its own."""
+"""Backbones that MMDetection lacks, and the way to freeze its own."""
 
 from .frozen import FrozenBackbone as FrozenBackbone
 from .frozen import FrozenModule as FrozenModule

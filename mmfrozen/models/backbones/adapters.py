@@ -11,7 +11,7 @@ from ...fit import output_channels
 from ...freezing.stages import stage_numbers
 
 KEY = 'model.backbone.adapters'
-#: Blocks with a shortcut whose output is (N, C, H, W), by class: the host's
+#: Blocks with a shortcut whose output is (N, C, H, W), by class: MMDetection's
 #: and timm's, and what inherits from them.
 BLOCKS = {
     'BasicBlock',
@@ -74,7 +74,7 @@ def add_adapters(
     else stay what they were. ``layer1.0`` has ``adapters.layer1-0``.
 
     Args:
-        backbone: A ResNet or EfficientNet of the host or timm, or its kin.
+        backbone: A ResNet or EfficientNet of MMDetection or timm, or its kin.
         reduction: Channels of a block by those inside its adapter.
         first_stage: The first stage that has adapters (1 is the first after
             the stem). Stages before it keep nothing for a backward pass.

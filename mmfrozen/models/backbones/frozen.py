@@ -1,4 +1,4 @@
-"""Build any host module frozen, as a whole or in part."""
+"""Build any module of MMDetection frozen, as a whole or in part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
 ) -> nn.Module:
     """Build a backbone, freeze it on the spot and return that same module.
 
-    What the host lacks: EfficientNet, SwinTransformer, CSPDarknet, CSPNeXt,
+    What MMDetection lacks: EfficientNet, SwinTransformer, CSPDarknet, CSPNeXt,
     Darknet and MobileNetV2 freeze only in ``train()``, after the distributed
     wrapper and the optimizer were built (mmdetection #8208, #12345), and
     leave stochastic depth on; others freeze nothing; each counts its stages
@@ -55,7 +55,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
             ``'partial'``.
 
     Returns:
-        The host's module; state-dict keys, class and config are untouched.
+        MMDetection's module; state-dict keys, class and config are untouched.
 
     Raises:
         ValueError: If the options contradict one another, or name a layer
@@ -109,7 +109,7 @@ def FrozenModule(  # noqa: N802  (registered, so named like a class)
 ) -> nn.Module:
     """Build a neck or a head, freeze it on the spot and return that module.
 
-    What the host lacks: no way to freeze a neck or a head (mmdetection
+    What MMDetection lacks: no way to freeze a neck or a head (mmdetection
     #10776, #10804). Weights come from ``load_from``, or from an ``init_cfg``
     with ``prefix='neck'`` in the module's config.
 
@@ -121,7 +121,7 @@ def FrozenModule(  # noqa: N802  (registered, so named like a class)
             ``train_cfg``: handed on.
 
     Returns:
-        The host's module; state-dict keys and class are untouched.
+        MMDetection's module; state-dict keys and class are untouched.
 
     Raises:
         ValueError: If a pattern matches nothing.
@@ -160,7 +160,7 @@ def _check_adapters(adapters: Any) -> None:
 
 
 def _leave_freezing_to_us(module: nn.Module) -> None:
-    """Refuse a host's own freezing, which may come too late."""
+    """Refuse MMDetection's own freezing, which may come too late."""
     stages = getattr(module, 'frozen_stages', -1)
     # EfficientNet counts its frozen layers: there, 0 is none
     none = 0 if type(module).__name__ == 'EfficientNet' else -1

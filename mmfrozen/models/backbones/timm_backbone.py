@@ -30,7 +30,7 @@ MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 class TimmBackbone(BaseModule):
     """The feature pyramid of a timm classifier.
 
-    What the host lacks: MMDetection has no way to timm's classifiers, and
+    What MMDetection lacks: MMDetection has no way to timm's classifiers, and
     MMPretrain's TIMMBackbone loads partly matching weights in silence.
 
     Transformers take images of any size, where timm can make them: position

@@ -1,4 +1,4 @@
-"""Heads with the norms, activations and precision that the host's lack."""
+"""Heads with the norms, activations and precision that MMDetection's lack."""
 
 from .bbox_head import NormActConvFCBBoxHead as NormActConvFCBBoxHead
 from .retina_head import NormActRetinaHead as NormActRetinaHead

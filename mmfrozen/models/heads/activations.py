@@ -1,4 +1,4 @@
-"""Exchange the activations of the host's convolutions."""
+"""Exchange the activations of MMDetection's convolutions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def set_activation(module: nn.Module, act_cfg: dict[str, Any]) -> None:
     Args:
         module: Any module. It is changed in place.
         act_cfg: Of an activation without parameters, so that the state-dict
-            keys stay the host's.
+            keys stay MMDetection's.
     """
     for child in module.modules():
         if isinstance(child, ConvModule) and child.with_activation:

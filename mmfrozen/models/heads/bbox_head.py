@@ -17,16 +17,16 @@ from .activations import set_activation
 class NormActConvFCBBoxHead(ConvFCBBoxHead):
     """A box head of convolutions and fully connected layers with norms.
 
-    What the host lacks: its `ConvFCBBoxHead` has no norm after fully
+    What MMDetection lacks: its `ConvFCBBoxHead` has no norm after fully
     connected layers and no activation but ReLU. Without ``norm_cfg`` and
-    ``act_cfg`` this is the host's head. With a norm the weights keep the
-    host's state-dict keys (``shared_fcs.0.weight``); norms are added beside
+    ``act_cfg`` this is MMDetection's head. With a norm the weights keep its
+    state-dict keys (``shared_fcs.0.weight``); norms are added beside
     them (``shared_fcs.0.norm.weight``).
 
     Args:
         norm_cfg: Norm after every convolution and fully connected layer.
         act_cfg: Activation after each of these; ``None`` for ReLU.
-        options: The host's: ``num_shared_convs``, ``num_shared_fcs``,
+        options: MMDetection's: ``num_shared_convs``, ``num_shared_fcs``,
             ``conv_out_channels``, ``fc_out_channels``, ``num_classes``, ...
 
     Example config::
@@ -51,7 +51,7 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, **options)
         if norm_cfg is not None and options.get('init_cfg') is None:
-            # the host's would go at the norms inside the fcs too
+            # MMDetection's would go at the norms inside the fcs too
             self.init_cfg[-1] = dict(
                 type='Xavier',
                 distribution='uniform',
@@ -59,7 +59,7 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
             )
         if act_cfg is not None:
             set_activation(self, act_cfg)
-            self.relu = build_activation_layer(act_cfg)  # the host's name
+            self.relu = build_activation_layer(act_cfg)  # MMDetection's name
 
     def _add_conv_fc_branch(
         self, *args: Any, **kwargs: Any

@@ -14,12 +14,12 @@ from .activations import set_activation
 class NormActRetinaHead(RetinaSepBNHead):
     """RetinaNet's head with a norm a level and any activation.
 
-    What the host lacks: its `RetinaSepBNHead` has no activation but ReLU.
-    State-dict keys are the host's.
+    What MMDetection lacks: its `RetinaSepBNHead` has no activation but ReLU.
+    State-dict keys are MMDetection's.
 
     Args:
         act_cfg: Activation after every convolution; ``None`` for ReLU.
-        options: The host's: ``num_classes``, ``num_ins`` (levels),
+        options: MMDetection's: ``num_classes``, ``num_ins`` (levels),
             ``norm_cfg``, ``in_channels``, ``anchor_generator``, ...
 
     Example config::

@@ -13,9 +13,9 @@ from torch import Tensor
 
 @MODELS.register_module()
 class Float32RoIExtractor(SingleRoIExtractor):
-    """The host's extractor for mixed precision.
+    """MMDetection's extractor for mixed precision.
 
-    What the host lacks: it rounds the boxes to the dtype of the features. In
+    What MMDetection lacks: it rounds boxes to the dtype of the features. In
     bf16 that leaves multiples of 4 pixels from 512 on, of 8 from 1,024 on;
     and mmcv's compiled RoIAlign has no bf16 on CPUs. Here boxes and features
     are fp32, and so is the output, which the next convolution takes in the

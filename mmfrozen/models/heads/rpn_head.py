@@ -16,15 +16,15 @@ from torch import Tensor, nn
 class NormActRPNHead(RPNHead):
     """A region proposal network with norms.
 
-    What the host lacks: its `RPNHead` has no norm and no activation but ReLU.
+    What MMDetection lacks: `RPNHead` has no norm and no activation but ReLU.
     Here convolutions are shared by all levels, norms are each level's own,
-    as their statistics differ (the host's `RetinaSepBNHead` does the same).
-    Without ``norm_cfg`` this is the host's head.
+    as their statistics differ (MMDetection's `RetinaSepBNHead` does the same).
+    Without ``norm_cfg`` this is MMDetection's head.
 
     Args:
         norm_cfg: Norm after every convolution.
         act_cfg: Activation after each norm; ``None`` for ReLU.
-        options: The host's: ``in_channels``, ``feat_channels``,
+        options: MMDetection's: ``in_channels``, ``feat_channels``,
             ``num_convs``, ``anchor_generator``, ...
 
     Raises:
@@ -52,7 +52,7 @@ class NormActRPNHead(RPNHead):
             raise ValueError(
                 'model.rpn_head.act_cfg must be None without norm_cfg, got '
                 f'{act_cfg}. Set norm_cfg, or act_cfg=None for the ReLU of '
-                "the host's RPNHead."
+                "MMDetection's RPNHead."
             )
         self.norm_cfg = norm_cfg
         self.act_cfg = act_cfg or dict(type='ReLU')

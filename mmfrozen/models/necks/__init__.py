@@ -1,4 +1,4 @@
-"""Necks that the host lacks."""
+"""Necks that MMDetection lacks."""
 
 from .bifpn import AnySizeBiFPN as AnySizeBiFPN
 from .nas_fpn import AnySizeNASFPN as AnySizeNASFPN

@@ -27,7 +27,7 @@ from .levels import (
 class AnySizeBiFPN(BaseModule):
     """BiFPN (Tan et al. 2020, EfficientDet, arXiv 1911.09070, section 3).
 
-    What the host lacks: its package has no BiFPN; the one in its folder
+    What MMDetection lacks: its package has no BiFPN; the one in its folder
     ``projects/EfficientDet`` is not installed, takes three levels of the
     backbone and gives five, and needs sizes that are multiples of 128.
 

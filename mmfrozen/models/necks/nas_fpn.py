@@ -28,9 +28,9 @@ _NUM_LEVELS = 5  # what the searched cell merges: P3 to P7
 class AnySizeNASFPN(NASFPN):
     """NAS-FPN (arXiv 1904.07392) that keeps its levels on one grid.
 
-    Same parameters and state-dict keys as the host's `NASFPN`, and the same
+    Same parameters and state-dict keys as MMDetection's `NASFPN`, and the same
     output where both sides of the input are multiples of 128, the stride of
-    P7. What the host lacks elsewhere:
+    P7. What MMDetection lacks elsewhere:
 
     - It halves P5 to P6 and P7 rounding down, and fails where nothing is
       left: where a side has at most 96 pixels.
@@ -55,8 +55,8 @@ class AnySizeNASFPN(NASFPN):
             of a backbone that gives C2 to C5.
         norm_cfg: Norm after every convolution.
         act_cfg: Activation before every 3 x 3 convolution; one without
-            parameters keeps the host's state-dict keys.
-        init_cfg: `None` for the host's: Caffe2Xavier in every Conv2d.
+            parameters keeps MMDetection's state-dict keys.
+        init_cfg: `None` for MMDetection's: Caffe2Xavier in every Conv2d.
 
     Example::
 
@@ -65,7 +65,7 @@ class AnySizeNASFPN(NASFPN):
             in_channels=[256, 512, 1024, 2048],
             start_level=1,                 # P3 to P7, strides 8 to 128
             norm_cfg=dict(type='SyncBN'),
-            act_cfg=dict(type='SiLU'))     # default: ReLU, as in the host
+            act_cfg=dict(type='SiLU'))     # default: ReLU, as in MMDetection
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class AnySizeNASFPN(NASFPN):
 
 
 def _run_stage(stage: nn.ModuleDict, levels: list[Tensor]) -> list[Tensor]:
-    """Run one searched cell on P3 to P7; the names are the host's."""
+    """Run one searched cell on P3 to P7; the names are MMDetection's."""
     p3, p4, p5, p6, p7 = levels
     sizes = {n: p.shape[-2:] for n, p in enumerate(levels, start=3)}
 
@@ -153,7 +153,7 @@ def _resize(x: Tensor, octaves: int, size: tuple[int, int]) -> Tensor:
     """Bring a map to a level `octaves` coarser (finer where negative).
 
     Where a backbone rounds its sizes down, a map made finer can miss the
-    last row or column of `size`; the host's cell stretches it.
+    last row or column of `size`; MMDetection's cell stretches it.
     """
     if octaves > 0:
         x = F.max_pool2d(x, 2**octaves, ceil_mode=True)

@@ -22,7 +22,7 @@ KEY = 'model.neck'
 class SimpleFeaturePyramid(BaseModule):
     """The simple feature pyramid of ViTDet (Li et al. 2022, section 3).
 
-    What the host lacks: its necks want several levels of halving size,
+    What MMDetection lacks: its necks want several levels of halving size,
     and a plain ViT has one, of stride 16 (14 for DINOv2).
 
     Every level comes from that map alone: a finer one by transposed

@@ -34,7 +34,7 @@ class ComparedRun:
         curve: Logged steps and evaluations.
         drift: Of the backbone, in order.
         missing: What is not there, and what would write it.
-        logged_step_seconds: Median time of a step, as the host logs it.
+        logged_step_seconds: Median time of a step, as MMDetection logs it.
     """
 
     path: str

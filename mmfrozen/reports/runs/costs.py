@@ -21,7 +21,7 @@ PARTS = {
     'optimizer': 'optimizer',
     'hooks': 'other hooks',
 }
-#: Time of a step by the host's own log.
+#: Time of a step by MMDetection's own log.
 LOGGED = 'time of a step, as logged'
 #: What has to be equal for two costs to be compared.
 CONDITIONS = {
@@ -80,7 +80,7 @@ def compare(
     Args:
         run: Of the run, the frozen one; None if it has no record.
         control: Of its control.
-        logged: Times of a step that the host has logged, which are shown
+        logged: Times of a step that MMDetection has logged, which are shown
             where one of the two has no record.
 
     Returns:

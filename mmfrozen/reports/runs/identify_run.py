@@ -16,7 +16,7 @@ TAIL = re.compile(rf'_({"|".join(STATES)})$')
 def find_experiment(path: Path) -> str:
     """Name the experiment of a run: its config, without the state.
 
-    The host leaves the config in the work dir; where there is none, or
+    MMDetection leaves the config in the work dir; where there is none, or
     several, the folder's name serves.
     """
     configs = [p.stem for p in Path(path).glob('*.py')]

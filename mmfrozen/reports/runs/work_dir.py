@@ -157,7 +157,7 @@ def pair_table(
 
 
 def _percent(value: float | None) -> float | None:
-    """AP in per cent; NaN, or the host's -1, where a bin has no class."""
+    """AP in per cent; NaN, or MMDetection's -1, where a bin has no class."""
     return 100 * value if value is not None and value >= 0 else None
 
 

@@ -29,9 +29,9 @@ from .tables import (
 )
 
 CONVENTIONS = (
-    'A multiply-add is 2 FLOPs. Counted are the operators that ran in the '
-    "host's own loss(), forward and backward, on shapes alone: convolutions, "
-    'matrix products, attention, interpolation and the compiled operators of '
+    'A multiply-add is 2 FLOPs. Counted are the operators that ran in '
+    "MMDetection's own loss(), forward and backward, on shapes alone: "
+    'convolutions, matrix products, attention, interpolation and the compiled operators of '
     'mmcv and torchvision. Norms, activations, pooling, losses and updates '
     'have no formula and are listed below with their calls.',
     'Gradients of inputs are what a component hands on to what comes before '

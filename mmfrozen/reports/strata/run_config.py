@@ -18,7 +18,7 @@ from ...evaluation.detections import DetectionArrays
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.result_files import label_ids
 
-#: Where the host writes the config of a run, in its work dir.
+#: Where MMDetection writes the config of a run, in its work dir.
 CONFIGS = ('*/vis_data/config.py', '*.py')
 #: What tells a config from other code, which is not to be run.
 IS_CONFIG = re.compile(r'^model\s*=', re.MULTILINE)
@@ -87,7 +87,7 @@ def read_classes(
 
 
 def _dataset_classes(cfg: Config) -> tuple[str, ...] | None:
-    """Classes of the tested data set, as the host's data set takes them."""
+    """Classes of the tested data set, as MMDetection's data set takes them."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     dataset: Any = loader.dataset if loader else {}
     while 'dataset' in dataset or 'datasets' in dataset:  # in a wrapper

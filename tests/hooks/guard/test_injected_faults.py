@@ -18,7 +18,7 @@ from mmfrozen.hooks.guard.frozen_faults import find_run_faults
 from mmfrozen.hooks.runner_access import optimizer_groups
 from tests.tiny import ROOT, build
 
-from . import harms  # noqa: F401  (registers)
+from .. import harms  # noqa: F401  (registers)
 
 
 @dataclass
@@ -64,7 +64,7 @@ FAULTS = {
             out_indices=(2, 3, 4, 5),
         ),
     ),
-    'host freezes only in train()': Fault(
+    'backbone freezes only in train()': Fault(
         ["type='FrozenBackbone'", 'from construction on', 'SwinTransformer'],
         whole_backbone(
             type='SwinTransformer',
@@ -266,7 +266,7 @@ def test_documentation_lists_what_is_injected():
 
 HARMLESS = {
     'EMA': dict(custom_hooks=[dict(type='EMAHook')]),
-    'EMA of the host with buffers': dict(
+    'EMA of MMDetection with buffers': dict(
         custom_hooks=[
             dict(
                 type='EMAHook',

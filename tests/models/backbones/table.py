@@ -27,17 +27,17 @@ class Row:
     added: str = ''  # pattern of the tensors that no classifier has
 
     def build(self, state=None, **options):
-        """Build it, in FrozenBackbone unless ``state`` is 'host'."""
+        """Build it, in FrozenBackbone unless ``state`` is 'stock'."""
         config = ConfigDict(copy.deepcopy(self.config))
         config.update(options.pop('inner', {}))
-        if state != 'host':
+        if state != 'stock':
             config = ConfigDict(
                 type='FrozenBackbone', backbone=config, **options
             )
         backbone = MODELS.build(config)
         for layer in backbone.modules():
             if type(layer).__name__ == 'TridentConv':
-                # the host leaves raw memory in it until init_weights
+                # MMDetection leaves raw memory in it until init_weights
                 torch.nn.init.normal_(layer.weight, std=0.02)
             if hasattr(layer, 'weight_gamma'):  # of 1, it makes infinities
                 layer.weight_gamma.fill_(0.05)
@@ -179,7 +179,7 @@ ROWS = {
             feat_channel=16,
         ),
         2,
-        no_loading='the host refuses init_cfg and resets every convolution '
+        no_loading='MMDetection refuses init_cfg and resets every convolution '
         'in init_weights: no classifier of this shape exists',
     ),
     'timm EfficientNet-Lite': Row(

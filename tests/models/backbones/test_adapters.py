@@ -25,7 +25,7 @@ BACKBONES = {
     'EfficientNet': dict(
         type='TimmBackbone', model_name='tf_efficientnet_lite0'
     ),
-    "host's EfficientNet": dict(type='EfficientNet', arch='b0'),
+    "MMDetection's EfficientNet": dict(type='EfficientNet', arch='b0'),
     'Res2Net': dict(type='Res2Net', depth=50, scales=4, base_width=8),
 }
 
@@ -65,7 +65,7 @@ def test_backbone_with_new_adapters_computes_what_it_did(name):
         assert torch.equal(a, b)
 
 
-def test_keys_of_the_frozen_part_are_the_hosts(name):
+def test_keys_of_the_frozen_part_are_mmdetections(name):
     plain, adapted = build(name), build(name, dict())
     rest = [k for k in adapted.state_dict() if not k.startswith('adapters.')]
     assert rest == list(plain.state_dict())
@@ -90,7 +90,7 @@ def test_every_residual_block_has_one_of_the_width_asked_for(name):
         'ResNet-50': 16,
         'ResNet-RS': 16,
         'EfficientNet': 16,
-        "host's EfficientNet": 16,
+        "MMDetection's EfficientNet": 16,
         'Res2Net': 16,
     }[name]
     assert len(backbone.adapters) == blocks

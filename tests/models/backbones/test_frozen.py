@@ -92,20 +92,20 @@ def test_stem_alone_is_stage_0():
         ('CSPDarknet', 0),
         ('CSPNeXt', 0),
         ('MobileNetV2', 0),
-        ('EfficientNet', 1),  # the host counts the stem as 1
+        ('EfficientNet', 1),  # MMDetection counts the stem as 1
         ('Darknet', 1),
     ],
 )
-def test_stages_are_those_of_the_host_where_it_counts_from_the_stem(
+def test_stages_are_those_of_mmdetection_where_it_counts_from_the_stem(
     name, offset
 ):
     row = ROWS[name]
     for stage in (0, 2):
-        host = MODELS.build(
+        stock = MODELS.build(
             ConfigDict(row.config, frozen_stages=stage + offset)
         )
-        host.train()
-        assert trainable(row.build(frozen_stages=stage)) == trainable(host)
+        stock.train()
+        assert trainable(row.build(frozen_stages=stage)) == trainable(stock)
 
 
 @pytest.mark.parametrize('stage', [-1, 5, True, '2', 2.0])
@@ -174,12 +174,12 @@ def test_trident_stage_that_would_train_one_branch_of_three_is_refused():
     build(backbone=config, frozen_stages=2)
 
 
-def test_frozen_neck_is_the_hosts_and_stays_what_it_was():
+def test_frozen_neck_is_mmdetections_and_stays_what_it_was():
     neck = build('FrozenModule', module=FPN)
     assert type(neck).__name__ == 'FPN'
-    host = MODELS.build(ConfigDict(FPN))
-    neck.load_state_dict(host.state_dict())
-    host.load_state_dict(neck.state_dict())
+    stock = MODELS.build(ConfigDict(FPN))
+    neck.load_state_dict(stock.state_dict())
+    stock.load_state_dict(neck.state_dict())
     neck.train()
     assert trainable(neck) == set() and find_faults(neck) == []
 
@@ -241,7 +241,7 @@ def test_frozen_parts_of_a_detector_stay_while_the_rest_trains():
 def test_position_embedding_of_another_size_counts_as_missing(tmp_path):
     row = ROWS['PyramidVisionTransformer']
     path = tmp_path / 'pvt.pth'
-    torch.save(row.build('host').state_dict(), path)
+    torch.save(row.build('stock').state_dict(), path)
     inner = dict(
         pretrain_img_size=128,
         init_cfg=dict(type='Pretrained', checkpoint=str(path)),
@@ -256,7 +256,7 @@ def test_swin_output_norms_need_a_source_unless_they_are_the_identity(
     tmp_path,
 ):
     row = ROWS['SwinTransformer']
-    state = row.build('host').state_dict()
+    state = row.build('stock').state_dict()
     path = tmp_path / 'swin.pth'
     torch.save(
         {f'backbone.{k}': v for k, v in state.items() if k[:4] != 'norm'},
@@ -278,7 +278,7 @@ def test_swin_takes_a_file_of_the_original_repository_with_other_windows(
     """Its loader renames, reorders and resizes; the recorder follows."""
     row = ROWS['SwinTransformer']
     path = tmp_path / 'swin.pth'
-    torch.save(dict(model=to_original(row.build('host').state_dict())), path)
+    torch.save(dict(model=to_original(row.build('stock').state_dict())), path)
     backbone = row.build(
         inner=dict(
             window_size=5,
@@ -337,7 +337,7 @@ def to_original(state):
     ],
 )
 def test_layer_belongs_to_the_stage_that_the_page_says(name, layer, stage):
-    assert stage_numbers(ROWS[name].build('host'))[layer] == stage
+    assert stage_numbers(ROWS[name].build('stock'))[layer] == stage
 
 
 @pytest.mark.parametrize(
@@ -357,6 +357,6 @@ def test_groups_of_older_timm_do_not_put_the_stem_last(
         )
 
     monkeypatch.setattr(VisionTransformer, 'group_matcher', group_matcher)
-    backbone = ROWS[name].build('host')
+    backbone = ROWS[name].build('stock')
     assert stage_numbers(backbone)[layer] <= 1
     assert num_stages(backbone) == ROWS[name].stages

@@ -37,9 +37,9 @@ def part(request):
 
 
 @pytest.fixture(scope='module')
-def host(row):
-    """The backbone as the host builds it; nothing here changes it."""
-    return row.build('host')
+def stock(row):
+    """The backbone as MMDetection builds it; nothing here changes it."""
+    return row.build('stock')
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +59,7 @@ def detector(row):
     return model.train()
 
 
-def test_table_covers_every_backbone_that_the_host_registers():
+def test_table_covers_every_backbone_that_mmdetection_registers():
     exported = set(import_module('mmdet.models.backbones').__all__)
     covered = {row.config['type'] for row in ROWS.values()}
     assert set(HOST_CLASSES) == exported
@@ -125,14 +125,14 @@ def test_4_optimizer_holds_what_trains_and_nothing_else(detector):
 
 
 @pytest.fixture(scope='module')
-def classifier(row, host):
-    """Tensors of a classifier under the host's names."""
+def classifier(row, stock):
+    """Tensors of a classifier under MMDetection's names."""
     generator = torch.Generator().manual_seed(1)
     return {
         name: torch.rand(tensor.shape, generator=generator) + 0.5
         if tensor.is_floating_point()
         else tensor
-        for name, tensor in host.state_dict().items()
+        for name, tensor in stock.state_dict().items()
         if not re.fullmatch(row.added, name)
     }
 
@@ -154,7 +154,7 @@ def save(row, tensors, path):
             row.config['model_name'], **row.config['model_args']
         ).state_dict()
         lost = {x for name in known for x in aliases(name)} - set(tensors)
-        feature = row.build('host').state_dict()
+        feature = row.build('stock').state_dict()
         for name in list(known):
             alias = next((x for x in aliases(name) if x in feature), None)
             if alias in lost:
@@ -176,7 +176,7 @@ def load(row, path):
 
 
 def test_5_whole_load_is_seen_and_the_one_key_that_a_file_lacks_is_named(
-    row, classifier, host, tmp_path
+    row, classifier, stock, tmp_path
 ):
     if row.no_loading:
         pytest.xfail(row.no_loading)
@@ -187,7 +187,7 @@ def test_5_whole_load_is_seen_and_the_one_key_that_a_file_lacks_is_named(
     for name, tensor in classifier.items():
         assert torch.equal(loaded[name], tensor), name
 
-    names = [n for n, _ in host.named_parameters() if n in classifier]
+    names = [n for n, _ in stock.named_parameters() if n in classifier]
     lost = names[len(names) // 2]
     part = {n: x for n, x in classifier.items() if n != lost}
     save(row, part, tmp_path / 'part.pth')
@@ -217,14 +217,16 @@ def test_frozen_backbone_shows_no_fault_in_training_mode(detector):
 
 
 @pytest.mark.parametrize('frozen', [True, False])
-def test_checkpoints_move_strictly_from_the_host_and_back(row, host, frozen):
+def test_checkpoints_move_strictly_from_mmdetection_and_back(
+    row, stock, frozen
+):
     ours = row.build(frozen=frozen)
-    assert type(ours) is type(host)
-    theirs = host.state_dict()
+    assert type(ours) is type(stock)
+    theirs = stock.state_dict()
     ours.load_state_dict(theirs, strict=True)
     for name, tensor in ours.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
-    host.load_state_dict(ours.state_dict(), strict=True)
+    stock.load_state_dict(ours.state_dict(), strict=True)
 
 
 def outputs(features):

@@ -1,4 +1,4 @@
-"""Heads with norms and activations, against the host's."""
+"""Heads with norms and activations, against MMDetection's."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def norms(head):
 
 
 @pytest.mark.parametrize(
-    ('ours', 'host', 'options'),
+    ('ours', 'stock', 'options'),
     [
         ('NormActConvFCBBoxHead', ConvFCBBoxHead, BOX),
         ('NormActRPNHead', RPNHead, RPN),
@@ -54,12 +54,12 @@ def norms(head):
         ('NormActRetinaHead', RetinaSepBNHead, RETINA | dict(norm_cfg=NORM)),
     ],
 )
-def test_without_options_it_is_the_hosts_head(ours, host, options):
-    head, theirs = build(ours, **options), host(**options)
+def test_without_options_it_is_mmdetections_head(ours, stock, options):
+    head, theirs = build(ours, **options), stock(**options)
     theirs.load_state_dict(head.state_dict())  # strict: the keys are equal
     x = (
         torch.randn(4, 8, 3, 3)
-        if host is ConvFCBBoxHead
+        if stock is ConvFCBBoxHead
         else [torch.randn(2, 8, 8, 8), torch.randn(2, 8, 4, 4)]
     )
     for a, b in zip(head.eval()(x), theirs.eval()(x), strict=True):
@@ -82,7 +82,7 @@ def test_box_head_has_a_norm_and_the_activation_after_every_layer():
     torch.testing.assert_close(head.train()(x)[0], head.fc_cls(y))
 
 
-def test_box_head_keeps_the_hosts_names_and_initialisation():
+def test_box_head_keeps_mmdetections_names_and_initialisation():
     head = build('NormActConvFCBBoxHead', norm_cfg=NORM, act_cfg=SILU, **BOX)
     assert 'shared_fcs.0.weight' in head.state_dict()
     bound = (6 / (72 + 16)) ** 0.5  # Xavier's

@@ -1,4 +1,4 @@
-"""A training step in bf16 and fp16, and what the host rounds there."""
+"""A training step in bf16 and fp16, and what MMDetection rounds there."""
 
 import pytest
 import torch
@@ -17,9 +17,9 @@ LEVELS = [torch.randn(1, 4, 320, 320), torch.randn(1, 4, 160, 160)]
 ROIS = torch.tensor([[0, 1021.3, 515.7, 1230.9, 700.1], [0, 3, 5, 90, 80.0]])
 
 
-def test_in_fp32_it_is_the_hosts():
-    ours, host = Float32RoIExtractor(**OPTIONS), SingleRoIExtractor(**OPTIONS)
-    assert torch.equal(ours(LEVELS, ROIS), host(LEVELS, ROIS))
+def test_in_fp32_it_is_mmdetections():
+    ours, stock = Float32RoIExtractor(**OPTIONS), SingleRoIExtractor(**OPTIONS)
+    assert torch.equal(ours(LEVELS, ROIS), stock(LEVELS, ROIS))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

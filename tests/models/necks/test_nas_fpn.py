@@ -1,4 +1,4 @@
-"""Against the host's neck, at sizes it refuses, and inside a detector."""
+"""Against MMDetection's neck, at sizes it refuses, and inside a detector."""
 
 import math
 
@@ -26,7 +26,7 @@ def build(**options):
     return neck.eval()
 
 
-def build_host():
+def build_stock():
     return NASFPN(CHANNELS, 8, 5, 2, start_level=1).eval()
 
 
@@ -43,23 +43,23 @@ def make_levels(height, width, batch=1, round_size=math.ceil):
 
 
 @pytest.mark.parametrize('size', [(128, 128), (256, 384), (640, 128)])
-def test_output_equals_the_hosts_where_the_host_is_defined(size):
-    ours, host = build(), build_host()
-    host.load_state_dict(ours.state_dict())  # strict: the keys are equal
+def test_output_equals_mmdetections_where_the_mmdetection_is_defined(size):
+    ours, stock = build(), build_stock()
+    stock.load_state_dict(ours.state_dict())  # strict: the keys are equal
     levels = make_levels(*size, batch=2)
-    for got, expected in zip(ours(levels), host(levels), strict=True):
+    for got, expected in zip(ours(levels), stock(levels), strict=True):
         torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize('norm', ['BN', 'GN'])
-def test_state_dict_moves_to_the_host_and_back(norm):
+def test_state_dict_moves_to_mmdetection_and_back(norm):
     norm_cfg = dict(type=norm, requires_grad=True)
     if norm == 'GN':
         norm_cfg['num_groups'] = 2
     ours = build(norm_cfg=norm_cfg, act_cfg=dict(type='SiLU'))
-    host = NASFPN(CHANNELS, 8, 5, 2, start_level=1, norm_cfg=norm_cfg)
-    assert list(ours.state_dict()) == list(host.state_dict())
-    ours.load_state_dict(host.state_dict())
+    stock = NASFPN(CHANNELS, 8, 5, 2, start_level=1, norm_cfg=norm_cfg)
+    assert list(ours.state_dict()) == list(stock.state_dict())
+    ours.load_state_dict(stock.state_dict())
 
 
 SIZES = [
@@ -97,8 +97,8 @@ def test_backbone_that_rounds_down_keeps_its_sizes(size):
 def test_host_still_fails_where_a_side_is_at_most_96_pixels():
     """If this fails, the class docstring is out of date."""
     with pytest.raises(RuntimeError, match='too small'):
-        build_host()(make_levels(640, 96))
-    build_host()(make_levels(640, 97))
+        build_stock()(make_levels(640, 96))
+    build_stock()(make_levels(640, 97))
 
 
 def test_resizing_never_leaves_the_grid_of_the_strides():
@@ -118,10 +118,10 @@ def test_resizing_never_leaves_the_grid_of_the_strides():
 
 def test_host_leaves_the_grid_at_sizes_that_are_no_multiple():
     """Why the output differs there; if this fails, compare there as well."""
-    ours, host = build(), build_host()
-    host.load_state_dict(ours.state_dict())
+    ours, stock = build(), build_stock()
+    stock.load_state_dict(ours.state_dict())
     levels = make_levels(800, 1333)
-    p3 = host(levels)[0]
+    p3 = stock(levels)[0]
     assert (p3 - ours(levels)[0]).abs().max() > 1e-2
 
 
@@ -146,14 +146,14 @@ def test_output_and_gradients_are_bitwise_the_same_twice():
 
 def test_activation_of_every_merge_is_the_one_asked_for():
     neck = build(act_cfg=dict(type='SiLU'))
-    host = build_host()
-    host.load_state_dict(neck.state_dict())
+    stock = build_stock()
+    stock.load_state_dict(neck.state_dict())
     levels = make_levels(128, 128)
-    assert not torch.allclose(neck(levels)[0], host(levels)[0])
-    for module in host.modules():
+    assert not torch.allclose(neck(levels)[0], stock(levels)[0])
+    for module in stock.modules():
         if isinstance(module, torch.nn.ReLU):
             module.forward = F.silu
-    for got, expected in zip(neck(levels), host(levels), strict=True):
+    for got, expected in zip(neck(levels), stock(levels), strict=True):
         torch.testing.assert_close(got, expected)
 
 

@@ -73,7 +73,7 @@ def test_other_conditions_are_named(tmp_path):
         assert said in text
 
 
-def test_stock_runs_are_compared_by_what_the_host_logs(tmp_path):
+def test_stock_runs_are_compared_by_what_mmdetection_logs(tmp_path):
     found = compare_work_dirs(*pair(tmp_path, (), (COST,)))
     assert rows(found)['time of a step, as logged'].run == 2
     assert rows(found)['FLOPs of a step'].run is None

@@ -77,7 +77,7 @@ def write_run(folder, *starts, state=None, costs=(), drifts=(), config=None):
         state: For backbone.json.
         costs: Entries of step_cost.json.
         drifts: Entries of drift.json.
-        config: Name of the config that the host leaves there.
+        config: Name of the config that MMDetection leaves there.
     """
     for i, lines in enumerate(starts):
         log = folder / f'2026010{i}_000000/vis_data/scalars.json'

@@ -2,7 +2,7 @@
 
 Its teacher labelled 130 M images of JFT-300M: the public stand-in for the
 paper's pre-training on JFT-300M, which was never released. Images are
-normalised as the host's ResNets are.
+normalised as MMDetection's ResNets are.
 """
 
 classifier = dict(

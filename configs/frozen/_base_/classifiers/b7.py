@@ -1,6 +1,7 @@
 """EfficientNet-B7, ImageNet with AutoAugment. Apache-2.0.
 
-Images are normalised as the host's ResNets are. C1, of stride 2, is not used.
+Images are normalised as MMDetection's ResNets are. C1, of stride 2, is not
+used.
 """
 
 classifier = dict(

@@ -1,6 +1,6 @@
 """ConvNeXt-L, ImageNet-22k. Apache-2.0 (timm), MIT (the authors').
 
-Images are normalised as the host's ResNets are.
+Images are normalised as MMDetection's ResNets are.
 """
 
 classifier = dict(

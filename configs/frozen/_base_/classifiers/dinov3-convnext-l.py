@@ -2,7 +2,7 @@
 
 DINOv3 License: read it before you use or pass on the weights. timm gets them
 from the Hugging Face hub; if it asks you to log in, accept the licence on the
-model's page and run `hf auth login`. Images are normalised as the host's
+model's page and run `hf auth login`. Images are normalised as MMDetection's
 ResNets are.
 """
 

@@ -1,6 +1,6 @@
 """ResNet-RS-101, ImageNet: what the paper calls R101. Apache-2.0.
 
-Images are normalised as the host's ResNets are.
+Images are normalised as MMDetection's ResNets are.
 """
 
 classifier = dict(

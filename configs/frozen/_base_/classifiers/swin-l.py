@@ -1,6 +1,6 @@
 """Swin-L, window 12, ImageNet-22k at 384 x 384. MIT.
 
-Images are normalised as the host's ResNets are.
+Images are normalised as MMDetection's ResNets are.
 """
 
 classifier = dict(

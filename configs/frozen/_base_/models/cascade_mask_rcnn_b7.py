@@ -1,8 +1,8 @@
 """Cascade Mask R-CNN of Copy-Paste's EfficientNet-B7 recipe (tensorflow/tpu).
 
-Three stages at IoU 0.6, 0.7, 0.8 with class-agnostic boxes; the host averages
-their class scores. The RPN has 2 convolutions and 9 anchors. The experiment
-sets the backbone and neck.in_channels.
+Three stages at IoU 0.6, 0.7, 0.8 with class-agnostic boxes; MMDetection
+averages their class scores. The RPN has 2 convolutions and 9 anchors. The
+experiment sets the backbone and neck.in_channels.
 """
 
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
@@ -20,11 +20,11 @@ stages = [
 
 model = dict(
     neck=dict(
-        _delete_=True,  # drops the host's FPN
+        _delete_=True,  # drops MMDetection's FPN
         type='AnySizeNASFPN',
         out_channels=256,
         num_outs=5,
-        stack_times=5,  # the paper's; the host's own config has 7
+        stack_times=5,  # the paper's; MMDetection's own config has 7
         start_level=1,  # from C3
         norm_cfg=norm_cfg,
         act_cfg=act_cfg,

@@ -1,7 +1,8 @@
 """Cascade R-CNN of the authors' settings, with FPN over P2 to P6.
 
-Three stages at IoU 0.5, 0.7, 0.8 with class-agnostic boxes; the host averages
-their class scores. The experiment sets the backbone and neck.in_channels.
+Three stages at IoU 0.5, 0.7, 0.8 with class-agnostic boxes; MMDetection
+averages their class scores. The experiment sets the backbone and
+neck.in_channels.
 """
 
 _base_ = 'mmdet::_base_/models/cascade-rcnn_r50_fpn.py'

@@ -15,7 +15,7 @@ model = dict(
         mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]
     ),
     neck=dict(
-        _delete_=True,  # drops the host's FPN
+        _delete_=True,  # drops MMDetection's FPN
         type='AnySizeNASFPN',
         in_channels=[40, 112, 320],
         out_channels=width,

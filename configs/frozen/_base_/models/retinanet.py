@@ -11,11 +11,11 @@ act_cfg = dict(type='SiLU')  # swish
 
 model = dict(
     neck=dict(
-        _delete_=True,  # drops the host's FPN
+        _delete_=True,  # drops MMDetection's FPN
         type='AnySizeNASFPN',
         out_channels=256,
         num_outs=5,
-        stack_times=5,  # the paper's; the host's own config has 7
+        stack_times=5,  # the paper's; MMDetection's own config has 7
         start_level=1,  # from C3
         norm_cfg=norm_cfg,
         act_cfg=act_cfg,
