@@ -31,8 +31,8 @@ from .tables import (
 CONVENTIONS = (
     'A multiply-add is 2 FLOPs. Counted are the operators that ran in '
     "MMDetection's own loss(), forward and backward, on shapes alone: "
-    'convolutions, matrix products, attention, interpolation and the compiled operators of '
-    'mmcv and torchvision. Norms, activations, pooling, losses and updates '
+    'convolutions, matrix products, attention, interpolation and the '
+    'operators of mmcv and torchvision. Norms, activations, pooling, losses and updates '
     'have no formula and are listed below with their calls.',
     'Gradients of inputs are what a component hands on to what comes before '
     'it; gradients of weights are its own. Kept for backward is what autograd '
