@@ -1,23 +1,19 @@
-"""Records that cross the folders of the package, and their JSON."""
+"""The files that runs leave in a work dir: name, content, reader, writer."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from .cost.flops import Flops
+import msgspec
 
+from .cost.flops import Flops
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a file that is whole whenever a run is killed."""
-    part = path.with_name(path.name + '.part')
-    part.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(part, path)
+T = TypeVar('T')
 
 
 def finite(value: Any) -> Any:
@@ -356,3 +352,71 @@ class Evaluation:
     ann_file: str
     metrics: dict[str, float | None]
     records: list[StrataRecord]
+
+
+@dataclass(frozen=True)
+class RunFile(Generic[T]):
+    """A JSON file in a work dir.
+
+    Attributes:
+        name: Of the file.
+        content: Type of its content.
+        writer: What writes it.
+    """
+
+    name: str
+    content: type[T]
+    writer: str
+
+    def write(self, path: Path, content: T) -> None:
+        """Write the file atomically: by another name, then renamed.
+
+        Args:
+            path: The work dir, or the file itself.
+            content: What to write; NaN becomes null.
+        """
+        path = self._file(path)
+        part = path.with_name(path.name + '.part')
+        part.write_text(json.dumps(finite(_plain(content)), indent=1) + '\n')
+        os.replace(part, path)
+
+    def read(self, path: Path) -> T | None:
+        """Read the file; keys that are not known are left out.
+
+        Args:
+            path: The work dir, or the file itself.
+
+        Returns:
+            None where there is none.
+
+        Raises:
+            ValueError: If it is not what ``writer`` writes.
+        """
+        path = self._file(path)
+        if not path.is_file():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=self.content)
+        except msgspec.MsgspecError as error:
+            raise ValueError(
+                f'{path} must be what {self.writer} writes, got {error}. '
+                'Remove it, or train again.'
+            ) from error
+
+    def _file(self, path: Path) -> Path:
+        path = Path(path)
+        return path / self.name if path.is_dir() else path
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_plain(item) for item in content]
+    return asdict(content)
+
+
+BACKBONE = RunFile('backbone.json', BackboneRecord, 'FrozenGuardHook')
+DRIFT = RunFile('drift.json', list[DriftRecord], 'DriftHook')
+STEP_COST = RunFile('step_cost.json', list[StepCost], 'StepCostHook')
+STRATA = RunFile(
+    'strata.json', Evaluation, 'StratifiedLVISMetric or StratifiedCocoMetric'
+)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from ..run_files import Evaluation, StrataRecord, write_json
+from ..run_files import STRATA, Evaluation, StrataRecord
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
 from .strata import or_none
-
-STRATA_FILE = 'strata.json'
 
 
 def strata_path(strata_file: str | bool) -> Path | None:
@@ -28,7 +25,7 @@ def strata_path(strata_file: str | bool) -> Path | None:
     if isinstance(strata_file, str):
         return Path(strata_file)
     folder = work_dir() if strata_file else None
-    return None if folder is None else folder / STRATA_FILE
+    return None if folder is None else folder / STRATA.name
 
 
 def write_matches(matches: Matches, strata: Path) -> None:
@@ -54,7 +51,7 @@ def write_strata(
         records=list(records),
     )
     strata.parent.mkdir(parents=True, exist_ok=True)
-    write_json(strata, asdict(evaluation))
+    STRATA.write(strata, evaluation)
 
 
 def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:

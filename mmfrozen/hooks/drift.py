@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 from mmdet.registry import HOOKS
@@ -17,10 +15,8 @@ from torch import Tensor
 from ..freezing import digest
 from ..freezing.components import backbone_namer
 from ..freezing.drift import measure
-from ..run_files import DriftRecord, write_json
+from ..run_files import DRIFT, DriftRecord
 from .runner_access import find_backbone
-
-FILE = 'drift.json'
 
 
 def short_name(stage: str) -> str:
@@ -73,7 +69,7 @@ class DriftHook(Hook):
             runner.optim_wrapper, OptimWrapper
         )
         self._before: dict[str, Tensor] = {}
-        self._records: list[dict] = []
+        self._records: list[DriftRecord] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """The checkpoint is read, but not yet in the model."""
@@ -84,14 +80,13 @@ class DriftHook(Hook):
         if not self._is_active:
             return
         self._remember(runner)
-        path = Path(runner.work_dir, FILE)
-        if runner.iter and path.exists():
-            old = json.loads(path.read_text())
-            self._records = [x for x in old if x['iter'] <= runner.iter]
-        if any(x['reference'] != self._reference for x in self._records):
+        if runner.iter:
+            old = DRIFT.read(Path(runner.work_dir)) or []
+            self._records = [x for x in old if x.iter <= runner.iter]
+        if any(x.reference != self._reference for x in self._records):
             runner.logger.warning(
-                f'{path} goes on from another initialisation than it began '
-                'with (see its key "reference"). Set randomness.seed.'
+                f'{DRIFT.name} goes on from another initialisation than it '
+                'began with (see its key "reference"). Set randomness.seed.'
             )
 
     def after_train_iter(
@@ -108,7 +103,7 @@ class DriftHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """At the end, unless the last step was recorded."""
         if self._is_active and (
-            not self._records or self._records[-1]['iter'] != runner.iter
+            not self._records or self._records[-1].iter != runner.iter
         ):
             self._record(runner, runner.iter)
 
@@ -126,8 +121,8 @@ class DriftHook(Hook):
             self._before, backbone.state_dict(), backbone_namer(backbone)
         )
         record = DriftRecord(step, runner.epoch, self._reference, stages)
-        self._records.append(asdict(record))
-        write_json(Path(runner.work_dir, FILE), self._records)
+        self._records.append(record)
+        DRIFT.write(Path(runner.work_dir), self._records)
         scalars = {
             f'drift/{short_name(stage)}': drift.relative_l2
             for stage, drift in stages.items()

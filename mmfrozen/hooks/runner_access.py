@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ..freezing import checkpoint_of, count_parameters
-from ..run_files import BackboneRecord, write_json
+from ..run_files import BACKBONE, BackboneRecord
 
 KEY = 'model.backbone'
 
@@ -67,5 +66,5 @@ def write_record(
         verified_iter=verified_iter,
     )
     if is_main_process():
-        write_json(Path(runner.work_dir, 'backbone.json'), asdict(record))
+        BACKBONE.write(Path(runner.work_dir), record)
     return record

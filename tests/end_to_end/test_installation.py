@@ -39,7 +39,7 @@ def venv(tmp_path_factory):
         'README.md',
     ):
         shutil.copy(ROOT / name, source)  # as they are, committed or not
-    for name in ('mmfrozen', 'configs', 'build_tools'):
+    for name in ('mmfrozen', 'mmfrozen_cli', 'configs', 'build_tools'):
         shutil.copytree(ROOT / name, source / name, dirs_exist_ok=True)
     venv = folder / 'venv'
     subprocess.run([sys.executable, '-m', 'venv', venv], check=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,10 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from ...run_files import StepCost, write_json
+from ...run_files import STEP_COST, StepCost
 from .step_context import describe
 from .step_meter import StepMeter
 from .step_timer import Clock, spreads
-
-FILE = 'step_cost.json'
 
 
 def harmless(method: Callable[..., None]) -> Callable[..., None]:
@@ -167,9 +163,7 @@ class StepCostHook(Hook):
         self._meter.energy.lap(num_done)
         window = spreads(self._meter.read())
         record = self._make_record(num_done)
-        write_json(
-            Path(runner.work_dir, FILE), [*self._earlier, asdict(record)]
-        )
+        STEP_COST.write(Path(runner.work_dir), [*self._earlier, record])
         scalars = {
             f'step_cost/{part}_seconds': spread.median
             for part, spread in window.items()
@@ -181,8 +175,8 @@ class StepCostHook(Hook):
         """Stop measuring; the run goes on."""
         runner.logger.warning(
             f'StepCostHook must not end a run, so it stops after '
-            f'{type(error).__name__}: {error}. {FILE} keeps what was '
-            'written.'
+            f'{type(error).__name__}: {error}. {STEP_COST.name} keeps what '
+            'was written.'
         )
         self._stop()
 
@@ -191,21 +185,14 @@ class StepCostHook(Hook):
         if hasattr(self, '_meter'):
             self._meter.close()
 
-    def _read_earlier(self, runner: Runner) -> list[dict[str, Any]]:
+    def _read_earlier(self, runner: Runner) -> list[StepCost]:
         """What earlier starts of a resumed run have measured."""
-        path = Path(runner.work_dir, FILE)
-        if not (runner.iter and path.exists()):
+        if not runner.iter:
             return []
         try:
-            earlier = json.loads(path.read_text())
-            if not isinstance(earlier, list):
-                raise ValueError
-            return earlier
-        except ValueError:
-            runner.logger.warning(
-                f'{path} must be a JSON list, got something else. It is begun '
-                'anew.'
-            )
+            return STEP_COST.read(Path(runner.work_dir)) or []
+        except ValueError as error:
+            runner.logger.warning(f'{error} It is begun anew.')
             return []
 
     def _make_record(self, num_done: int) -> StepCost:

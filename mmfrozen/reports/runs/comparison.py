@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...freezing.drift import ALL
 from ...pairing import CONTROLS, EXPERIMENTS
-from ...run_files import BackboneRecord, DriftRecord, StageDrift, StepCost
+from ...run_files import DRIFT, BackboneRecord, DriftRecord, StepCost
 from .identify_run import find_experiment, find_state, make_labels
 from .learning_curves import LearningCurve, read_aps, read_learning_curve
 from .step_costs import choose, read_step_costs
@@ -148,23 +146,13 @@ def read_drift(work_dir: Path) -> list[DriftRecord]:
     Raises:
         ValueError: If the file is not what the hook writes.
     """
-    path = Path(work_dir, 'drift.json')
-    if not path.is_file():
-        return []
-    try:
-        return [_parse_drift(entry) for entry in json.loads(path.read_text())]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    records = DRIFT.read(work_dir) or []
+    if any(ALL not in record.stages for record in records):
         raise ValueError(
-            f'{path} must be what DriftHook writes, got '
-            f'{type(error).__name__}: {error}. Remove it.'
-        ) from error
-
-
-def _parse_drift(entry: dict[str, Any]) -> DriftRecord:
-    stages = {k: StageDrift(**v) for k, v in entry['stages'].items()}
-    if ALL not in stages:
-        raise KeyError(ALL)
-    return DriftRecord(**{**entry, 'stages': stages})
+            f'{DRIFT.name} must have the drift of {ALL!r}, got none in '
+            f'{str(work_dir)!r}. Remove it.'
+        )
+    return records
 
 
 def find_pairs(runs: Sequence[ComparedRun]) -> list[Pair]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ...run_files import RunRecord, StepCost
-from .step_costs import FILE, choose, read_step_costs, total_flops
+from ...run_files import STEP_COST, RunRecord, StepCost
+from .step_costs import choose, read_step_costs, total_flops
 from .work_dir import read_run
 
 #: Parts of a step in their order, with their names in tables.
@@ -162,7 +162,7 @@ def compare_work_dirs(run: Path, control: Path) -> CostComparison:
     records = [read_run(path) for path in (run, control)]
     costs = [choose(read_step_costs(path)) for path in (run, control)]
     warnings = [
-        f'{path} has no {FILE}: add StepCostHook to its config'
+        f'{path} has no {STEP_COST.name}: add StepCostHook to its config'
         for path, cost in zip((run, control), costs, strict=True)
         if cost is None
     ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...pairing import STATES, state_of_folder
+from ...run_files import BACKBONE
 
 UNKNOWN = 'unknown'
 TAIL = re.compile(rf'_({"|".join(STATES)})$')
@@ -33,15 +33,10 @@ def find_state(path: Path) -> str:
     """
     path = Path(path).resolve()
     told = _told_by_names(path)
-    record = path / 'backbone.json'
-    if record.is_file():
-        try:
-            state = json.loads(record.read_text())['state']
-        except (ValueError, TypeError, KeyError):
-            state = None  # read_run says what is wrong with it
-        if state in STATES:
-            return 'thawed' if told == 'thawed' else str(state)
-    return told
+    record = BACKBONE.read(path)
+    if record is None or record.state not in STATES or told == 'thawed':
+        return told
+    return record.state
 
 
 def _told_by_names(path: Path) -> str:

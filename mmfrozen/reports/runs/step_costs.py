@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from ...cost import Flops
 from ...cost.flops import sum_flops
-from ...run_files import Spread, StepCost, StepFlops, StepMemory
+from ...run_files import STEP_COST, StepCost
 
-FILE = 'step_cost.json'
 FLOPS_UNITS = (
     (10**21, 'ZFLOPs'),
     (10**18, 'EFLOPs'),
@@ -34,41 +30,18 @@ def read_step_costs(work_dir: Path) -> list[StepCost]:
     Raises:
         ValueError: If the file is not what the hook writes.
     """
-    path = Path(work_dir, FILE)
-    if not path.is_file():
-        return []
-    try:
-        return [_parse(entry) for entry in json.loads(path.read_text())]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    costs = STEP_COST.read(work_dir) or []
+    if any(cost.seconds and 'step' not in cost.seconds for cost in costs):
         raise ValueError(
-            f'{path} must be what StepCostHook writes, got '
-            f'{type(error).__name__}: {error}. Train again, or remove it.'
-        ) from error
+            f"{STEP_COST.name} must have the seconds of 'step', got others in "
+            f'{str(work_dir)!r}. Train again, or remove it.'
+        )
+    return costs
 
 
 def choose(costs: list[StepCost]) -> StepCost | None:
     """Choose the start that was timed longest; the later of equals."""
     return max(reversed(costs), key=lambda c: c.num_steps, default=None)
-
-
-def _parse(entry: dict[str, Any]) -> StepCost:
-    known = {field.name for field in fields(StepCost)}
-    cost = {name: entry[name] for name in known}
-    if cost['batch_shape']:
-        cost['batch_shape'] = tuple(cost['batch_shape'])
-    cost['seconds'] = {k: Spread(**v) for k, v in cost['seconds'].items()}
-    if cost['seconds'] and 'step' not in cost['seconds']:
-        raise KeyError('step')
-    cost['memory'] = StepMemory(**cost['memory'])
-    flops = cost['flops']
-    if flops:
-        flops['components'] = {
-            k: Flops(**v) for k, v in flops['components'].items()
-        }
-        if flops['batch_shape']:
-            flops['batch_shape'] = tuple(flops['batch_shape'])
-        cost['flops'] = StepFlops(**flops)
-    return StepCost(**cost)
 
 
 def total_flops(cost: StepCost | None) -> Flops | None:

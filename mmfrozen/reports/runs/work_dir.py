@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ...run_files import BackboneRecord, ParameterCounts, RunRecord
+from ...run_files import BACKBONE, RunRecord
 
 #: Columns of the table: a head, and the metric as the evaluator names it.
 LVIS_COLUMNS = {
@@ -40,7 +40,7 @@ def read_run(work_dir: Path) -> RunRecord:
     last = evaluations[-1] if evaluations else {}
     reached = max((x['step'] for x in lines if 'step' in x), default=None)
     return RunRecord(
-        backbone=_read_backbone(work_dir / 'backbone.json'),
+        backbone=BACKBONE.read(work_dir),
         step=last.get('step', reached) if last else None,
         metrics={k: v for k, v in last.items() if '/' in k},
         step_seconds=median(steps) if steps else None,
@@ -93,21 +93,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def is_evaluation(line: dict[str, Any]) -> bool:
     """Tell an evaluation, which holds an AP, from other lines of a log."""
     return any(key.endswith(('_AP', '_mAP', '/mAP')) for key in line)
-
-
-def _read_backbone(path: Path) -> BackboneRecord | None:
-    if not path.is_file():
-        return None
-    try:
-        fields = json.loads(path.read_text())
-        for part in ('backbone', 'model'):
-            fields[part] = ParameterCounts(**fields[part])
-        return BackboneRecord(**fields)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f'{path} must be what FrozenGuardHook writes, got '
-            f'{type(error).__name__}: {error}. Remove it.'
-        ) from error
 
 
 def pair_table(

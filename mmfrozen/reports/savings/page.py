@@ -32,8 +32,8 @@ CONVENTIONS = (
     'A multiply-add is 2 FLOPs. Counted are the operators that ran in '
     "MMDetection's own loss(), forward and backward, on shapes alone: "
     'convolutions, matrix products, attention, interpolation and the '
-    'operators of mmcv and torchvision. Norms, activations, pooling, losses and updates '
-    'have no formula and are listed below with their calls.',
+    'operators of mmcv and torchvision. Norms, activations, pooling, losses '
+    'and updates have no formula and are listed below with their calls.',
     'Gradients of inputs are what a component hands on to what comes before '
     'it; gradients of weights are its own. Kept for backward is what autograd '
     'stores, each storage once, under the component that stored it first: so '

@@ -11,11 +11,11 @@ from ...evaluation.bootstrap import MIN_IMAGES, RESAMPLES
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.matches import IouType, Protocol
 from ...evaluation.result_files import PICKLES
+from ...run_files import STRATA
 from .class_table import ClassTable
 from .files import NOTE, check_record, file_bins, file_classes, read_strata
 from .image_files import ImageFiles
 from .inputs import (
-    STRATA,
     Annotations,
     check_file,
     find_results,
@@ -131,7 +131,7 @@ def compare(
     )
     records = annotations.ground_truth.masks.coco.imgs
     images = ImageFiles(records, request.ann, request.images)
-    if any(file.name == STRATA for file in files):
+    if any(file.name == STRATA.name for file in files):
         return _compare_records(request, files, names, annotations)
     detections, matches, notes = {}, [], []
     for name, path, file in zip(names, request.paths, files, strict=True):
@@ -188,13 +188,13 @@ def _compare_records(
     annotations: Annotations,
 ) -> Comparison:
     """What is left of evaluations whose detections are gone."""
-    missing = [f for f in files if f.name != STRATA]
+    missing = [f for f in files if f.name != STRATA.name]
     if missing:
         raise ValueError(
-            f'Both runs must have results where one has only {STRATA}, got '
-            f'{str(missing[0])!r} beside it. Name two {STRATA}, or write the '
-            'results of both with `mim test mmdet CONFIG --checkpoint '
-            'CHECKPOINT --out results.pkl`.'
+            'Both runs must have results where one has only '
+            f'{STRATA.name}, got {str(missing[0])!r} beside it. Name two '
+            f'{STRATA.name}, or write the results of both with `mim test '
+            'mmdet CONFIG --checkpoint CHECKPOINT --out results.pkl`.'
         )
     records = [read_strata(file, request.iou_type) for file in files]
     for file, record in zip(files, records, strict=True):

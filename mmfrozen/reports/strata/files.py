@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
 
-from ...run_files import StrataRecord, Stratum
+from ...run_files import STRATA, StrataRecord, Stratum
 from .class_table import ClassTable
 from .inputs import Annotations
 from .record import BinGain, ClassGain, Estimate
@@ -24,27 +22,8 @@ def read_strata(path: Path, iou_type: str) -> StrataRecord:
     Raises:
         ValueError: If the file is no such file, or lacks that kind of AP.
     """
-    try:
-        records = json.loads(path.read_text())['records']
-        known = {field.name for field in fields(Stratum)}
-        found = [
-            StrataRecord(
-                **{
-                    **record,
-                    'strata': [
-                        Stratum(**{k: row[k] for k in known})
-                        for row in record['strata']
-                    ],
-                }
-            )
-            for record in records
-        ]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
-        raise ValueError(
-            'A strata.json must be what StratifiedLVISMetric or '
-            f'StratifiedCocoMetric wrote, got {str(path)!r} '
-            f'({type(e).__name__}: {e}). Name results instead.'
-        ) from e
+    evaluation = STRATA.read(path)
+    found = [] if evaluation is None else evaluation.records
     for record in found:
         if record.iou_type == iou_type:
             return record

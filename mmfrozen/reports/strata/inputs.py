@@ -22,8 +22,8 @@ from ...evaluation.strata import (
     stated_counts,
     training_counts,
 )
+from ...run_files import STRATA
 
-STRATA = 'strata.json'
 #: Names of result files in a work dir, and how deep they may lie.
 RESULTS = ('*.pkl', '*.pickle', '*.{iou_type}.json', '*results*.json')
 #: What the metrics of mmfrozen keep of an evaluation.
@@ -152,7 +152,7 @@ def find_results(path: Path, iou_type: IouType) -> Path:
             f'{str(path)!r}, which does not exist. Correct the path.'
         )
     other = 'segm' if iou_type == 'bbox' else 'bbox'
-    for patterns in (RESULTS, (MATCHES,), (STRATA,)):
+    for patterns in (RESULTS, (MATCHES,), (STRATA.name,)):
         found = [
             file
             for pattern in patterns
@@ -166,7 +166,7 @@ def find_results(path: Path, iou_type: IouType) -> Path:
             return max(found, key=lambda file: file.stat().st_mtime_ns)
     raise FileNotFoundError(
         f'A work dir must hold results (results.pkl, *.{iou_type}.json) or '
-        f'{STRATA}, got {str(path)!r} without. Write them with `mim test '
+        f'{STRATA.name}, got {str(path)!r} without. Write them with `mim test '
         'mmdet CONFIG --checkpoint CHECKPOINT --out results.pkl`.'
     )
 
