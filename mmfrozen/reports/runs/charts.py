@@ -27,6 +27,8 @@ from .style import (
 #: Heads of AP that charts show, as far as a run has them.
 OVERALL = ('box AP', 'mask AP', 'AP')
 RARE = ('box APr', 'mask APr')
+#: Measured costs that differ by less, as a fraction, are drawn as equal.
+NOISE = 0.02
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,13 @@ class Cost:
     Attributes:
         name: With its unit.
         read: Returns it for a run; None where it is not known.
+        noise: Two measured values that differ by less, as a fraction of the
+            larger, say nothing about their runs.
     """
 
     name: str
     read: Callable[[ComparedRun], float | None]
+    noise: float = 0.0
 
 
 def _flops(runs: Sequence[ComparedRun]) -> Cost:
@@ -59,11 +64,12 @@ def _gib(run: ComparedRun) -> float | None:
 
 
 COSTS = (
-    Cost('peak memory, GiB', _gib),
-    Cost('time of a step, s', lambda run: run.step_seconds),
+    Cost('peak memory, GiB', _gib, NOISE),
+    Cost('time of a step, s', lambda run: run.step_seconds, NOISE),
     Cost(
         'energy of a step, J',
         lambda run: run.cost.joules_per_step if run.cost else None,
+        NOISE,
     ),
 )
 
@@ -146,6 +152,8 @@ def _arrow(axes: Axes, pair: Pair, ap: str, cost: Cost) -> None:
     begin, end = (_place(run, ap, cost) for run in (pair.control, pair.run))
     if begin is None or end is None:
         return
+    if abs(end[0] - begin[0]) < cost.noise * max(end[0], begin[0]):
+        return
     colour = COLOURS['gain' if end[1] >= begin[1] else 'loss']
     axes.annotate(
         '',
@@ -175,7 +183,7 @@ def draw_learning(runs: Sequence[ComparedRun]) -> Figure | None:
         *(
             ap
             for ap in OVERALL
-            if any(ap in e.aps for r in runs for e in r.curve.evaluations)
+            if any(len(_points(run, ap)[0]) > 1 for run in runs)
         ),
         'loss',
     ]

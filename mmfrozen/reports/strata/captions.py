@@ -28,14 +28,21 @@ def conclude(gain: StrataGain) -> str:
     return f'{head}, {unit}: {"; ".join(parts)}.'
 
 
+def _source(gain: StrataGain) -> str:
+    """Where the training annotations were counted, without folders."""
+    stated, _, file = gain.train_ann.rpartition(' in ')
+    name = Path(file).name
+    return f'as stated in {name}' if stated else f'counted in {name}'
+
+
 def curve_caption(gain: StrataGain) -> str:
     """Say what the dots and the line are."""
     what = 'AP of the run'
     if gain.control is not None:
         what = 'AP of the run minus AP of its control'
     text = (
-        f'Each dot is a class: {what}, against the number of its annotations '
-        f'in {Path(gain.train_ann).name} (hover over a dot for its name). '
+        f'Each dot is a class: {what}, against the number of its training '
+        f'annotations ({_source(gain)}; hover over a dot for its name). '
     )
     outside = num_outside(gain)
     if outside:

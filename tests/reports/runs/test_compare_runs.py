@@ -236,6 +236,30 @@ def test_charts_show_what_there_is(tmp_path):
     assert draw_learning(both) and draw_drift(both) and draw_parts(both)
 
 
+def test_cost_within_noise_has_no_arrow(tmp_path):
+    memory = replace(
+        COST.memory, cuda_allocated_peak_bytes=2**31 + 2**24
+    )  # 0.8 % more
+    runs = read_runs(
+        [
+            make(tmp_path, 'frozen', 0.12, replace(COST, memory=memory)),
+            make(tmp_path, 'finetuned'),
+        ]
+    )
+    chart = draw_costs(runs, find_pairs(runs))
+    panels = {axes.get_xlabel(): axes for axes in chart.axes}
+    assert 'peak memory, GiB' in panels
+    assert not panels['peak memory, GiB'].texts
+
+
+def test_one_evaluation_makes_no_learning_curve_of_ap(tmp_path):
+    log = [step(n, 1 / n) for n in range(1, 30)]
+    path = write_run(tmp_path / 'frozen', [*log, evaluation(29, 0.1)])
+    chart = draw_learning(read_runs([path]))
+    labels = {axes.get_ylabel() for axes in chart.axes}
+    assert 'loss' in labels and 'box AP, %' not in labels
+
+
 def test_arrow_leads_from_control_to_frozen(runs):
     found = read_runs(runs)
     chart = draw_costs(found, find_pairs(found))

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from mmfrozen.evaluation.detections import DetectionArrays
 from mmfrozen.evaluation.ground_truth import GroundTruth
 from mmfrozen.reports.page import COLOURS
-from mmfrozen.reports.strata.captions import conclude
+from mmfrozen.reports.strata.captions import conclude, curve_caption
 from mmfrozen.reports.strata.comparison import Request, compare
 from mmfrozen.reports.strata.example_images import Examples
 from mmfrozen.reports.strata.image_files import ImageFiles
@@ -173,6 +174,23 @@ def test_damaged_image_is_passed_over(scene):
     folder, _ = scene
     (folder / '2.png').write_bytes(b'no image')
     assert draw(scene, 1, image_of_run=2, image_of_control=1).image_id == 1
+
+
+@pytest.mark.parametrize(
+    ('source', 'words'),
+    [
+        ('data/train.json', '(counted in train.json;'),
+        (
+            'image_count and instance_count in data/lvis_v1_val.json',
+            '(as stated in lvis_v1_val.json;',
+        ),
+    ],
+)
+def test_caption_says_that_annotations_are_those_of_training(
+    found, source, words
+):
+    caption = curve_caption(replace(found.gain, train_ann=source))
+    assert 'training annotations' in caption and words in caption
 
 
 @pytest.mark.parametrize(
