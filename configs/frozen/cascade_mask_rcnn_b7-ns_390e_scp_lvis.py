@@ -11,8 +11,7 @@ Copy-Paste on top of large scale jitter.
 _base_ = [
     './_base_/models/cascade_mask_rcnn_b7.py',
     './_base_/classifiers/b7-ns.py',
-    './_base_/datasets/lvis.py',
-    './_base_/pipelines/scp_1280.py',
+    './_base_/datasets/lvis_scp_1280.py',
     './_base_/schedules/390e.py',
     './_base_/runtime.py',
 ]
@@ -36,27 +35,3 @@ model = dict(
     # LVIS keeps 300 detections an image, whatever their score
     test_cfg=dict(rcnn=dict(score_thr=1e-4, max_per_img=300)),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(
-    sampler=dict(
-        _delete_=True,  # drops the plain sampler: this one numbers its draws
-        type='NumberedSampler',
-        sampler=dict(type='DefaultSampler', shuffle=True),
-    ),
-    dataset=dict(
-        _delete_=True,  # drops the data set of single images
-        type='CopyPasteDataset',
-        dataset=dict(
-            _base_.train_dataloader.dataset,
-            dataset=dict(
-                _base_.train_dataloader.dataset.dataset,
-                pipeline=train_pipeline,
-            ),
-        ),
-        pipeline=_base_.paste_train,
-    ),
-)
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

@@ -8,8 +8,7 @@
 _base_ = [
     './_base_/models/cascade_mask_rcnn.py',
     './_base_/classifiers/rs101.py',
-    './_base_/datasets/coco.py',
-    './_base_/pipelines/mask_1280.py',
+    './_base_/datasets/coco_mask_1280.py',
     './_base_/schedules/72e.py',
     './_base_/runtime.py',
 ]
@@ -24,9 +23,3 @@ model = dict(
     ),
     neck=dict(in_channels=_base_.classifier_channels),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

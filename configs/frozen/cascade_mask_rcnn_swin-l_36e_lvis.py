@@ -8,8 +8,7 @@
 _base_ = [
     './_base_/models/cascade_mask_rcnn.py',
     './_base_/classifiers/swin-l.py',
-    './_base_/datasets/lvis.py',
-    './_base_/pipelines/mask_1280.py',
+    './_base_/datasets/lvis_mask_1280.py',
     './_base_/schedules/36e.py',
     './_base_/runtime.py',
 ]
@@ -33,9 +32,3 @@ model = dict(
     # LVIS keeps 300 detections an image, whatever their score
     test_cfg=dict(rcnn=dict(score_thr=1e-4, max_per_img=300)),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

@@ -13,8 +13,7 @@ fine-tuned 51.1 [second-hand].
 _base_ = [
     './_base_/models/cascade_rcnn.py',
     './_base_/classifiers/rs101.py',
-    './_base_/datasets/coco.py',
-    './_base_/pipelines/box_1280.py',
+    './_base_/datasets/coco_box_1280.py',
     './_base_/schedules/72e.py',
     './_base_/runtime.py',
 ]
@@ -30,13 +29,5 @@ model = dict(
     ),
     neck=dict(in_channels=_base_.classifier_channels),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator
 
 default_hooks = dict(frozen_guard=dict(state='partial'))  # adapters train

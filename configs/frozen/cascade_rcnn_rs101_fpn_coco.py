@@ -11,8 +11,7 @@ the paper's counter-example: here fine-tuning wins.
 _base_ = [
     './_base_/models/cascade_rcnn_fpn.py',
     './_base_/classifiers/rs101.py',
-    './_base_/datasets/coco.py',
-    './_base_/pipelines/box_1280.py',
+    './_base_/datasets/coco_box_1280.py',
     './_base_/schedules/72e.py',
     './_base_/runtime.py',
 ]
@@ -27,11 +26,3 @@ model = dict(
     ),
     neck=dict(in_channels=_base_.classifier_channels),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator

@@ -7,8 +7,7 @@
 
 _base_ = [
     './_base_/models/faster_rcnn_fpn.py',
-    './_base_/datasets/coco.py',
-    './_base_/pipelines/box_1024.py',
+    './_base_/datasets/coco_box_1024.py',
     './_base_/schedules/12e.py',
     './_base_/runtime.py',
 ]
@@ -24,11 +23,3 @@ model = dict(
     # 2 fully connected layers alone
     roi_head=dict(bbox_head=dict(num_shared_convs=0)),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator

@@ -8,8 +8,7 @@
 _base_ = [
     './_base_/models/faster_rcnn.py',
     './_base_/classifiers/rs101.py',
-    './_base_/datasets/lvis.py',
-    './_base_/pipelines/box_1024.py',
+    './_base_/datasets/lvis_box_1024.py',
     './_base_/schedules/72e.py',
     './_base_/runtime.py',
 ]
@@ -27,11 +26,3 @@ model = dict(
     # LVIS keeps 300 detections an image, whatever their score
     test_cfg=dict(rcnn=dict(score_thr=1e-4, max_per_img=300)),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator

@@ -8,12 +8,7 @@ stays bitwise what it was.
 8 GPUs x 8 images. Box and mask AP, APr: not run.
 """
 
-_base_ = [
-    './_base_/models/mask_rcnn.py',
-    './_base_/datasets/lvis.py',
-    './_base_/schedules/72e.py',
-    './_base_/runtime.py',
-]
+_base_ = './mask_rcnn_r101_lvis.py'
 
 model = dict(
     backbone=dict(
@@ -29,13 +24,7 @@ model = dict(
                 type='Pretrained', checkpoint='torchvision://resnet101'
             ),
         ),
-    ),
-    neck=dict(in_channels=[256, 512, 1024, 2048]),
-    roi_head=dict(
-        bbox_head=dict(num_classes=1203), mask_head=dict(num_classes=1203)
-    ),
-    # LVIS keeps 300 detections an image, whatever their score
-    test_cfg=dict(rcnn=dict(score_thr=1e-4, max_per_img=300)),
+    )
 )
 
 default_hooks = dict(frozen_guard=dict(state='partial'))  # adapters train

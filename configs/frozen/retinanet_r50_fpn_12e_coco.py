@@ -7,8 +7,7 @@
 
 _base_ = [
     './_base_/models/retinanet_fpn.py',
-    './_base_/datasets/coco.py',
-    './_base_/pipelines/box_1024.py',
+    './_base_/datasets/coco_box_1024.py',
     './_base_/schedules/12e.py',
     './_base_/runtime.py',
 ]
@@ -22,14 +21,6 @@ model = dict(
     ),
     neck=dict(in_channels=[256, 512, 1024, 2048]),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator
 
 # RetinaNet's rate by the linear scaling rule: 0.32 x 8 / 256
 optim_wrapper = dict(optimizer=dict(lr=0.32 * 8 / 256))

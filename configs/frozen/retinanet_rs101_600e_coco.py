@@ -10,8 +10,7 @@ One of the twelve settings that the authors released.
 _base_ = [
     './_base_/models/retinanet.py',
     './_base_/classifiers/rs101.py',
-    './_base_/datasets/coco.py',
-    './_base_/pipelines/box_1024.py',
+    './_base_/datasets/coco_box_1024.py',
     './_base_/schedules/600e_b256.py',
     './_base_/runtime.py',
 ]
@@ -26,11 +25,3 @@ model = dict(
     ),
     neck=dict(in_channels=_base_.classifier_channels),
 )
-
-train_pipeline = _base_.lsj_train
-test_pipeline = _base_.lsj_test
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator

@@ -1,39 +1,12 @@
 """72 epochs of SGD at a batch of 256, as released for RetinaNet."""
 
+_base_ = './72e.py'
+
 # steps on COCO: 118,287 images / 256 x 72 = 33,264; the rate drops at 48/72
 # (step 22,176) and 68/72 (step 31,416)
-max_epochs = 72
-
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=6
-)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='SGD', lr=0.32, momentum=0.9, weight_decay=4e-5),
-)
-
+optim_wrapper = dict(optimizer=dict(lr=0.32))
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.0067 / 0.32,  # starts at a rate of 0.0067
-        by_epoch=False,
-        begin=0,
-        end=500,
-    ),
-    dict(
-        type='MultiStepLR',
-        by_epoch=True,
-        begin=0,
-        end=max_epochs,
-        milestones=[48, 68],
-        gamma=0.1,
-    ),
+    dict(_base_.param_scheduler[0], start_factor=0.0067 / 0.32),
+    _base_.param_scheduler[1],
 ]
-
-# the linear scaling rule: half the batch, half the rate. mim train ...
-# --auto-scale-lr does so for your own batch, which is GPUs x images a GPU
-auto_scale_lr = dict(enable=False, base_batch_size=256)
+auto_scale_lr = dict(base_batch_size=256)

@@ -1,0 +1,9 @@
+"""COCO 2017: large scale jitter at 1280 x 1280."""
+
+_base_ = ['./coco.py', '../pipelines/mask_1280.py']
+
+train_pipeline = _base_.lsj_train
+test_pipeline = _base_.lsj_test
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
