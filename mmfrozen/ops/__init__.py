@@ -31,6 +31,10 @@ from .deformable_convolution import (
     modulated_deform_conv_backward,
     modulated_deform_conv_forward,
 )
+from .deformable_roi_pooling import (
+    deform_roi_pool_backward,
+    deform_roi_pool_forward,
+)
 from .feature_reassembly import (
     carafe_backward,
     carafe_forward,
@@ -62,6 +66,8 @@ __all__ = [
     'deform_conv_backward_input',
     'deform_conv_backward_parameters',
     'deform_conv_forward',
+    'deform_roi_pool_backward',
+    'deform_roi_pool_forward',
     'get_compiler_version',
     'get_compiling_cuda_version',
     'masked_col2im_forward',

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .arithmetic import widened
 
@@ -109,6 +110,7 @@ def modulated_deform_conv_forward(
 ) -> None:
     """Convolve pixels at an offset, each times a mask, into `out`."""
     geometry = _second_version(**options)
+    offset, mask = (_first_values(t, out.shape[2:]) for t in (offset, mask))
     used = bias if with_bias else None
     out.copy_(_convolve(x, weight, offset, geometry, mask, used))
 
@@ -133,13 +135,39 @@ def modulated_deform_conv_backward(
 ) -> None:
     """Fill the gradients of all that is convolved."""
     geometry = _second_version(**options)
+    offset, mask = (_first_values(t, grad.shape[2:]) for t in (offset, mask))
     found = _gradients(grad, x, weight, offset, geometry, mask)
     grad_x.copy_(found.x)
     grad_weight.copy_(found.weight)
-    grad_offset.copy_(found.offset)
-    grad_mask.copy_(found.mask)
+    for whole, part in ((grad_offset, found.offset), (grad_mask, found.mask)):
+        if part.shape != whole.shape:  # the rest of a larger map is not read
+            rest = whole[0].numel() - part[0].numel()
+            part = F.pad(part.flatten(1), (0, rest)).view_as(whole)
+        whole.copy_(part)
     if with_bias:
         grad_bias.copy_(found.bias)
+
+
+def _first_values(tensor: Tensor, size: torch.Size) -> Tensor:
+    """Read offsets or masks as mmcv does where they are of a larger map.
+
+    DyHead gives those of one level to the next, of half the size. mmcv's
+    kernel reads as many values of an image as it needs, from its first.
+
+    Raises:
+        ValueError: If there are fewer than it needs.
+    """
+    if tensor.shape[2:] == size:
+        return tensor
+    wanted = (*tensor.shape[:2], *size)
+    if tensor.shape[2:].numel() < size.numel():
+        raise ValueError(
+            'Offsets and masks of a deformable convolution must have the '
+            f'size of its output, {tuple(size)}, got {tuple(tensor.shape[2:])}'
+            '. Correct its stride or padding.'
+        )
+    number = tensor.shape[1] * size.numel()
+    return tensor.flatten(1)[:, :number].reshape(wanted)
 
 
 def _first_version(

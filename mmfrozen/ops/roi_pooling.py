@@ -67,7 +67,7 @@ def roi_align_forward(
     out.fill_(LOWEST)
     argmax_y.fill_(-1)
     argmax_x.fill_(-1)
-    starts, bins, grids = _bins(
+    starts, bins, grids = bins_of(
         boxes, spatial_scale, sampling_ratio, size, aligned
     )
     for grid in torch.unique(grids, dim=0).tolist():
@@ -233,7 +233,7 @@ def _edges(
     return torch.stack((first, last), dim=2).long().tolist()
 
 
-def _bins(
+def bins_of(
     boxes: Tensor,
     scale: float,
     ratio: int,
@@ -251,16 +251,10 @@ def _bins(
     return start, bins, points.long()
 
 
-def _largest(
-    features: Tensor,
-    batch: Tensor,
-    start: Tensor,
-    bins: Tensor,
-    size: tuple[int, int],
-    grid: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest interpolated value in each bin, with its row and column,
-    (K, C, *size) each."""
+def points_of(
+    start: Tensor, bins: Tensor, size: tuple[int, int], grid: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the points in all bins, (K, *size, *grid) each."""
     places = []
     for axis in (0, 1):
         number = torch.arange(size[axis], device=bins.device)
@@ -271,8 +265,23 @@ def _largest(
             + number[:, None] * side
             + point * side / grid[axis]
         )  # (K, size, grid)
-    y = places[0][:, :, None, :, None].expand(-1, -1, size[1], -1, grid[1])
-    x = places[1][:, None, :, None, :].expand(-1, size[0], -1, grid[0], -1)
+    return (
+        places[0][:, :, None, :, None].expand(-1, -1, size[1], -1, grid[1]),
+        places[1][:, None, :, None, :].expand(-1, size[0], -1, grid[0], -1),
+    )
+
+
+def _largest(
+    features: Tensor,
+    batch: Tensor,
+    start: Tensor,
+    bins: Tensor,
+    size: tuple[int, int],
+    grid: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest interpolated value in each bin, with its row and column,
+    (K, C, *size) each."""
+    y, x = points_of(start, bins, size, grid)
     maps = features.permute(0, 2, 3, 1)
     image = batch[:, None, None, None, None]
     values = bins.new_zeros(())

@@ -1,6 +1,9 @@
 """What the records cannot show: no compiled operator to compare with on a
 CPU, other dtypes, empty inputs, tensors without data, compilation."""
 
+import itertools
+import math
+
 import mmcv.ops as ops
 import numpy as np
 import pytest
@@ -292,6 +295,88 @@ def test_operators_are_compiled_in_one_graph(function):
     inputs = inputs_of(function)
     compiled = torch.compile(function, backend='aot_eager', fullgraph=True)
     torch.testing.assert_close(compiled(*inputs), function(*inputs))
+
+
+def deform_roi_pool_in_loops(x, rois, offset, size, scale, ratio, gamma):
+    """mmcv's CUDA kernel, as a loop over bins and points."""
+    out = x.new_zeros(len(rois), x.shape[1], size, size)
+    height, width = x.shape[2:]
+    for k, roi in enumerate(rois):
+        left, top, right, bottom = (v * scale - 0.5 for v in roi[1:])
+        sides = bottom - top, right - left
+        counts = [ratio or math.ceil(side / size) for side in sides]
+        for i, j in itertools.product(range(size), repeat=2):
+            start = (
+                top + gamma * sides[0] * offset[k, 1, i, j],
+                left + gamma * sides[1] * offset[k, 0, i, j],
+            )
+            for a, b in itertools.product(*map(range, counts)):
+                y, z = (
+                    s + n * side / size + (p + 0.5) * side / size / c
+                    for s, n, side, p, c in zip(
+                        start, (i, j), sides, (a, b), counts, strict=True
+                    )
+                )
+                if not (-1 <= y <= height and -1 <= z <= width):
+                    continue
+                y, z = y.clamp(0, height - 1), z.clamp(0, width - 1)
+                y0, z0 = int(y), int(z)
+                y1, z1 = min(y0 + 1, height - 1), min(z0 + 1, width - 1)
+                plane = x[int(roi[0])]
+                value = (
+                    plane[:, y0, z0] * (y0 + 1 - y) * (z0 + 1 - z)
+                    + plane[:, y0, z1] * (y0 + 1 - y) * (z - z0)
+                    + plane[:, y1, z0] * (y - y0) * (z0 + 1 - z)
+                    + plane[:, y1, z1] * (y - y0) * (z - z0)
+                )
+                out[k, :, i, j] += value / (counts[0] * counts[1])
+    return out
+
+
+@pytest.mark.parametrize('ratio', [0, 2])
+def test_deformable_roi_pooling_is_mmcvs_kernel_in_loops(ratio):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 3, 12, 14, generator=generator, dtype=torch.double)
+    offset = torch.randn(3, 2, 2, 2, generator=generator, dtype=torch.double)
+    rois = x.new_tensor(
+        [[0, 3, 5, 20, 19], [1, -4, 0, 30, 25], [1, 8.3, 9.1, 12.2, 26.7]]
+    )
+    x.requires_grad_(), offset.requires_grad_()
+    found = ops.deform_roi_pool(x, rois, offset, (2, 2), 0.5, ratio, 0.3)
+    expected = deform_roi_pool_in_loops(x, rois, offset, 2, 0.5, ratio, 0.3)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(found.shape, generator=generator, dtype=x.dtype)
+    ours = torch.autograd.grad((found * weights).sum(), (x, offset))
+    theirs = torch.autograd.grad((expected * weights).sum(), (x, offset))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_offsets_of_a_larger_map_are_read_from_their_first_values():
+    """DyHead gives the offsets of one level to the next."""
+    generator = torch.Generator().manual_seed(5)
+    x, weight, offset, mask = (
+        torch.randn(shape, generator=generator).requires_grad_()
+        for shape in ((2, 4, 4, 4), (3, 4, 3, 3), (2, 18, 8, 8), (2, 9, 8, 8))
+    )
+    leaves = x, weight, offset, mask
+
+    def run(offset, mask):
+        return ops.modulated_deform_conv2d(
+            x, offset, mask, weight, None, 1, 1, 1, 1, 1
+        )
+
+    def first(tensor):
+        number = tensor.shape[1] * 16
+        return tensor.flatten(1)[:, :number].view(2, -1, 4, 4)
+
+    found, expected = run(offset, mask), run(first(offset), first(mask))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.square().sum(), leaves),
+        torch.autograd.grad(expected.square().sum(), leaves),
+    )
+    with pytest.raises(ValueError, match=r'size of its output, \(4, 4\)'):
+        run(offset[..., :2, :2], mask)
 
 
 def test_operator_that_is_left_out_says_what_to_install():

@@ -42,14 +42,20 @@ def classes(cfg: Any) -> Iterator[str]:
             yield from classes(value)
 
 
-def sources() -> dict[str, Config]:
-    """One config of each kind, by its path in the zoo."""
+def sources(only: list[str]) -> dict[str, Config]:
+    """One config of each kind, by its path in the zoo.
+
+    Args:
+        only: Names that are wanted; empty for all.
+    """
     found: dict[tuple[str, ...], str] = {}
     cfgs: dict[str, Config] = {}
     for path in sorted(ZOO.rglob('*.py')):
         if '_base_' in path.parts:
             continue
         name = path.relative_to(ZOO).as_posix()
+        if only and name not in only:
+            continue
         try:
             cfg = Config.fromfile(path)
         except Exception:  # fragments and scripts among the configs
@@ -117,13 +123,13 @@ def main() -> None:
     )
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--against', type=Path, help='of an earlier run')
-    parser.add_argument('--only', default='', help='part of a name')
+    parser.add_argument('--only', nargs='+', default=[], metavar='NAME')
     args = parser.parse_args()
 
     rows: dict[str, Any] = {}
     if args.out.exists():
         rows = json.loads(args.out.read_text())  # resumes
-    todo = {k: v for k, v in sources().items() if args.only in k}
+    todo = sources(args.only)
     for number, (name, cfg) in enumerate(todo.items(), 1):
         if name in rows:
             continue

@@ -1,0 +1,145 @@
+"""Deformable RoI pooling: RoIAlign whose bins are moved, each by itself.
+
+"Deformable Convolutional Networks" (ICCV 2017), section 2.2. A bin is pooled
+as a region of its own with torchvision's RoIAlign. Shapes, with P bins in
+each direction:
+
+    features (N, C, H, W)
+    rois     (K, 5): number of the image, x1, y1, x2, y2 in pixels of it
+    offset   (K, 2, P, P): columns, then rows, that a bin moves, in sides of
+             its region times `gamma`; without elements, none moves
+    out      (K, C, P, P)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arithmetic import widened
+from .roi_pooling import CHUNK, bins_of, points_of
+
+
+def deform_roi_pool_forward(
+    features: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    out: Tensor,
+    *,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> None:
+    """Interpolate points in the moved bins of each region: fills `out`."""
+    x = widened(features)
+    size = (pooled_height, pooled_width)
+    bins = _bins_as_regions(rois, offset, size, gamma, x.dtype)
+    pooled = torch.ops.torchvision.roi_align(
+        x, bins, spatial_scale, 1, 1, sampling_ratio, True
+    )
+    out.copy_(pooled.view(len(rois), *size, -1).permute(0, 3, 1, 2))
+
+
+def deform_roi_pool_backward(
+    grad: Tensor,
+    features: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    grad_features: Tensor,
+    grad_offset: Tensor,
+    *,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> None:
+    """Fill the gradients of the features and the offsets."""
+    x = widened(features)
+    size = (pooled_height, pooled_width)
+    bins = _bins_as_regions(rois, offset, size, gamma, x.dtype)
+    of_bins = widened(grad).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    grad_features.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            of_bins[:, :, None, None].contiguous(),
+            *(bins, spatial_scale, 1, 1, *x.shape, sampling_ratio, True),
+        )
+    )
+    if not offset.numel():
+        return
+    slopes = _slopes(x, bins, of_bins, spatial_scale, sampling_ratio)
+    slopes = slopes.view(len(rois), *size, 2).permute(0, 3, 1, 2)
+    sides = (rois[:, 3:] - rois[:, 1:3]).to(x.dtype) * spatial_scale
+    grad_offset.copy_(slopes * sides[:, :, None, None] * gamma)
+
+
+def _bins_as_regions(
+    rois: Tensor,
+    offset: Tensor,
+    size: tuple[int, int],
+    gamma: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """(K * P * P, 5): the bins, as regions in pixels of the image."""
+    boxes = rois.to(dtype)
+    rows, columns = size
+    corner, sides = boxes[:, 1:3], boxes[:, 3:] - boxes[:, 1:3]
+    number = torch.meshgrid(
+        torch.arange(columns, device=rois.device),
+        torch.arange(rows, device=rois.device),
+        indexing='xy',
+    )
+    place = torch.stack(number, dim=2).to(dtype)  # (rows, columns, 2)
+    step = (sides / sides.new_tensor((columns, rows)))[:, None, None]
+    start = corner[:, None, None] + place * step
+    if offset.numel():
+        moves = offset.to(dtype).permute(0, 2, 3, 1)
+        start = start + gamma * sides[:, None, None] * moves
+    image = boxes[:, None, None, :1].expand(-1, rows, columns, -1)
+    return torch.cat((image, start, start + step), dim=3).view(-1, 5)
+
+
+def _slopes(
+    features: Tensor, bins: Tensor, grad: Tensor, scale: float, ratio: int
+) -> Tensor:
+    """How much the loss rises with a move of each bin, a pixel of the
+    features to the right and down: (bins, 2)."""
+    maps = features.permute(0, 2, 3, 1)
+    height, width, channels = maps.shape[1:]
+    starts, sides, grids = bins_of(bins, scale, ratio, (1, 1), aligned=True)
+    found = torch.zeros_like(starts)
+    for grid in torch.unique(grids, dim=0).tolist():
+        if 0 in grid:
+            continue  # bins without area have no points
+        chosen = (grids == grids.new_tensor(grid)).all(dim=1).nonzero()[:, 0]
+        for part in torch.split(
+            chosen, max(1, CHUNK // (channels * grid[0] * grid[1]))
+        ):
+            y, x = (
+                axis.flatten(1)
+                for axis in points_of(starts[part], sides[part], (1, 1), grid)
+            )
+            inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+            on_rows, on_columns = inside & (y > 0), inside & (x > 0)
+            y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+            top, left = y.long(), x.long()
+            bottom = (top + 1).clamp(max=height - 1)
+            right = (left + 1).clamp(max=width - 1)
+            image = bins[part, 0].long()[:, None]
+            a, b, c, d = (
+                torch.einsum('kpc,kc->kp', maps[image, *corner], grad[part])
+                for corner in (
+                    (top, left),
+                    (top, right),
+                    (bottom, left),
+                    (bottom, right),
+                )
+            )
+            low, far = y - top, x - left
+            of_x = (b - a) * (1 - low) + (d - c) * low
+            of_y = (c - a) * (1 - far) + (d - b) * far
+            found[part, 0] = of_x.where(on_columns, 0).mean(dim=1)
+            found[part, 1] = of_y.where(on_rows, 0).mean(dim=1)
+    return found
