@@ -60,7 +60,7 @@ def test_missing_annotation_file_is_refused(root):
     refused(
         FileNotFoundError,
         'no.json',
-        'prepare_mini_lvis',
+        'mmfrozen mini-lvis',
         root=root,
         ann_file='no.json',
     )

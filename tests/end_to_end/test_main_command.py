@@ -131,5 +131,5 @@ def test_missing_data_set_ends_in_one_line_before_training(
     )
     assert done.returncode != 0
     line = next(x for x in done.stderr.splitlines() if 'must be an' in x)
-    assert 'lvis_v1_train.json' in line and 'prepare_mini_lvis' in line
+    assert 'lvis_v1_train.json' in line and 'mmfrozen mini-lvis' in line
     assert not list(tmp_path.rglob('*.pth'))
