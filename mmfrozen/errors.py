@@ -1,4 +1,4 @@
-"""Errors in one line: what is required, what came, what to do."""
+"""Wording of errors: one line with requirement, value and remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check that the parts of a detector fit one another, once it is built."""
+"""Check that the parts of a built detector fit one another."""
 
 from __future__ import annotations
 

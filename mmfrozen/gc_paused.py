@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause it: otherwise it looks at every new dict again and again.
+    """Disable it for a block: it would traverse every new dict repeatedly.
 
-    Afterwards it is as it was.
+    Afterwards it is enabled again if it was before.
     """
     was_enabled = gc.isenabled()
     gc.disable()

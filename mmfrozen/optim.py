@@ -1,4 +1,4 @@
-"""Build the optimizer over what trains, and over nothing else."""
+"""Build the optimizer over trainable parameters only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inert stand-ins for the few classes that mmengine's checkpoints name.
+"""Unpickle mmengine's checkpoints without running code from them.
 
 torch's `weights_only` unpickler builds these instead of the real classes;
 `restore` checks what they hold and turns it into values.

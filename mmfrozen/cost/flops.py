@@ -23,12 +23,12 @@ class Flops:
 
     @property
     def backward(self) -> int:
-        """Of the backward pass."""
+        """FLOPs of the backward pass."""
         return self.backward_input + self.backward_weight
 
     @property
     def total(self) -> int:
-        """Of forward and backward pass."""
+        """FLOPs of the forward and the backward pass."""
         return self.forward + self.backward
 
     def __add__(self, other: Flops) -> Flops:

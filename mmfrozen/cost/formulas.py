@@ -79,12 +79,12 @@ def _per_output(flops: int) -> Formula:
 
 
 def _per_gradient(flops: int, gradients: int = 1) -> Split:
-    """Of an interpolation: the gradient of each value that it made."""
+    """FLOPs of the backward pass of an interpolation."""
     return lambda args, out: (flops * gradients * args[0].numel(), 0)
 
 
 def _operators(*names: str) -> Iterator[Any]:
-    """Those of a list of names that this torch has."""
+    """Operators of a list of names that this version of torch has."""
     for name in names:
         found = getattr(aten, name, None)
         if found is not None:

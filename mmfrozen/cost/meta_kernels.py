@@ -1,4 +1,4 @@
-"""Kernels for tensors without data, where torch has none: plain torch.
+"""Meta kernels that torch lacks: plain torch.
 
 For batch norms torch runs their formula in Python, 1.7 ms, and on the meta
 device returns statistics that no device returns.

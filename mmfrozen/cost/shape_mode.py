@@ -282,7 +282,7 @@ CONSTANT = frozenset(
 )
 #: Numbers of a constant that is kept with its data.
 MAX_CONSTANT = 1 << 22
-#: Of hundreds of parameters at once, which torch goes through slowly.
+#: `_foreach_*` operators: results have the shapes of the first argument.
 LIKE_FIRST = frozenset(
     ('_foreach_add', '_foreach_div', '_foreach_mul', '_foreach_sub')
 )

@@ -1,4 +1,4 @@
-"""What an operator returns for arguments of certain shapes: plain torch."""
+"""Output shapes of operators: plain torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors that have everything but data: plain torch."""
+"""A tensor subclass with metadata and no data: plain torch."""
 
 from __future__ import annotations
 

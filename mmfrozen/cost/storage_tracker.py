@@ -1,4 +1,4 @@
-"""Follow the bytes of a training step: plain torch."""
+"""Track the storages that are alive during a training step: plain torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the data sets are loaded: once a machine, image by image."""
+"""Load annotations once a machine, and decode them image by image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MMDetection's data sets, refused before training if they cannot work."""
+"""MMDetection's data sets with checks before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images, looked at before training."""
+"""Check image files before training."""
 
 from __future__ import annotations
 

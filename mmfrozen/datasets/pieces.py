@@ -1,4 +1,4 @@
-"""Annotation files of which one image at a time becomes Python objects."""
+"""Split an annotation file into images without parsing it whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One copy of what a data set holds for all processes of a machine."""
+"""Share the annotations of a data set among the processes of a machine."""
 
 from __future__ import annotations
 

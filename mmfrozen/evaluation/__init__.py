@@ -1,4 +1,4 @@
-"""Evaluation, and whom it helps."""
+"""Stratified COCO and LVIS evaluation."""
 
 from .coco_metric import StratifiedCocoMetric as StratifiedCocoMetric
 from .ground_truth import GroundTruth as GroundTruth

@@ -1,4 +1,4 @@
-"""Many numbers, of which one asks whether they are there."""
+"""A bit set of integers with vectorised membership tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class KeySet:
-    """One bit for each number: faster to ask than sorted numbers.
+class BitSet:
+    """A set with one bit for each possible integer: faster than sorted keys.
 
     Args:
-        keys: The numbers that are there.
-        end: Above all numbers that are asked for.
+        keys: The members, at least 0.
+        end: Larger than every key that is tested.
     """
 
     def __init__(self, keys: NDArray[np.int64], end: int) -> None:
@@ -19,7 +19,7 @@ class KeySet:
         np.bitwise_or.at(self._bits, keys >> 3, _bit(keys))
 
     def __call__(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which of some numbers are there."""
+        """Test which keys are members, elementwise."""
         return self._bits[keys >> 3] & _bit(keys) > 0
 
 

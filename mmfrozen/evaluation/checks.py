@@ -1,4 +1,4 @@
-"""Results that do not fit the ground truth, refused in one line."""
+"""Check that results belong to the ground truth."""
 
 from __future__ import annotations
 

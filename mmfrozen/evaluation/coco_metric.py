@@ -1,4 +1,4 @@
-"""COCO evaluation."""
+"""Stratified COCO metric."""
 
 from __future__ import annotations
 

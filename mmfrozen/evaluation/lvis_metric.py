@@ -1,4 +1,4 @@
-"""LVIS evaluation."""
+"""Stratified LVIS metric."""
 
 from __future__ import annotations
 

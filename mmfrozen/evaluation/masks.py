@@ -1,4 +1,4 @@
-"""Many masks in one piece of memory."""
+"""Run-length encodings of many masks in one array."""
 
 from __future__ import annotations
 

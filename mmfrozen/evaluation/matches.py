@@ -1,4 +1,4 @@
-"""What matched, in columns, and the averages over it."""
+"""Matched detections as columns, and AP computed from them."""
 
 from __future__ import annotations
 

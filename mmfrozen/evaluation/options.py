@@ -1,4 +1,4 @@
-"""Options of the metrics, refused at construction if they cannot work."""
+"""Check the options of the metrics at construction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the strata of an evaluation into its run, and show them."""
+"""Write the strata of an evaluation to the work dir and the visualizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read what detectors wrote, in bounded memory."""
+"""Read result files of detectors in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a metric, which knows no runner, finds the run that it is part of."""
+"""Find the work dir of the current run from within a metric."""
 
 from __future__ import annotations
 

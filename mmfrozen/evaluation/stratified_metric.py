@@ -1,4 +1,4 @@
-"""What the LVIS and the COCO metric share: streaming, ranks, strata."""
+"""Base class of the LVIS and COCO metrics: streaming, distribution, strata."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ class StratifiedMetric(CocoMetric):
         raise NotImplementedError
 
     def _pick(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Those of `metric_items`, or all."""
+        """Keep the metrics named in `metric_items`, or all."""
         if self.metric_items is None:
             return metrics
         for item in self.metric_items:

@@ -1,4 +1,4 @@
-"""Match images as they come, from whatever process."""
+"""Match detections image by image while they are produced, in any process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..gc_paused import gc_paused
-from .bit_set import KeySet
+from .bit_set import BitSet
 from .checks import check_detections, locate_categories, locate_images
 from .detections import DetectionArrays
 from .greedy import (
@@ -135,15 +135,15 @@ class Matcher:
             [ignored | (areas < a) | (areas > b) for a, b in AREAS.values()]
         )
 
-    def _judged_keys(self) -> KeySet | None:
+    def _judged_keys(self) -> BitSet | None:
         """Images and categories that LVIS judges; None for all."""
         if self.protocol == 'coco':
             return None
         absent = self._key(*self.gt.negative.T)
         return self._key_set(np.concatenate([self._gt_keys, absent]))
 
-    def _key_set(self, keys: NDArray[np.int64]) -> KeySet:
-        return KeySet(keys, self._key(len(self.gt.image_ids), 0).item())
+    def _key_set(self, keys: NDArray[np.int64]) -> BitSet:
+        return BitSet(keys, self._key(len(self.gt.image_ids), 0).item())
 
     def is_judged(
         self, image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Decide how the backbone of a config is frozen, by trying."""
+"""Decide how the backbone of a config is frozen, by building it."""
 
 from __future__ import annotations
 

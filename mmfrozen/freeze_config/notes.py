@@ -1,4 +1,4 @@
-"""Say what was left as it is, and what the user has to see to."""
+"""Notes on what was left unchanged and what the user must decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the two configs as a person would."""
+"""Write the text of the frozen config and of its control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what of a module is frozen and what trains: plain torch."""
+"""Report which parameters of a module are frozen and which train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record where the weights of a module came from: plain torch."""
+"""Record which tensors of a module were loaded from a file: plain torch."""
 
 from __future__ import annotations
 

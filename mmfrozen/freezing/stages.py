@@ -1,4 +1,4 @@
-"""Which stage of a backbone each of its layers belongs to: plain torch.
+"""Map the layers of a backbone to its stages: plain torch.
 
 Everywhere in this package stage 0 is the stem, what runs before the first
 repeated part, and stage k is the k-th of those parts, in order of

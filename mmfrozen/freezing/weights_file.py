@@ -1,4 +1,4 @@
-"""Check a weights file before time is spent on it."""
+"""Check a weights file before training."""
 
 from __future__ import annotations
 

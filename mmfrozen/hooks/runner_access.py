@@ -1,4 +1,4 @@
-"""The parts of a run that its hooks look at, and the record of it."""
+"""Access to the model, backbone and optimizer of a runner; its record."""
 
 from __future__ import annotations
 

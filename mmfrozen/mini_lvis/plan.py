@@ -1,4 +1,4 @@
-"""Which classes appear in which image: a long tail, or nearly flat."""
+"""Plan which classes appear in which image: long-tailed or nearly uniform."""
 
 from dataclasses import dataclass
 

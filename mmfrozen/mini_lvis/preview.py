@@ -1,4 +1,4 @@
-"""A contact sheet of a set on disk: what the annotation file really says."""
+"""Draw a contact sheet of a data set from its annotation file."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the operators share: the dtype that they compute in."""
+"""The dtype in which operators compute."""
 
 from __future__ import annotations
 

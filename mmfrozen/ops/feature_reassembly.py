@@ -140,7 +140,7 @@ def carafe_backward(
 
 
 def _shape(x: Tensor, groups: int, scale: int) -> tuple[int, ...]:
-    """Of the large map: (N, groups, C / groups, H, s, W, s)."""
+    """View a large map as (N, groups, C / groups, H, s, W, s)."""
     batch, channels, height, width = x.shape
     return batch, groups, channels // groups, height, scale, width, scale
 

@@ -1,1 +1,1 @@
-"""Read what runs have written; draw tables. Nothing here trains."""
+"""Tables, charts and pages from what runs and traces recorded."""

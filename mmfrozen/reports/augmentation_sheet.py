@@ -1,4 +1,4 @@
-"""What a training pipeline makes of its images: samples drawn on one sheet."""
+"""Draw samples of a training pipeline on one sheet."""
 
 from __future__ import annotations
 

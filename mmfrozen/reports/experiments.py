@@ -1,4 +1,4 @@
-"""Every experiment of a folder in one table: sizes, FLOPs, reported AP."""
+"""Table of all experiments: sizes, FLOPs, reported AP."""
 
 from __future__ import annotations
 

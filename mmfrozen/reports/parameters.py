@@ -1,4 +1,4 @@
-"""Draw what trains of each part of a model."""
+"""Table of the frozen and trained parameters of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give real boxes to the parts of a detector that decide by them.
+"""Synthetic predictions where a detector's control flow depends on values.
 
 A network without data predicts no boxes. Where MMDetection assigns objects to
 predictions, or reads a feature map at predicted boxes, made-up boxes take

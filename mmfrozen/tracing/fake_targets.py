@@ -1,4 +1,4 @@
-"""Made-up objects and proposals on which a training step is counted.
+"""Synthetic annotations and proposals for a traced training step.
 
 How many objects an image has, how many regions of interest are sampled and
 how many of them are positive decides what a step costs; which objects they

@@ -1,4 +1,4 @@
-"""Do once what a step does for each of several images that are alike."""
+"""Compute once what a step repeats for images of equal shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which two configs, in which state, are set side by side."""
+"""Find the config and the control that are compared, and their states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training step beside its control's."""
+"""Trace the training steps of a config and of its control."""
 
 from __future__ import annotations
 

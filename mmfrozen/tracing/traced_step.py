@@ -1,4 +1,4 @@
-"""What a training step costs."""
+"""Dataclasses of a traced training step."""
 
 from __future__ import annotations
 

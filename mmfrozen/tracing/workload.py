@@ -1,4 +1,4 @@
-"""What a training step works on: read from a config, or set."""
+"""Workload of a training step: batch, image shape, dtype, objects."""
 
 from __future__ import annotations
 

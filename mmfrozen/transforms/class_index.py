@@ -1,4 +1,4 @@
-"""Which images of a data set hold which classes."""
+"""Index of the images that hold each class of a data set."""
 
 from __future__ import annotations
 

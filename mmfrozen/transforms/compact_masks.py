@@ -1,4 +1,4 @@
-"""Instance masks that are kept small until somebody needs whole bitmaps."""
+"""Instance masks that are rasterised only when whole bitmaps are needed."""
 
 from __future__ import annotations
 

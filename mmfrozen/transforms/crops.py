@@ -1,4 +1,4 @@
-"""One mask: its runs in an annotation, or a small bitmap and where it lies."""
+"""Masks as run-length encodings or as bitmaps cropped to their box."""
 
 from __future__ import annotations
 

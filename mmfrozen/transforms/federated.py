@@ -1,4 +1,4 @@
-"""What LVIS knows about the classes of an image, after objects were pasted.
+"""LVIS's federated labels of an image after objects were pasted.
 
 LVIS is federated: of most classes it is not known whether an image has them.
 Two lists tell what was checked: classes that were looked for and are not

@@ -1,4 +1,4 @@
-"""Load masks without drawing them."""
+"""Load masks without rasterising them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MMDetection's data set of mixed images, without its copies."""
+"""A multi-image data set like MMDetection's, without its deep copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels of objects that are put into an image."""
+"""Composite the pixels of pasted objects into an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample, whichever worker loads it."""
+"""Seed the random numbers of a sample by its index, not by its worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which ways the backbone of a run can be less than frozen."""
+"""Find the ways in which a backbone is not frozen."""
 
 from __future__ import annotations
 

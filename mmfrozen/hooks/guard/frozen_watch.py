@@ -1,4 +1,4 @@
-"""Watch over a frozen backbone while a run trains."""
+"""Verify a fully frozen backbone during a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What FrozenGuardHook asks of a config and of the weights it loads."""
+"""Checks of FrozenGuardHook on the config and on the weights it loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watch over what is frozen of a model that is frozen in part."""
+"""Verify the frozen part of a partially frozen model during a run."""
 
 from __future__ import annotations
 

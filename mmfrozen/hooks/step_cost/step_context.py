@@ -1,4 +1,4 @@
-"""On what a step was measured: devices, types, versions, loaders."""
+"""Describe what a step was measured on: device, dtype, versions, loader."""
 
 from __future__ import annotations
 

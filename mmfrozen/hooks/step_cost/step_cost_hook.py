@@ -230,11 +230,11 @@ class _StepEnd(Hook):
 
     @property
     def is_active(self) -> bool:
-        """That of the hook."""
+        """Whether the parent hook still measures."""
         return self._hook.is_active
 
     def give_up(self, runner: Runner, error: Exception) -> None:
-        """As the hook does."""
+        """Stop measuring, with the reason."""
         self._hook.give_up(runner, error)
 
     @harmless

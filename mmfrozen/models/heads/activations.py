@@ -1,4 +1,4 @@
-"""Exchange the activations of MMDetection's convolutions."""
+"""Replace the activations of MMDetection's convolutions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RoIAlign in fp32, whatever the precision around it."""
+"""RoI extractor that keeps RoIAlign in fp32 under any precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What necks ask of their options and of the levels that they are given."""
+"""Checks of the options and input levels of necks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the work dirs of runs, and find which of them belong together."""
+"""Read work dirs and pair each run with its controls."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ComparedRun:
 
     @property
     def iters_per_epoch(self) -> int | None:
-        """As the loader had it, else as the log tells."""
+        """Training steps of an epoch, from the loader, else from the log."""
         known = self.cost.iters_per_epoch if self.cost else None
         return known or self.curve.iters_per_epoch
 

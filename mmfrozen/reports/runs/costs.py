@@ -1,4 +1,4 @@
-"""Read what steps of runs cost, and set two runs side by side."""
+"""Compare the measured costs of two runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts of single quantities of runs: drift of the backbone, step parts."""
+"""Charts of backbone drift and of the parts of a step."""
 
 from __future__ import annotations
 

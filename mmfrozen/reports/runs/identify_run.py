@@ -1,4 +1,4 @@
-"""Tell from a work dir what was trained in it, and give it a short name."""
+"""Identify the experiment and state of a work dir, and label it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs side by side as records, for tables and for JSON."""
+"""Dataclasses of compared runs, for tables and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the charts of compared runs share: colours, letters, legends, axes."""
+"""Colours, markers, legends and axes of the charts of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set a comparison of runs in rows, for the console and for a page."""
+"""Tables of compared runs, for console and HTML."""
 
 from __future__ import annotations
 

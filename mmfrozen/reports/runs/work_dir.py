@@ -1,4 +1,4 @@
-"""Read a work dir, and set a run beside its control."""
+"""Read the logs and records of a work dir; the table of a pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What freezing saves in every experiment of a folder."""
+"""Trace every experiment of a folder, in parallel."""
 
 from __future__ import annotations
 

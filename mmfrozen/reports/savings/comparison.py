@@ -1,4 +1,4 @@
-"""What freezing saves: a training step beside its control's."""
+"""Differences between a traced step and its control's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of what freezing saves: one HTML file, charts first."""
+"""HTML report of what freezing saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw bars a bin, and the classes that moved most."""
+"""Bar charts of strata and of the classes that changed most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands beside the charts: what they show, and what they do not."""
+"""Captions of the charts, and notes on the method."""
 
 from __future__ import annotations
 

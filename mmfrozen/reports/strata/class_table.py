@@ -1,4 +1,4 @@
-"""What the annotations say of each category."""
+"""Counts and names of each category, from the annotations."""
 
 from __future__ import annotations
 

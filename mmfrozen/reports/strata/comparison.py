@@ -1,4 +1,4 @@
-"""From files to a comparison: what ``mmfrozen strata`` calls."""
+"""Compare result files by strata: the function behind `mmfrozen strata`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw gains against training annotations: one dot a class."""
+"""Scatter plot of gains against training annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what two runs detected of a class, beside one another."""
+"""Example images with the detections of two runs side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cut-out of an image with outlines and tags."""
+"""Draw a crop of an image with outlines and labels."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _estimates(
     others: dict[tuple[str, str], Stratum],
     control: StrataRecord | None,
 ) -> tuple[Estimate, Estimate | None, Estimate | None]:
-    """Of the run, of the control and of the gain."""
+    """Estimates of the run, the control and their difference."""
     own = Estimate(row.ap, row.ap_low, row.ap_high)
     if control is None:
         return own, None, None

@@ -1,4 +1,4 @@
-"""Where the images of an annotation file are."""
+"""Find the image files of an annotation file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find and read what ``mmfrozen strata`` is given."""
+"""Find and read the inputs of `mmfrozen strata`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison of two runs found: the record and its JSON."""
+"""Dataclasses of a comparison by strata, and their JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the labels of a ``results.pkl`` stand for: its run's config says it."""
+"""Read the classes of a detector from the config of its run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set what a comparison found in rows, for the console and for a page."""
+"""Tables of a comparison by strata, for console and HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words and numbers that the tables and charts of strata share."""
+"""Number formats and names shared by the tables and charts of strata."""
 
 from __future__ import annotations
 
