@@ -9,8 +9,8 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import nn
 
-from ...errors import did_you_mean
-from ...freezing import (
+from ..errors import did_you_mean
+from ..freezing import (
     freeze,
     freeze_matching,
     freeze_norm,

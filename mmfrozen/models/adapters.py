@@ -7,8 +7,8 @@ from typing import Any
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from ...fit import output_channels
-from ...freezing.stages import stage_numbers
+from ..fit import output_channels
+from ..freezing.stages import stage_numbers
 
 KEY = 'model.backbone.adapters'
 #: Blocks with a shortcut whose output is (N, C, H, W), by class: MMDetection's

@@ -19,7 +19,7 @@ from mmfrozen.freezing import (
 )
 from tests.models.necks.test_nas_fpn import build_mask_rcnn
 
-from .table import ROWS
+from .backbones.table import ROWS
 
 RESNET = dict(type='ResNet', depth=18, base_channels=8)
 FPN = dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=5)
