@@ -144,7 +144,7 @@ def build_sources(config: dict | None) -> Any:
         'SimpleCopyPaste.sources',
         f'a config of {", ".join(known)}',
         config,
-        f"Write dict(type='{known[0]}'){did_you_mean(kind, known)}.",
+        f"Name one as dict(type='{known[0]}'){did_you_mean(kind, known)}.",
     )
     return TASK_UTILS.build(config)
 

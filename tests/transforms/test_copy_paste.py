@@ -384,8 +384,11 @@ def test_a_missing_image_to_paste_from_is_refused():
         (dict(bbox_occluded_thr=-1), ['bbox_occluded_thr', '-1']),
         (dict(blend_sigma=None), ['blend_sigma', 'None']),
         (dict(max_num_past=5), ['max_num_past', "mean 'max_num_pasted'"]),
-        (dict(sources=dict(type='RareSource')), ["type='RareSources'"]),
-        (dict(sources='bank'), ['sources', "type='ObjectBank'"]),
+        (
+            dict(sources=dict(type='RareSource')),
+            ["did you mean 'RareSources'"],
+        ),
+        (dict(sources='bank'), ['sources', 'ObjectBank', "dict(type='"]),
     ],
     ids=str,
 )
