@@ -22,5 +22,5 @@ def in_state(path: Path, state: str) -> Path:
 
 def state_of_folder(path: Path) -> str | None:
     """Tell the state of a config or work dir by the folder it is in."""
-    name = Path(path).resolve().parent.name
+    name = path.parent.name
     return name if name in STATES else None

@@ -7,6 +7,7 @@ MMDetection, which takes seconds that `mmfrozen --help` should not.
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from importlib import import_module
 
 COMMANDS = {
@@ -22,6 +23,15 @@ COMMANDS = {
     'mini-lvis': 'write the embedded data set',
     'lite0-weights': 'write the weights of the embedded experiments',
 }
+
+
+def make_parser(description: str | None, examples: str) -> ArgumentParser:
+    """Make the parser of a command, whose help ends with examples."""
+    return ArgumentParser(
+        description=description,
+        epilog=examples,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
 
 
 def main() -> int:

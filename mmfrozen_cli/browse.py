@@ -32,6 +32,8 @@ from mmfrozen.reports.augmentation_sheet import (
 from mmfrozen.transforms.class_index import class_names, index_classes
 from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
 
+from . import make_parser
+
 EXAMPLES = """exit status: 0 drawn, 2 wrong use
 
 examples:
@@ -44,11 +46,7 @@ examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add('config', metavar='CONFIG', help='path or mmdet::NAME')
     add('--out', type=Path, metavar='FILE.png', help='default: CONFIG.png')

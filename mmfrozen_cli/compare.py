@@ -26,6 +26,8 @@ from mmfrozen.reports.runs.record import RunsRecord, summarise
 from mmfrozen.reports.runs.tables import draw_table, make_tables, short_names
 from mmfrozen.run_files import finite
 
+from . import make_parser
+
 EXAMPLES = """Runs are paired by the name of their config: a frozen one with
 each fine-tuned one and each from scratch, of the same seed if there are
 several. --pair says it by hand. docs/runs.md lists what a run leaves behind.
@@ -41,11 +43,7 @@ examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         'runs', metavar='RUN', nargs='+', type=Path, help='a work dir'
     )

@@ -17,6 +17,8 @@ from rich.console import Console
 from mmfrozen.freezing import describe
 from mmfrozen.reports.parameters import parameter_table
 
+from . import make_parser
+
 EXAMPLES = """examples:
   mmfrozen describe configs/frozen/mask_rcnn_r101_lvis.py
   mmfrozen describe configs/finetuned/mask_rcnn_r101_coco.py \\
@@ -26,11 +28,7 @@ EXAMPLES = """examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument('config', type=Path, help='config of an experiment')
     parser.add_argument(
         '--cfg-options',

@@ -28,6 +28,8 @@ from mmfrozen.reports.experiments import (
     row,
 )
 
+from . import make_parser
+
 EXAMPLES = """exit status: 0 done, 1 README.md is out of step, 2 wrong use
 
 examples:
@@ -38,11 +40,7 @@ examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         'folder',
         metavar='FOLDER',

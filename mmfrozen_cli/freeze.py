@@ -36,6 +36,8 @@ from mmfrozen.freeze_config import (  # noqa: E402
     locate,
 )
 
+from . import make_parser  # noqa: E402
+
 EXAMPLES = """exit status: 0 done, 1 a config cannot be frozen, 2 wrong use
 
 examples:
@@ -47,11 +49,7 @@ examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add('configs', nargs='*', metavar='CONFIG', help='path or mmdet::NAME')
     add('--out', type=Path, metavar='X.py', help='write, do not print')

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from mmfrozen.mini_lvis.weights import export_lite0
+
+from . import make_parser
 
 EXAMPLES = """examples:
   mmfrozen lite0-weights
@@ -14,11 +15,7 @@ EXAMPLES = """examples:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         '--out',
         type=Path,

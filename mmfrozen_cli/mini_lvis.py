@@ -11,6 +11,8 @@ from rich.progress import track
 
 from mmfrozen.mini_lvis import Parameters, build, contact_sheet
 
+from . import make_parser
+
 EXAMPLES = """examples:
   mmfrozen mini-lvis --out data/lvis_v1
   mmfrozen mini-lvis --out /tmp/tiny --num-train 40 \\
@@ -21,11 +23,7 @@ EXAMPLES = """examples:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     default = Parameters()
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add('--out', type=Path, required=True, help='folder of the set')
     add('--num-train', type=int, default=default.num_train, metavar='N')

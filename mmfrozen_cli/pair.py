@@ -17,6 +17,8 @@ from rich.console import Console
 from mmfrozen.pairing import CONTROLS, in_state
 from mmfrozen.reports.runs.work_dir import LVIS_COLUMNS, pair_table, read_run
 
+from . import make_parser
+
 EXAMPLES = """examples:
   mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py
   mmfrozen pair configs/frozen/mask_rcnn_r101_lvis.py \\
@@ -25,11 +27,7 @@ EXAMPLES = """examples:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         'config', type=Path, help='experiment, configs/frozen/NAME.py'
     )

@@ -31,8 +31,11 @@ warnings.filterwarnings('ignore')
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 
+from . import make_parser  # noqa: E402
+
 #: Characters a line where the output is no terminal.
 WIDTH = 140
+
 EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced, 2
 wrong use, or CONFIG cannot be traced
 
@@ -46,12 +49,8 @@ examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = partial(parser.add_argument)
+    parser = make_parser(__doc__, EXAMPLES)
+    add = parser.add_argument
     add(
         'config',
         nargs='?',
@@ -100,7 +99,7 @@ def parse_args() -> argparse.Namespace:
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
     """What a step works on."""
-    add = partial(parser.add_argument)
+    add = parser.add_argument
     add(
         '--shape',
         nargs=2,

@@ -25,6 +25,8 @@ from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
 from mmfrozen.reports.strata.tables import bin_table, class_table
 from mmfrozen.run_files import finite
 
+from . import make_parser
+
 EXAMPLES = """exit status: 0 done, 2 wrong use
 
 examples:
@@ -41,11 +43,7 @@ examples:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     default = Request(Path(), None, Path(), None)
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add(
         'run',

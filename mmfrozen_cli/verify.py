@@ -15,6 +15,8 @@ import mmfrozen  # noqa: F401  (safe loading, registered backbones)
 from mmfrozen.reports.verify import verify
 from mmfrozen.run_files import Verification
 
+from . import make_parser
+
 EXAMPLES = """exit status: 0 bitwise equal, 1 something moved, 2 wrong use
 
 examples:
@@ -27,11 +29,7 @@ examples:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth')
     parser.add_argument(
         '--against',

@@ -35,3 +35,9 @@ def test_second_phase_is_no_control(tmp_path, recorded):
     write_run(thawed, log, state=recorded)
     assert find_state(thawed) == 'thawed'
     assert find_pairs(read_runs([frozen, thawed])) == []
+
+
+def test_record_of_a_frozen_run_holds_in_any_folder(tmp_path):
+    run = tmp_path / 'thawed/mine'
+    write_run(run, [step(1), evaluation(1, 0.1)], state='frozen')
+    assert find_state(run) == 'frozen'

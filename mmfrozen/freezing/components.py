@@ -27,7 +27,8 @@ def component_namer(model: nn.Module) -> Callable[[str], str]:
 
     def name_component(name: str) -> str:
         if name.startswith('backbone.') or name == 'backbone':
-            return stages(name[9:]) if stages else 'backbone'
+            inner = name.removeprefix('backbone').removeprefix('.')
+            return stages(inner) if stages else 'backbone'
         head, _, rest = name.partition('.')
         if head != 'roi_head' or not rest:
             return head or OTHER

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .arithmetic import widened
-from .roi_pooling import CHUNK, bins_of, points_of
+from .roi_pooling import bins_of, pixels_around, points_of, regions_by_grid
 
 
 def deform_roi_pool_forward(
@@ -110,36 +110,20 @@ def _slopes(
     height, width, channels = maps.shape[1:]
     starts, sides, grids = bins_of(bins, scale, ratio, (1, 1), aligned=True)
     found = torch.zeros_like(starts)
-    for grid in torch.unique(grids, dim=0).tolist():
-        if 0 in grid:
-            continue  # bins without area have no points
-        chosen = (grids == grids.new_tensor(grid)).all(dim=1).nonzero()[:, 0]
-        for part in torch.split(
-            chosen, max(1, CHUNK // (channels * grid[0] * grid[1]))
-        ):
-            y, x = (
-                axis.flatten(1)
-                for axis in points_of(starts[part], sides[part], (1, 1), grid)
-            )
-            inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
-            on_rows, on_columns = inside & (y > 0), inside & (x > 0)
-            y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
-            top, left = y.long(), x.long()
-            bottom = (top + 1).clamp(max=height - 1)
-            right = (left + 1).clamp(max=width - 1)
-            image = bins[part, 0].long()[:, None]
-            a, b, c, d = (
-                torch.einsum('kpc,kc->kp', maps[image, *corner], grad[part])
-                for corner in (
-                    (top, left),
-                    (top, right),
-                    (bottom, left),
-                    (bottom, right),
-                )
-            )
-            low, far = y - top, x - left
-            of_x = (b - a) * (1 - low) + (d - c) * low
-            of_y = (c - a) * (1 - far) + (d - b) * far
-            found[part, 0] = of_x.where(on_columns, 0).mean(dim=1)
-            found[part, 1] = of_y.where(on_rows, 0).mean(dim=1)
+    for grid, part in regions_by_grid(grids, channels):
+        y, x = (
+            axis.flatten(1)
+            for axis in points_of(starts[part], sides[part], (1, 1), grid)
+        )
+        pixels, low, far, inside = pixels_around(y, x, height, width)
+        image = bins[part, 0].long()[:, None]
+        a, b, c, d = (
+            torch.einsum('kpc,kc->kp', maps[image, *pixel], grad[part])
+            for pixel in pixels
+        )
+        of_x = (b - a) * (1 - low) + (d - c) * low
+        of_y = (c - a) * (1 - far) + (d - b) * far
+        # a point before the first pixel has its value, wherever it moves
+        found[part, 0] = of_x.where(inside & (x > 0), 0).mean(dim=1)
+        found[part, 1] = of_y.where(inside & (y > 0), 0).mean(dim=1)
     return found

@@ -6,6 +6,9 @@ The others are plain torch.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -70,19 +73,14 @@ def roi_align_forward(
     starts, bins, grids = bins_of(
         boxes, spatial_scale, sampling_ratio, size, aligned
     )
-    for grid in torch.unique(grids, dim=0).tolist():
-        if 0 in grid:
-            continue  # regions without area have no points
-        points = x.shape[1] * size[0] * size[1] * grid[0] * grid[1]
-        chosen = (grids == grids.new_tensor(grid)).all(dim=1).nonzero()[:, 0]
-        for part in torch.split(chosen, max(1, CHUNK // points)):
-            values, y, x_ = _largest(
-                x, boxes[part, 0].long(), starts[part], bins[part], size, grid
-            )
-            above = values > LOWEST
-            out[part] = values.where(above, LOWEST).to(out.dtype)
-            argmax_y[part] = y.where(above, -1).to(out.dtype)
-            argmax_x[part] = x_.where(above, -1).to(out.dtype)
+    for grid, part in regions_by_grid(grids, x.shape[1] * size[0] * size[1]):
+        values, y, x_ = _largest(
+            x, boxes[part, 0].long(), starts[part], bins[part], size, grid
+        )
+        above = values > LOWEST
+        out[part] = values.where(above, LOWEST).to(out.dtype)
+        argmax_y[part] = y.where(above, -1).to(out.dtype)
+        argmax_x[part] = x_.where(above, -1).to(out.dtype)
 
 
 def roi_align_backward(
@@ -251,6 +249,28 @@ def bins_of(
     return start, bins, points.long()
 
 
+def regions_by_grid(
+    grids: Tensor, values: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Go through regions that have equally many points in a bin, not too
+    many at once; those without area, which have no points, are left out.
+
+    Args:
+        grids: (K, 2) points of a bin, from :func:`bins_of`.
+        values: Interpolated values a region, for one point in a bin.
+
+    Yields:
+        Rows and columns of points in a bin, and the numbers of the regions.
+    """
+    for grid in torch.unique(grids, dim=0).tolist():
+        if 0 in grid:
+            continue
+        chosen = (grids == grids.new_tensor(grid)).all(dim=1).nonzero()[:, 0]
+        size = max(1, CHUNK // (values * grid[0] * grid[1]))
+        for part in torch.split(chosen, size):
+            yield grid, part
+
+
 def points_of(
     start: Tensor, bins: Tensor, size: tuple[int, int], grid: list[int]
 ) -> tuple[Tensor, Tensor]:
@@ -304,18 +324,33 @@ def _corners(
 
     Points more than a pixel outside of the map have no weight.
     """
+    pixels, low, far, inside = pixels_around(y, x, height, width)
+    weights = (
+        (1 - low) * (1 - far),
+        (1 - low) * far,
+        low * (1 - far),
+        low * far,
+    )
+    return [
+        (row, column, weight.where(inside, 0))
+        for (row, column), weight in zip(pixels, weights, strict=True)
+    ]
+
+
+def pixels_around(
+    y: Tensor, x: Tensor, height: int, width: int
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor]:
+    """Find the four pixels around points, which are clamped to the map.
+
+    Returns:
+        Rows and columns of the pixels, top left, top right, bottom left and
+        bottom right; how far a point is below the top and right of the left
+        ones, from 0 to 1; whether it is at most a pixel outside of the map.
+    """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     top, left = y.long(), x.long()
     bottom = (top + 1).clamp(max=height - 1)
     right = (left + 1).clamp(max=width - 1)
-    low, far = y - top, x - left
-    return [
-        (row, column, weight.where(inside, 0))
-        for row, column, weight in (
-            (top, left, (1 - low) * (1 - far)),
-            (top, right, (1 - low) * far),
-            (bottom, left, low * (1 - far)),
-            (bottom, right, low * far),
-        )
-    ]
+    pixels = list(itertools.product((top, bottom), (left, right)))
+    return pixels, y - top, x - left, inside

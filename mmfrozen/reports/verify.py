@@ -77,12 +77,12 @@ def verify(
 def _stage_namer(content: Any) -> Callable[[str], str] | None:
     """Name stages as in the records of a run, where the checkpoint has its
     config; None where its names are all there is."""
-    config = dict(_read_config(content) or {})
-    config.pop('init_cfg', None)  # nothing is loaded
     try:
+        config = dict(_read_config(content) or {})
+        config.pop('init_cfg', None)  # nothing is loaded
         check_types(config)
         return backbone_namer(meta.build(ConfigDict(config)))
-    except Exception:  # a class that is not there: the tensors are enough
+    except Exception:  # names are no reason to fail: the tensors have some
         return None
 
 

@@ -133,6 +133,16 @@ def test_running_statistics_count(tmp_path, resnet18):
     assert result.stages['backbone.stage 2'].statistics_relative_l2 > 0
 
 
+def test_config_that_is_not_plain_is_not_needed_beside_against(
+    tmp_path, resnet18
+):
+    text = 'model = dict(backbone=make_backbone())\n'
+    path = train(tmp_path, with_classifier(RESNET, resnet18), text=text)
+    assert verify(path, str(resnet18)).changed == []
+    with pytest.raises(ValueError, match='plain model.backbone'):
+        verify(path)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run the command; return its exit status, output and messages."""

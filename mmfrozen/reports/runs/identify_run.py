@@ -34,9 +34,10 @@ def find_state(path: Path) -> str:
     path = Path(path).resolve()
     told = _told_by_names(path)
     record = BACKBONE.read(path)
-    if record is None or record.state not in STATES or told == 'thawed':
+    if record is None or record.state not in STATES:
         return told
-    return record.state
+    is_second_phase = record.state == 'finetuned' and told == 'thawed'
+    return told if is_second_phase else record.state
 
 
 def _told_by_names(path: Path) -> str:
