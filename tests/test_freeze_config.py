@@ -540,3 +540,10 @@ def test_config_that_continues_a_detector_trains_under_the_guard(
     loaded = torch.load(swin_base.load_from)
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(tensor, loaded[f'backbone.{name}'])
+
+
+def test_misspelt_config_is_answered_with_its_neighbour():
+    with pytest.raises(
+        FileNotFoundError, match="mean 'retinanet_r50_fpn_1x_coco.py'"
+    ):
+        locate('mmdet::retinanet/retinanet_r50_fpn_1x_cocoo.py')

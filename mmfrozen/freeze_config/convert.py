@@ -12,6 +12,7 @@ from pathlib import Path
 import mmdet
 from mmengine.config import Config
 
+from ..errors import did_you_mean
 from ..pairing import in_state
 from ..run_files import ParameterCounts
 from .decide import Plan, decide
@@ -51,9 +52,10 @@ def locate(config: str) -> Path:
     if config.startswith('mmdet::'):
         path = ZOO / config.removeprefix('mmdet::')
     if not path.is_file():
+        siblings = [file.name for file in path.parent.glob('*.py')]
         raise FileNotFoundError(
             'CONFIG must be an existing config or mmdet::FOLDER/NAME.py, got '
-            f'{config!r}. Correct the path.'
+            f'{config!r}{did_you_mean(path.name, siblings)}. Correct the path.'
         )
     return path.resolve()
 
