@@ -1,6 +1,7 @@
 """Backbones, necks and heads that MMDetection lacks; frozen modules."""
 
 from . import backbones as backbones
+from . import batched as batched
 from . import heads as heads
 from . import necks as necks
 from .frozen import FrozenBackbone as FrozenBackbone

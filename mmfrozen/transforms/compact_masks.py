@@ -12,7 +12,8 @@ import torch
 from mmdet.structures.bbox import HorizontalBoxes, get_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-from .crops import EMPTY, Crop, Runs, decode, encode, tighten
+from ..mask_crops import EMPTY, Crop, tighten
+from .crops import Runs, decode, encode
 
 
 class CompactMasks(BitmapMasks):

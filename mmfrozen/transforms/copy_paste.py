@@ -11,10 +11,10 @@ from mmdet.registry import TRANSFORMS
 from mmengine.logging import print_log
 
 from ..errors import check_options, is_number, require
+from ..mask_crops import Crop, tighten
 from . import federated
 from .class_index import distinct, transforms_of
 from .compact_masks import CompactMasks, rectangles
-from .crops import Crop, tighten
 from .object_bank import ObjectBank
 from .painting import Piece, cover, paint, visible_parts
 from .paste_sources import build_sources

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from ..errors import check_options, is_number, require
+from ..mask_crops import Crop, tighten
 from .class_index import ClassIndex, distinct, index_classes, transforms_of
 from .compact_masks import nearest
-from .crops import Crop, decode, encode, tighten
+from .crops import decode, encode
 from .federated import NEGATIVE, NOT_EXHAUSTIVE
 from .painting import Piece, visible_parts
 from .paste_sources import Draw, check_classes, ends, pick, wanted_labels

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..errors import require
-from .crops import Crop, tighten
+from ..mask_crops import Crop, tighten
 
 #: Types that OpenCV can copy through a mask.
 COPIED_BY_CV2 = ('uint8', 'int16', 'uint16', 'int32', 'float32', 'float64')

@@ -9,8 +9,8 @@ import torch
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
 from ..errors import require
+from ..mask_crops import Crop
 from .compact_masks import CompactMasks
-from .crops import Crop
 from .painting import Piece
 
 Results = dict[str, Any]

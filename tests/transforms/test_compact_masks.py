@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
+from mmfrozen.mask_crops import Crop, tighten
 from mmfrozen.transforms import CompactMasks
 from mmfrozen.transforms.compact_masks import nearest, rectangles
-from mmfrozen.transforms.crops import Crop, decode, encode, tighten
+from mmfrozen.transforms.crops import decode, encode
 
 from .scenes import polygons, scene
 

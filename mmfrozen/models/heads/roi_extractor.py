@@ -31,6 +31,9 @@ class Float32RoIExtractor(SingleRoIExtractor):
             featmap_strides=[4, 8, 16, 32])
     """
 
+    #: Batched heads call the layers themselves.
+    in_float32 = True
+
     def forward(
         self, feats: Sequence[Tensor], rois: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:

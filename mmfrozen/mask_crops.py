@@ -1,0 +1,58 @@
+"""Masks as bitmaps cropped to their box."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+EMPTY = np.zeros((0, 0), np.uint8)
+
+
+class Crop(NamedTuple):
+    """The part of a mask that is not empty.
+
+    Attributes:
+        x: Left edge in the image, in pixels.
+        y: Top edge, likewise.
+        bitmap: (h, w) uint8 of 0 and 1, never written to once it is here.
+    """
+
+    x: int
+    y: int
+    bitmap: np.ndarray
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom; the last two are outside."""
+        height, width = self.bitmap.shape
+        return self.x, self.y, self.x + width, self.y + height
+
+    def window(self, canvas: np.ndarray) -> np.ndarray:
+        """See what lies under the crop in an (H, W, ...) array, as a view."""
+        left, top, right, bottom = self.box
+        return canvas[top:bottom, left:right]
+
+
+def tighten(x: int, y: int, bitmap: np.ndarray) -> Crop:
+    """Cut a bitmap down to its pixels that are set.
+
+    Args:
+        x: Left edge of the bitmap in the image.
+        y: Top edge.
+        bitmap: (h, w) uint8 or bool; it is viewed, not copied.
+
+    Returns:
+        The crop; of size 0 x 0 at (0, 0) if nothing is set.
+    """
+    if bitmap.dtype == bool:
+        bitmap = bitmap.view(np.uint8)
+    left, top, width, height = (
+        cv2.boundingRect(bitmap) if bitmap.size else ((0, 0, 0, 0))
+    )
+    if not width:
+        return Crop(0, 0, EMPTY)
+    return Crop(
+        x + left, y + top, bitmap[top : top + height, left : left + width]
+    )

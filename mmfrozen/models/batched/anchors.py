@@ -1,0 +1,104 @@
+"""Anchors that are made once for a size of feature maps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+from mmdet.structures.bbox import get_box_tensor
+from torch import Tensor
+
+Size = tuple[int, int]
+#: Sizes of feature maps and of images that are kept.
+KEPT = 64
+
+
+class AnchorCache:
+    """Anchors and which of them lie inside of an image.
+
+    Args:
+        generator: MMDetection's.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+
+    def anchors(self, sizes: list[Size], device: torch.device) -> Tensor:
+        """(A, 4), corners in pixels, of all levels one after the other."""
+
+        def make() -> Tensor:
+            levels = self.generator.grid_priors(sizes, device=device)
+            return torch.cat([get_box_tensor(level) for level in levels])
+
+        return self._keep(('anchors', *sizes, device), make)
+
+    def usable(
+        self,
+        sizes: list[Size],
+        metas: list[dict[str, Any]],
+        border: float,
+        device: torch.device,
+    ) -> Tensor | None:
+        """(N or 1, A) bool, as MMDetection's heads decide it; None for all.
+
+        Args:
+            sizes: Height and width of each level.
+            metas: MMDetection's information on the images.
+            border: Pixels that an anchor may reach out of its image;
+                negative for any number.
+            device: Of the anchors.
+
+        Raises:
+            ValueError: If no anchor lies inside of an image.
+        """
+        shapes = [
+            (tuple(m['pad_shape'][:2]), tuple(m['img_shape'][:2]))
+            for m in metas
+        ]
+        flags = [
+            self._keep(
+                ('usable', *sizes, device, border, *shape),
+                lambda shape=shape: self._inside(
+                    sizes, *shape, border, device
+                ),
+            )
+            for shape in shapes
+        ]
+        if all(f is None for f in flags):
+            return None
+        if len(set(shapes)) == 1:
+            return flags[0][None]
+        every = torch.ones_like(next(f for f in flags if f is not None))
+        return torch.stack([every if f is None else f for f in flags])
+
+    def _inside(
+        self,
+        sizes: list[Size],
+        pad_shape: Size,
+        img_shape: Size,
+        border: float,
+        device: torch.device,
+    ) -> Tensor | None:
+        valid = torch.cat(self.generator.valid_flags(sizes, pad_shape, device))
+        inside = anchor_inside_flags(
+            self.anchors(sizes, device), valid, img_shape, border
+        )
+        if not inside.any():
+            raise ValueError(
+                f'An image must have an anchor inside, got none in '
+                f'{img_shape} (height, width). Take larger images or smaller '
+                'anchors, or set model.train_cfg.rpn.allowed_border=-1.'
+            )
+        return None if inside.all() else inside
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]

@@ -1,0 +1,63 @@
+"""A two-stage detector whose training step does not grow with the batch."""
+
+from __future__ import annotations
+
+import copy
+
+from mmdet.models.detectors import TwoStageDetector
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from .roi_heads import BatchedRoIs
+from .rpn_head import BatchedRPNHead
+from .truth import Truth
+
+
+@MODELS.register_module()
+class BatchedTwoStageDetector(TwoStageDetector):
+    """MMDetection's ``FasterRCNN``, ``MaskRCNN`` and ``CascadeRCNN``, which
+    differ in their names alone, for batched heads.
+
+    What MMDetection lacks: it copies the annotations of every image, masks
+    too, to set their labels to 0 for the region proposal network. Here they
+    are collected once, while the GPU is busy with the backbone. With other
+    heads this does what MMDetection does.
+
+    Example config::
+
+        model = dict(
+            type='BatchedTwoStageDetector',
+            rpn_head=dict(type='BatchedRPNHead'),
+            roi_head=dict(type='BatchedStandardRoIHead'))
+    """
+
+    def loss(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList
+    ) -> dict[str, Tensor]:
+        """See MMDetection's method."""
+        rpn, roi = getattr(self, 'rpn_head', None), self.roi_head
+        if not isinstance(rpn, BatchedRPNHead) or rpn.stock_because:
+            return super().loss(  # type: ignore[no-any-return]
+                batch_inputs, batch_data_samples
+            )
+        x = self.extract_feat(batch_inputs)
+        truth = Truth.of_samples(batch_data_samples, x[0].device)
+        is_batched = isinstance(roi, BatchedRoIs) and not roi.why_stock(truth)
+        masks = roi.packed(truth) if is_batched else None
+        outputs = rpn(x)
+        settings = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
+        losses: dict[str, Tensor] = rpn.batched_loss(outputs, truth)
+        proposals = (
+            rpn.batched_predict(outputs, truth, settings)
+            if is_batched
+            else None
+        )
+        if proposals is not None:
+            losses.update(roi.batched_loss(x, proposals, truth, masks))
+            return losses
+        found = rpn.predict_by_feat(
+            *outputs, batch_img_metas=truth.metas, cfg=copy.deepcopy(settings)
+        )
+        losses.update(roi.loss(x, found, batch_data_samples))
+        return losses

@@ -1,0 +1,506 @@
+"""Heads for regions of interest that treat all images at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.models.losses import accuracy
+from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+from mmdet.models.roi_heads.bbox_heads import BBoxHead, ConvFCBBoxHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from . import stock
+from .assign import why_not_assign
+from .boxes import BoxCoder
+from .mask_targets import (
+    PackedMasks,
+    mask_targets,
+    pack_masks,
+    why_not_masks,
+)
+from .one_class import box_deltas, box_predictions, mask_logits
+from .rois import Levels, Rois, extract, refine, sample_rois
+from .sample import why_not_sample
+from .truth import Padded, Truth, pad
+
+BOX_METHODS = ('loss', 'loss_and_target', 'get_targets', '_get_targets_single')
+MASK_METHODS = ('forward', 'loss_and_target', 'get_targets')
+EXTRACTOR_METHODS = ('map_roi_levels',)
+
+
+class Stage:
+    """Targets and losses of one stage, with the heads of MMDetection.
+
+    Args:
+        box_head: A ``BBoxHead``.
+        mask_head: An ``FCNMaskHead`` or None.
+        extractors: Of boxes and, with a mask head, of masks.
+        assigner: A ``MaxIoUAssigner``.
+        sampler: A ``RandomSampler``.
+        settings: ``pos_weight``, ``mask_size``.
+    """
+
+    def __init__(
+        self,
+        box_head: BBoxHead,
+        mask_head: FCNMaskHead | None,
+        extractors: list[SingleRoIExtractor],
+        assigner: Any,
+        sampler: Any,
+        settings: Any,
+    ) -> None:
+        self.box_head, self.mask_head = box_head, mask_head
+        self.extractors = extractors
+        self.assigner, self.sampler = assigner, sampler
+        self.settings = settings
+        self.coder = BoxCoder(box_head.bbox_coder)
+
+    def why_not(self) -> str | None:
+        """Say which part has no batched form."""
+        box_head, mask_head = self.box_head, self.mask_head
+        reasons = [
+            why_not_assign(self.assigner),
+            why_not_sample(self.sampler),
+            BoxCoder.why_not(box_head.bbox_coder),
+            stock.overridden(box_head, BBoxHead, BOX_METHODS),
+        ]
+        if isinstance(box_head, ConvFCBBoxHead):
+            reasons.append(
+                stock.overridden(box_head, ConvFCBBoxHead, ('forward',))
+            )
+        if not (box_head.with_cls and box_head.with_reg):
+            reasons.append('a box head without classes or boxes')
+        for extractor in self.extractors:
+            reasons.append(
+                stock.overridden(
+                    extractor, SingleRoIExtractor, EXTRACTOR_METHODS
+                )
+                if isinstance(extractor, SingleRoIExtractor)
+                else type(extractor).__name__
+            )
+        if mask_head is not None:
+            reasons.append(
+                stock.overridden(mask_head, FCNMaskHead, MASK_METHODS)
+                if isinstance(mask_head, FCNMaskHead)
+                else type(mask_head).__name__
+            )
+        return stock.first(reasons)
+
+    def features(
+        self, which: int, x: tuple[Tensor, ...], rois: Tensor, levels: Levels
+    ) -> Tensor:
+        """Read the features of regions for boxes (0) or masks (1)."""
+        extractor = self.extractors[which]
+        x = x[: len(extractor.roi_layers)]
+        if getattr(extractor, 'in_float32', False):
+            with torch.autocast(rois.device.type, enabled=False):
+                x = tuple(f.float() for f in x)
+                return extract(extractor, x, rois, levels)
+        return extract(extractor, x, rois, levels)
+
+    def box_losses(
+        self, features: Tensor, rois: Rois, truth: Truth
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor | None]:
+        """Compute the losses of boxes.
+
+        Returns:
+            Losses; scores; deltas or None, and what they are made from, as
+            :func:`~.one_class.box_predictions` returns them.
+        """
+        head, count = self.box_head, rois.num_positive
+        scores, deltas, raw = box_predictions(head, features)
+        images = rois.images[:count]
+        labels = truth.labels[images, rois.objects]
+        total = len(rois.boxes)
+        every = labels.new_full((total,), head.num_classes)
+        every[:count] = labels
+        losses = {}
+        if total:
+            weights = torch.ones_like(every, dtype=torch.float)
+            if self.settings.pos_weight > 0:
+                weights[:count] = self.settings.pos_weight
+            loss = head.loss_cls(
+                scores,
+                every,
+                weights,
+                avg_factor=float(total),
+                reduction_override=None,
+            )
+            losses.update(
+                loss if isinstance(loss, dict) else {'loss_cls': loss}
+            )
+            if head.custom_activation:
+                losses.update(head.loss_cls.get_accuracy(scores, every))
+            else:
+                losses['acc'] = accuracy(scores, every)
+        predicted = (
+            _of_class(head, deltas[:count], labels)
+            if raw is None
+            else box_deltas(head, raw[:count], labels)
+        )
+        losses['loss_bbox'] = (
+            self._box_loss(predicted, rois, truth)
+            if count
+            else predicted.sum()
+        )
+        return losses, scores, deltas, raw
+
+    def _box_loss(self, deltas: Tensor, rois: Rois, truth: Truth) -> Tensor:
+        boxes = rois.boxes[: rois.num_positive]
+        found = truth.boxes[boxes[:, 0].long(), rois.objects]
+        if self.box_head.reg_decoded_bbox:
+            deltas, targets = (
+                self.coder.decode(boxes[:, 1:], deltas, None),
+                found,
+            )
+        else:
+            targets = self.coder.encode(boxes[:, 1:], found)
+        return self.box_head.loss_bbox(  # type: ignore[no-any-return]
+            deltas,
+            targets,
+            torch.ones_like(targets),
+            avg_factor=len(rois.boxes),
+            reduction_override=None,
+        )
+
+    def mask_losses(
+        self, features: Tensor, rois: Rois, truth: Truth, masks: PackedMasks
+    ) -> dict[str, Tensor]:
+        """Compute the loss of masks, from the features of positive regions."""
+        head = self.mask_head
+        assert head is not None
+        boxes = rois.boxes[: rois.num_positive]
+        images = boxes[:, 0].long()
+        labels = truth.labels[images, rois.objects]
+        logits = mask_logits(head, features, labels)
+        if not len(boxes):
+            return dict(loss_mask=logits.sum())
+        targets = mask_targets(
+            masks,
+            boxes[:, 1:],
+            images,
+            truth.offsets[images] + rois.objects,
+            _pair(self.settings.mask_size),
+            binary=not self.settings.get('soft_mask_target', False),
+        )
+        loss = head.loss_mask(logits, targets, torch.zeros_like(labels))
+        return dict(loss_mask=loss)
+
+    def refined(
+        self,
+        rois: Rois,
+        scores: Tensor,
+        deltas: Tensor,
+        raw: Any,
+        truth: Truth,
+    ) -> Padded:
+        """Proposals for the next stage."""
+        head = self.box_head
+        if raw is None and head.reg_class_agnostic:
+            return refine(rois, deltas, self.coder, truth)
+        if head.custom_activation:
+            scores = head.loss_cls.get_activation(scores)
+        labels = scores[:, : head.num_classes].argmax(dim=1)
+        count = rois.num_positive
+        labels[:count] = truth.labels[rois.images[:count], rois.objects]
+        deltas = (
+            _of_class(head, deltas, labels)
+            if raw is None
+            else box_deltas(head, raw, labels)
+        )
+        return refine(rois, deltas, self.coder, truth)
+
+
+def _of_class(head: BBoxHead, deltas: Tensor, labels: Tensor) -> Tensor:
+    if head.reg_class_agnostic:
+        return deltas.flatten(1)
+    index = labels[:, None, None].expand(-1, 1, head.bbox_coder.encode_size)
+    return deltas.view(len(deltas), head.num_classes, -1).gather(1, index)[
+        :, 0
+    ]
+
+
+class BatchedRoIs:
+    """What the batched heads share; a mixin before MMDetection's heads."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._stages: list[Stage] = []
+        reason = None
+        if self.train_cfg:
+            reason = self._why_not()
+        self.stock_because = stock.announce(self, reason)
+
+    def make_stages(self) -> list[Stage]:
+        """The stages with their heads."""
+        raise NotImplementedError
+
+    def _why_not(self) -> str | None:
+        if self.with_shared_head:  # type: ignore[attr-defined]
+            return 'shared_head'
+        if not self.with_bbox:  # type: ignore[attr-defined]
+            return 'a RoI head without boxes'
+        self._stages = self.make_stages()
+        return stock.first(stage.why_not() for stage in self._stages)
+
+    def loss(
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+    ) -> dict[str, Tensor]:
+        """See MMDetection's method."""
+        truth = Truth.of_samples(batch_data_samples, x[0].device)
+        if self.why_stock(truth):
+            return super().loss(  # type: ignore[misc,no-any-return]
+                x, rpn_results_list, batch_data_samples
+            )
+        boxes = [results.bboxes for results in rpn_results_list]
+        return self.batched_loss(x, pad(boxes), truth, self.packed(truth))
+
+    def why_stock(self, truth: Truth) -> str | None:
+        """Say why a batch is treated as MMDetection does."""
+        if self.stock_because or not self.with_mask:  # type: ignore[attr-defined]
+            return self.stock_because
+        return why_not_masks(truth.masks)
+
+    def packed(self, truth: Truth) -> PackedMasks | None:
+        """Copy the masks of a batch to the device."""
+        if not self.with_mask:  # type: ignore[attr-defined]
+            return None
+        return pack_masks(truth.masks, truth.boxes.device)
+
+    def batched_loss(
+        self,
+        x: tuple[Tensor, ...],
+        proposals: Padded,
+        truth: Truth,
+        masks: PackedMasks | None,
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a batch.
+
+        Args:
+            x: Feature maps, finest first.
+            proposals: Of the region proposal network.
+            truth: The annotated objects.
+            masks: From :meth:`packed`.
+        """
+        losses: dict[str, Tensor] = {}
+        for i, stage in enumerate(self._stages):
+            with torch.no_grad():
+                rois = self.sample(stage, proposals, truth)
+            features = stage.features(0, x, rois.boxes, rois.box_levels)
+            found, *predictions = stage.box_losses(features, rois, truth)
+            if masks is not None:
+                if self.share_roi_extractor:  # type: ignore[attr-defined]
+                    features = features[: rois.num_positive]
+                else:
+                    assert rois.mask_levels is not None
+                    features = stage.features(
+                        1, x, rois.boxes[: rois.num_positive], rois.mask_levels
+                    )
+                found.update(stage.mask_losses(features, rois, truth, masks))
+            self.add_losses(losses, i, found)
+            if stage is self._stages[-1] or not len(rois.boxes):
+                break
+            with torch.no_grad():
+                proposals = stage.refined(rois, *predictions, truth)
+        return losses
+
+    def sample(self, stage: Stage, proposals: Padded, truth: Truth) -> Rois:
+        """Sample regions of interest for a stage."""
+        count = proposals.boxes.shape[1] + truth.boxes.shape[1]
+        keys = self.sampling_keys(proposals, count)
+        return sample_rois(
+            stage.assigner,
+            stage.sampler,
+            proposals,
+            truth,
+            stage.extractors,
+            keys,
+        )
+
+    def sampling_keys(self, proposals: Padded, count: int) -> Tensor:
+        """(N, count) random numbers of objects, then of proposals; the
+        largest are sampled."""
+        boxes = proposals.boxes
+        return torch.rand(len(boxes), count, device=boxes.device)
+
+    def add_losses(
+        self, losses: dict[str, Tensor], stage: int, found: dict[str, Tensor]
+    ) -> None:
+        """Add the losses of a stage under MMDetection's names."""
+        losses.update(found)
+
+
+def _draw_masks(
+    head: FCNMaskHead,
+    masks: tuple[Tensor, ...],
+    results: InstanceList,
+    metas: list[dict[str, Any]],
+    settings: Any,
+    **options: Any,
+) -> InstanceList:
+    """Draw masks that were predicted for the class of each region alone."""
+    plain = [
+        InstanceData(bboxes=r.bboxes, labels=torch.zeros_like(r.labels))
+        for r in results
+    ]
+    drawn = head.predict_by_feat(masks, plain, metas, settings, **options)
+    for result, each in zip(results, drawn, strict=True):
+        result.masks = each.masks
+    return results
+
+
+@MODELS.register_module()
+class BatchedStandardRoIHead(BatchedRoIs, StandardRoIHead):
+    """MMDetection's ``StandardRoIHead``, whose step does not grow with the
+    batch.
+
+    What MMDetection lacks: it assigns, samples and makes targets image by
+    image, and predicts masks and boxes for every class where one is needed,
+    which takes 7 GiB of a batch of 8 on LVIS. Here all images are treated at
+    once, and the step waits for the device once. Arguments, weights, losses
+    and predictions are MMDetection's. With parts that have no batched form
+    it does what MMDetection does, and says so in the log.
+
+    Example config::
+
+        roi_head=dict(type='BatchedStandardRoIHead')
+    """
+
+    def make_stages(self) -> list[Stage]:
+        """One."""
+        extractors = [self.bbox_roi_extractor]
+        if self.with_mask and not self.share_roi_extractor:
+            extractors.append(self.mask_roi_extractor)
+        return [
+            Stage(
+                self.bbox_head,
+                self.mask_head if self.with_mask else None,
+                extractors,
+                self.bbox_assigner,
+                self.bbox_sampler,
+                self.train_cfg,
+            )
+        ]
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict[str, Any]],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """See MMDetection's method."""
+        counts = [len(results) for results in results_list]
+        if not sum(counts) or not _selects_masks(self, self.mask_head):
+            return super().predict_mask(  # type: ignore[no-any-return]
+                x, batch_img_metas, results_list, rescale
+            )
+        rois = bbox2roi([results.bboxes for results in results_list])
+        labels = torch.cat([results.labels for results in results_list])
+        extractor = self.mask_roi_extractor
+        features = extractor(x[: extractor.num_inputs], rois)
+        logits = mask_logits(self.mask_head, features, labels)
+        return _draw_masks(
+            self.mask_head,
+            logits.split(counts),
+            results_list,
+            batch_img_metas,
+            self.test_cfg,
+            rescale=rescale,
+        )
+
+
+@MODELS.register_module()
+class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
+    """MMDetection's ``CascadeRoIHead``, whose step does not grow with the
+    batch; see :class:`BatchedStandardRoIHead`.
+
+    Example config::
+
+        roi_head=dict(type='BatchedCascadeRoIHead')
+    """
+
+    def make_stages(self) -> list[Stage]:
+        """One a stage of the cascade."""
+        stages = []
+        for i, settings in enumerate(self.train_cfg):
+            extractors = [self.bbox_roi_extractor[i]]
+            if self.with_mask and not self.share_roi_extractor:
+                extractors.append(self.mask_roi_extractor[i])
+            stages.append(
+                Stage(
+                    self.bbox_head[i],
+                    self.mask_head[i] if self.with_mask else None,
+                    extractors,
+                    self.bbox_assigner[i],
+                    self.bbox_sampler[i],
+                    settings,
+                )
+            )
+        return stages
+
+    def add_losses(
+        self, losses: dict[str, Tensor], stage: int, found: dict[str, Tensor]
+    ) -> None:
+        """Add the losses of a stage, weighted."""
+        weight = self.stage_loss_weights[stage]
+        for name, value in found.items():
+            weighted = value * weight if 'loss' in name else value
+            losses[f's{stage}.{name}'] = weighted
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict[str, Any]],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """See MMDetection's method."""
+        counts = [len(results) for results in results_list]
+        if not sum(counts) or not _selects_masks(self, *self.mask_head):
+            return super().predict_mask(  # type: ignore[no-any-return]
+                x, batch_img_metas, results_list, rescale
+            )
+        rois = bbox2roi([results.bboxes for results in results_list])
+        labels = torch.cat([results.labels for results in results_list])
+        masks: Tensor | float = 0.0
+        for extractor, head in zip(
+            self.mask_roi_extractor, self.mask_head, strict=True
+        ):
+            features = extractor(x[: extractor.num_inputs], rois)
+            masks = masks + mask_logits(head, features, labels).sigmoid()
+        assert isinstance(masks, Tensor)
+        return _draw_masks(
+            self.mask_head[-1],
+            (masks / self.num_stages).split(counts),
+            results_list,
+            batch_img_metas,
+            self.test_cfg,
+            rescale=rescale,
+            activate_map=True,
+        )
+
+
+def _selects_masks(roi_head: nn.Module, *heads: nn.Module) -> bool:
+    """Whether masks of one class can be predicted alone."""
+    return not roi_head.with_shared_head and all(
+        isinstance(head, FCNMaskHead)
+        and not stock.overridden(
+            head,
+            FCNMaskHead,
+            ('forward', 'predict_by_feat', '_predict_by_feat_single'),
+        )
+        for head in heads
+    )

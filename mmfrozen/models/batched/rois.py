@@ -1,0 +1,190 @@
+"""Regions of interest of all images, sampled and sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .assign import assign
+from .boxes import BoxCoder
+from .dense import gather
+from .sample import sample
+from .truth import Padded, Truth
+
+
+class Levels(NamedTuple):
+    """The feature map that each region is read from.
+
+    Attributes:
+        order: (M,) int64, regions by level.
+        counts: Regions of each level.
+    """
+
+    order: Tensor
+    counts: list[int]
+
+
+class Rois(NamedTuple):
+    """Regions of interest of a batch, positive ones first.
+
+    Attributes:
+        boxes: (M, 5): number of the image, x1, y1, x2, y2 in pixels.
+        num_positive: So many of the first are positive.
+        objects: (P,) int64, of the positive: object among those of its image.
+        places: (M,) int64, place of each among the N x S sampled ones.
+        num_places: N x S.
+        is_object: (M,) bool: an annotated box itself.
+        box_levels: Of all regions.
+        mask_levels: Of the positive ones; None without a mask head.
+    """
+
+    boxes: Tensor
+    num_positive: int
+    objects: Tensor
+    places: Tensor
+    num_places: int
+    is_object: Tensor
+    box_levels: Levels
+    mask_levels: Levels | None
+
+    @property
+    def images(self) -> Tensor:
+        """(M,) int64."""
+        return self.boxes[:, 0].long()
+
+
+def sample_rois(
+    assigner: Any,
+    sampler: Any,
+    proposals: Padded,
+    truth: Truth,
+    extractors: Sequence[Any],
+    keys: Tensor,
+) -> Rois:
+    """Assign objects to proposals and sample regions.
+
+    The numbers that later steps need on the CPU are copied there at once,
+    which is the one time that this waits for the device.
+
+    Args:
+        assigner: MMDetection's ``MaxIoUAssigner``.
+        sampler: MMDetection's ``RandomSampler``.
+        proposals: Of each image.
+        truth: The annotated objects.
+        extractors: Of boxes and, if there is a mask head, of masks.
+        keys: (N, G + K), random in [0, 1), of objects and proposals.
+    """
+    assigned = assign(assigner, proposals.boxes, proposals.valid, truth)
+    boxes, objects = proposals.boxes.float(), truth.valid.shape[1]
+    if sampler.add_gt_as_proposals:
+        number = torch.arange(1, objects + 1, device=boxes.device)
+        itself = number.expand_as(truth.valid).where(truth.valid, -1)
+        assigned = torch.cat((itself, assigned), dim=1)
+        boxes = torch.cat((truth.boxes, boxes), dim=1)
+    else:
+        objects, keys = 0, keys[:, objects:]
+    index, positive, negative = sample(sampler, assigned, keys)
+    images = torch.arange(len(index), device=boxes.device, dtype=boxes.dtype)
+    images = images[:, None, None].expand(*index.shape, 1)
+    rois = torch.cat((images, gather(boxes, index)), dim=-1).flatten(0, 1)
+    # positive, negative, empty places
+    kind = (2 - 2 * positive.int() - negative.int()).flatten()
+    kind, places = kind.sort(stable=True)
+    rois = rois[places]
+    levels, counted = [], [kind == 0, kind < 2]
+    for extractor, last in zip(extractors, (1, 0), strict=False):
+        number = len(extractor.roi_layers)
+        level = extractor.map_roi_levels(rois, number)
+        level = level.where(kind <= last, number)
+        levels.append(level.sort(stable=True).indices)
+        counted += [level == i for i in range(number)]
+    counts = torch.stack(counted).sum(dim=1).tolist()
+    num_positive, total, *counts = counts
+    kept = []
+    for order, extractor in zip(levels, extractors, strict=True):
+        number = len(extractor.roi_layers)
+        kept.append(Levels(order[: sum(counts[:number])], counts[:number]))
+        counts = counts[number:]
+    chosen = index.flatten()[places[:total]]
+    found = gather(assigned, index).flatten()[places[:num_positive]] - 1
+    return Rois(
+        rois[:total],
+        num_positive,
+        found,
+        places[:total],
+        len(places),
+        chosen < objects,
+        kept[0],
+        kept[1] if len(kept) > 1 else None,
+    )
+
+
+def refine(
+    rois: Rois,
+    deltas: Tensor,
+    coder: BoxCoder,
+    truth: Truth,
+) -> Padded:
+    """Proposals for the next stage of a cascade, without annotated boxes.
+
+    Args:
+        rois: Of this stage.
+        deltas: (M, 4) of the class of each region.
+        coder: Of this stage.
+        truth: The annotated objects.
+    """
+    boxes = coder.decode(
+        rois.boxes[:, 1:], deltas.float(), truth.shapes, rois.images
+    )
+    every = boxes.new_zeros(rois.num_places, 4)
+    every = every.index_copy(0, rois.places, boxes)
+    valid = torch.zeros_like(every[:, 0], dtype=torch.bool)
+    valid = valid.index_copy(0, rois.places, ~rois.is_object)
+    count = len(truth.boxes)
+    return Padded(every.view(count, -1, 4), valid.view(count, -1))
+
+
+def extract(
+    extractor: nn.Module,
+    features: Sequence[Tensor],
+    rois: Tensor,
+    levels: Levels,
+) -> Tensor:
+    """Read the features of regions, each from its level.
+
+    Args:
+        extractor: MMDetection's ``SingleRoIExtractor``; its layers are called.
+        features: (N, C, H, W) of each level, finest first.
+        rois: (M, 5).
+        levels: Of the regions.
+
+    Returns:
+        (M, C, size, size).
+    """
+    rois = rois.type_as(features[0])[levels.order]
+    parts = [
+        layer(x, part)
+        for layer, x, part in zip(
+            extractor.roi_layers,
+            features,
+            rois.split(levels.counts),
+            strict=True,
+        )
+        if len(part)
+    ]
+    if not parts:
+        size = extractor.roi_layers[0].output_size
+        parts = [features[0].new_zeros(0, extractor.out_channels, *size)]
+    # every level stays in the graph, as DistributedDataParallel expects
+    unread = [
+        x[0, 0, 0, 0]
+        for x, count in zip(features, levels.counts, strict=True)
+        if not count
+    ]
+    if unread:
+        parts[0] = parts[0] + 0 * torch.stack(unread).sum()
+    order = levels.order.sort().indices
+    return torch.cat(parts).index_select(0, order)

@@ -1,0 +1,273 @@
+"""A region proposal network that treats all images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.losses import CrossEntropyLoss
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, InstanceList, OptInstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from . import stock
+from .anchors import AnchorCache
+from .assign import assign, why_not_assign
+from .boxes import BoxCoder
+from .dense import flatten, gather, largest, sizes_of
+from .sample import sample, why_not_sample
+from .suppress import NMS, suppress
+from .truth import Padded, Truth
+
+Outputs = tuple[Sequence[Tensor], Sequence[Tensor]]
+
+
+@MODELS.register_module()
+class BatchedRPNHead(RPNHead):
+    """MMDetection's ``RPNHead``, whose step does not grow with the batch.
+
+    What MMDetection lacks: it makes targets and proposals image by image, in
+    some 250 operators each, most of them smaller than the launch of a kernel.
+    Here all images and levels are treated at once, losses are computed for
+    the sampled anchors alone, and nothing but the suppression of proposals
+    waits for the device. Arguments, weights, losses and proposals are
+    MMDetection's. With options that have no batched form (another sampler,
+    say) it does what MMDetection does, and says so in the log.
+
+    Example config::
+
+        rpn_head=dict(type='BatchedRPNHead')
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._coder = BoxCoder(self.bbox_coder)
+        self._anchors = AnchorCache(self.prior_generator)
+        self.stock_because = stock.announce(self, self._why_not())
+
+    def _why_not(self) -> str | None:
+        reasons = [BoxCoder.why_not(self.bbox_coder)]
+        if self.reg_decoded_bbox:
+            reasons.append('reg_decoded_bbox')
+        if not self.use_sigmoid_cls or type(self.loss_cls) is not (
+            CrossEntropyLoss
+        ):
+            reasons.append(f'loss_cls {type(self.loss_cls).__name__}')
+        if self.train_cfg:
+            reasons.append(why_not_assign(self.assigner))
+            reasons.append(why_not_sample(self.sampler))
+        return stock.first(reasons)
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict[str, Any]],
+        batch_gt_instances_ignore: OptInstanceList = None,
+    ) -> dict[str, Any]:
+        """See MMDetection's method."""
+        if self.stock_because:
+            return super().loss_by_feat(  # type: ignore[no-any-return]
+                cls_scores,
+                bbox_preds,
+                batch_gt_instances,
+                batch_img_metas,
+                batch_gt_instances_ignore,
+            )
+        truth = Truth.of(
+            batch_gt_instances,
+            batch_gt_instances_ignore,
+            batch_img_metas,
+            cls_scores[0].device,
+        )
+        return self.batched_loss((cls_scores, bbox_preds), truth)
+
+    def batched_loss(
+        self, outputs: Outputs, truth: Truth
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a batch.
+
+        Args:
+            outputs: What ``forward`` returned.
+            truth: The annotated objects.
+        """
+        scores, deltas = outputs
+        sizes, device = sizes_of(scores), scores[0].device
+        with torch.no_grad():
+            anchors = self._anchors.anchors(sizes, device)
+            usable = self._anchors.usable(
+                sizes, truth.metas, self.train_cfg['allowed_border'], device
+            )
+            assigned = assign(self.assigner, anchors[None], usable, truth)
+            keys = self.sampling_keys(assigned)
+            index, positive, negative = sample(self.sampler, assigned, keys)
+            objects = gather(assigned, index).sub_(1).clamp_(min=0)
+            targets = self._coder.encode(
+                anchors[index], gather(truth.boxes, objects)
+            )
+            targets = targets.where(positive[..., None], 0).flatten(0, 1)
+            weights = (positive | negative).float()
+            pos_weight = self.train_cfg['pos_weight']
+            if pos_weight > 0:
+                weights = weights + positive * (pos_weight - 1)
+            found = torch.stack((positive.sum(dim=1), negative.sum(dim=1)))
+            avg_factor = found.clamp_(min=1).sum()
+        # MMDetection takes label 0 for objects and makes a 1 of it
+        loss_cls = self.loss_cls(
+            gather(flatten(scores, 1), index).flatten(),
+            positive.flatten().long(),
+            weights.flatten(),
+            avg_factor=avg_factor,
+        )
+        loss_bbox = self.loss_bbox(
+            gather(flatten(deltas, 4), index).flatten(0, 1),
+            targets,
+            positive.flatten()[:, None].float().expand(-1, 4),
+            avg_factor=avg_factor,
+        )
+        return dict(loss_rpn_cls=loss_cls, loss_rpn_bbox=loss_bbox)
+
+    def sampling_keys(self, assigned: Tensor) -> Tensor:
+        """(N, A) random numbers; the largest are sampled."""
+        return torch.rand(assigned.shape, device=assigned.device)
+
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        score_factors: list[Tensor] | None = None,
+        batch_img_metas: list[dict[str, Any]] | None = None,
+        cfg: ConfigType | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> InstanceList:
+        """See MMDetection's method."""
+        settings = self.test_cfg if cfg is None else cfg
+        if rescale or not with_nms or self._stock_proposals(settings):
+            return super().predict_by_feat(  # type: ignore[no-any-return]
+                cls_scores,
+                bbox_preds,
+                score_factors,
+                batch_img_metas,
+                cfg,
+                rescale,
+                with_nms,
+            )
+        found, scores = self._propose(
+            (cls_scores, bbox_preds),
+            [tuple(m['img_shape'][:2]) for m in batch_img_metas or ()],
+            settings,
+        )
+        counts = found.valid.sum(dim=1).tolist()
+        return [
+            InstanceData(
+                bboxes=b[:k],
+                scores=s[:k],
+                labels=torch.zeros_like(s[:k], dtype=torch.long),
+            )
+            for b, s, k in zip(found.boxes, scores, counts, strict=True)
+        ]
+
+    def batched_predict(
+        self, outputs: Outputs, truth: Truth, settings: ConfigType
+    ) -> Padded | None:
+        """Propose boxes.
+
+        Args:
+            outputs: What ``forward`` returned.
+            truth: Of the images.
+            settings: ``nms_pre``, ``max_per_img``, ``nms``, ``min_bbox_size``.
+
+        Returns:
+            At most ``max_per_img`` boxes an image; None if the settings have
+            no batched form.
+        """
+        if self._stock_proposals(settings):
+            return None
+        return self._propose(outputs, truth.shapes, settings)[0]
+
+    def _stock_proposals(self, settings: ConfigType) -> bool:
+        nms = settings.get('nms', {})
+        known = {'type', 'iou_threshold', 'class_agnostic'}
+        return bool(
+            self.stock_because or nms.get('type') != NMS or set(nms) - known
+        )
+
+    @torch.no_grad()
+    def _propose(
+        self,
+        outputs: Outputs,
+        shapes: list[tuple[int, int]],
+        settings: ConfigType,
+    ) -> tuple[Padded, Tensor]:
+        """Boxes, best first, and their scores, (N, max_per_img)."""
+        sizes, device = sizes_of(outputs[0]), outputs[0][0].device
+        scores = flatten(outputs[0], 1)[..., 0].sigmoid()
+        deltas = flatten(outputs[1], 4)
+        best, index = _best_of_levels(
+            scores,
+            [
+                h * w * a
+                for (h, w), a in zip(sizes, self._per_place, strict=True)
+            ],
+            settings.get('nms_pre', -1),
+        )
+        flat = index.flatten(1)
+        anchors = self._anchors.anchors(sizes, device)
+        boxes = self._coder.decode(anchors[flat], gather(deltas, flat), shapes)
+        sides = boxes[..., 2:] - boxes[..., :2]
+        valid = best.flatten(1) >= 0
+        smallest = settings.get('min_bbox_size', -1)
+        if smallest >= 0:
+            valid &= (sides > smallest).all(dim=-1)
+        boxes = boxes.where(valid[..., None], 0)
+        nms = settings['nms']
+        kept = suppress(
+            boxes.view(*index.shape, 4),
+            best,
+            nms['iou_threshold'],
+            across_levels=nms.get('class_agnostic', False),
+        ).flatten(1)
+        limit = min(settings['max_per_img'], flat.shape[1])
+        top, chosen = largest(
+            best.flatten(1).where(kept & valid, -1), limit, stable=True
+        )
+        return Padded(gather(boxes, chosen), top >= 0), top
+
+    @property
+    def _per_place(self) -> list[int]:
+        """Anchors at each place of each level."""
+        return list(self.prior_generator.num_base_priors)
+
+
+def _best_of_levels(
+    scores: Tensor, counts: list[int], limit: int
+) -> tuple[Tensor, Tensor]:
+    """Take the best anchors of each level.
+
+    Args:
+        scores: (N, A) of all levels.
+        counts: Anchors of each level.
+        limit: So many of each level at most; 0 or less for all.
+
+    Returns:
+        Scores, best first, and index, both (N, L, K); -1 and 0 where a level
+        has fewer.
+    """
+    widths = [min(limit, c) if limit > 0 else c for c in counts]
+    values, places, start = [], [], 0
+    for count, width in zip(counts, widths, strict=True):
+        top, index = largest(
+            scores[:, start : start + count], width, stable=width == count
+        )
+        fill = max(widths) - width
+        values.append(F.pad(top, (0, fill), value=-1) if fill else top)
+        index = index + start
+        places.append(F.pad(index, (0, fill)) if fill else index)
+        start += count
+    return torch.stack(values, dim=1), torch.stack(places, dim=1)

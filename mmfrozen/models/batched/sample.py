@@ -1,0 +1,62 @@
+"""Sample anchors and proposals of all images at once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from mmdet.models.task_modules.samplers import RandomSampler
+from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """Places for positive and, after these, for negative samples.
+
+    Attributes:
+        index: (N, S) int64, of the anchor or proposal.
+        positive: (N, S) bool.
+        negative: (N, S) bool; places that are neither are empty.
+    """
+
+    index: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+def why_not_sample(sampler: Any) -> str | None:
+    """Say why a sampler of a config cannot be followed."""
+    if type(sampler) is not RandomSampler:
+        return f'sampler {type(sampler).__name__}'
+    return None
+
+
+def sample(sampler: RandomSampler, assigned: Tensor, keys: Tensor) -> Sample:
+    """Do what MMDetection's ``RandomSampler`` does, for a batch.
+
+    MMDetection permutes the candidates of each image; here those with the
+    largest random numbers are taken, which has the same distribution and
+    needs no number of candidates on the CPU.
+
+    Args:
+        sampler: Its numbers are taken.
+        assigned: (N, P), from :func:`~.assign.assign`.
+        keys: (N, P), random in [0, 1).
+    """
+    count = assigned.shape[1]
+    quota = min(int(sampler.num * sampler.pos_fraction), count)
+    key, positive = keys.where(assigned > 0, -1).topk(quota)
+    is_positive = key >= 0
+    found = is_positive.sum(dim=1, keepdim=True)
+    wanted = sampler.num - found
+    if sampler.neg_pos_ub >= 0:
+        limit = (found.clamp(min=1) * sampler.neg_pos_ub).long()
+        wanted = torch.minimum(wanted, limit)
+    key, negative = keys.where(assigned == 0, -1).topk(min(sampler.num, count))
+    place = torch.arange(negative.shape[1], device=assigned.device)
+    is_negative = (key >= 0) & (place < wanted)
+    no = torch.zeros_like
+    return Sample(
+        torch.cat((positive, negative), dim=1),
+        torch.cat((is_positive, no(is_negative)), dim=1),
+        torch.cat((no(is_positive), is_negative), dim=1),
+    )

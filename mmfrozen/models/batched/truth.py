@@ -1,0 +1,135 @@
+"""Annotated objects of a batch as tensors of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+class Padded(NamedTuple):
+    """Boxes of several images, filled up with zeros.
+
+    Attributes:
+        boxes: (N, K, 4), corners in pixels; K is at least 1.
+        valid: (N, K) bool, False where filled up.
+    """
+
+    boxes: Tensor
+    valid: Tensor
+
+
+class Truth(NamedTuple):
+    """What is annotated in a batch, on the device of the model.
+
+    Attributes:
+        boxes: (N, G, 4), corners in pixels, zeros where filled up.
+        labels: (N, G) int64.
+        valid: (N, G) bool, False where filled up.
+        offsets: (N,) int64, objects in the images before.
+        ignored: Regions to ignore; None if there are none.
+        masks: MMDetection's masks, one container an image, on the CPU.
+        shapes: Height and width of each image, pixels, without padding.
+        metas: MMDetection's information on each image.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    valid: Tensor
+    offsets: Tensor
+    ignored: Padded | None
+    masks: list[Any]
+    shapes: list[tuple[int, int]]
+    metas: list[dict[str, Any]]
+
+    @classmethod
+    def of_samples(cls, samples: SampleList, device: torch.device) -> Truth:
+        """Collect the annotations of data samples."""
+        return cls.of(*unpack_gt_instances(samples), device)
+
+    @classmethod
+    def of(
+        cls,
+        objects: Sequence[InstanceData],
+        ignored: Sequence[InstanceData | None] | None,
+        metas: list[dict[str, Any]],
+        device: torch.device,
+    ) -> Truth:
+        """Collect the annotations that heads of MMDetection get."""
+        counts = [len(o.bboxes) for o in objects]
+        index, valid = _places(counts, device)
+        boxes = _take(_boxes(objects, device), index)
+        labels = torch.cat([o.labels.to(device) for o in objects])
+        labels = _take(labels, index)
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        regions = [r for r in ignored or () if r is not None]
+        has_regions = len(regions) == len(objects) and any(map(len, regions))
+        return cls(
+            boxes,
+            labels,
+            valid,
+            on_device(starts, device),
+            pad(_box_list(regions, device)) if has_regions else None,
+            [o.get('masks') for o in objects],
+            [tuple(m['img_shape'][:2]) for m in metas],
+            metas,
+        )
+
+
+def pad(boxes: Sequence[Tensor]) -> Padded:
+    """Put boxes of several images into one tensor.
+
+    Args:
+        boxes: (K_i, 4) each.
+    """
+    index, valid = _places([len(b) for b in boxes], boxes[0].device)
+    return Padded(_take(torch.cat(list(boxes)), index), valid)
+
+
+def on_device(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Copy small numbers without waiting for what the device works on."""
+    tensor = torch.tensor(numbers)
+    if device.type != 'cuda':
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _places(
+    counts: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Index of each place among all rows, one past the end where there is
+    none, and whether there is one; both (N, max(counts))."""
+    width = max(1, *counts) if counts else 1
+    total, start, rows, valid = sum(counts), 0, [], []
+    for count in counts:
+        filled = width - count
+        rows += [*range(start, start + count), *[total] * filled]
+        valid += [1] * count + [0] * filled
+        start += count
+    shape = (2, len(counts), width)
+    both = on_device(rows + valid, device).view(shape)
+    return both[0], both[1].bool()
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    filler = values.new_zeros(1, *values.shape[1:])
+    return torch.cat((values, filler))[index]
+
+
+def _box_list(
+    instances: Sequence[InstanceData], device: torch.device
+) -> list[Tensor]:
+    return [
+        get_box_tensor(i.bboxes).to(device).float().view(-1, 4)
+        for i in instances
+    ]
+
+
+def _boxes(instances: Sequence[InstanceData], device: torch.device) -> Tensor:
+    return torch.cat(_box_list(instances, device))
