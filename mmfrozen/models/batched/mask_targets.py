@@ -17,35 +17,19 @@ from ...mask_crops import Crop, tighten
 PIXELS = 2**27
 
 
-class Pack(NamedTuple):
-    """Masks of similar size, cropped, with a border of one pixel.
-
-    Attributes:
-        bits: (K, h, ceil(w / 8)) uint8, eight pixels a byte.
-        width: Pixels of a row.
-        rows: (T,) int64: which of these masks an object of the batch has; 0
-            for those of other packs.
-        own: (T,) bool: which objects are in this pack.
-        origins: (K, 2) fp32: x and y of the upper left pixel in the image.
-    """
-
-    bits: Tensor
-    width: int
-    rows: Tensor
-    own: Tensor
-    origins: Tensor
-
-
 class PackedMasks(NamedTuple):
     """The masks of a batch on the device.
 
     Attributes:
-        packs: One for most batches; more where memory would not be bounded.
-        size: (N, 2) fp32: width and height of the image of the masks.
+        bits: (T, H, ceil(W / 8)) uint8, eight pixels a byte, of the objects
+            of all images.
+        width: Pixels of a row.
+        sizes: (N, 2) fp32: width and height of the image of the masks.
     """
 
-    packs: list[Pack]
-    size: Tensor
+    bits: Tensor
+    width: int
+    sizes: Tensor
 
 
 def why_not_masks(masks: Sequence[Any]) -> str | None:
@@ -55,28 +39,28 @@ def why_not_masks(masks: Sequence[Any]) -> str | None:
 
 
 def pack_masks(
-    masks: Sequence[BitmapMasks], device: torch.device, *, pixels: int = PIXELS
+    masks: Sequence[BitmapMasks], device: torch.device
 ) -> PackedMasks:
-    """Copy masks to the device: their tight crops, a bit a pixel.
+    """Copy masks to the device, a bit a pixel.
 
-    MMDetection copies a byte for each pixel of the image.
+    MMDetection copies a byte for each pixel, and once more as a float for
+    each region.
 
     Args:
         masks: Of each image.
         device: Of the model.
-        pixels: In a pack at most, so that memory is bounded.
     """
-    crops, frames = [], []
+    height = max(m.height for m in masks)
+    width = max(m.width for m in masks)
+    count = sum(map(len, masks))
+    bits = np.zeros((count, height, -(-width // 8)), np.uint8)
+    rows = iter(bits)
     for each in masks:
-        crops += _crops(each)
-        frames += [(each.height, each.width)] * len(each)
-    order = sorted(range(len(crops)), key=lambda i: crops[i].bitmap.size)
-    packs = []
-    while order or not packs:
-        chosen, order = _fitting(crops, order, pixels)
-        packs.append(_pack(crops, frames, chosen, device))
-    size = torch.tensor([(m.width, m.height) for m in masks]).float()
-    return PackedMasks(packs, _copied(size, device))
+        for crop in _crops(each):
+            _draw(next(rows), crop, (each.height, each.width), width)
+    sizes = torch.tensor([(m.width, m.height) for m in masks]).float()
+    bits_there = _copied(torch.from_numpy(bits), device)
+    return PackedMasks(bits_there, width, _copied(sizes, device))
 
 
 def mask_targets(
@@ -87,6 +71,7 @@ def mask_targets(
     size: tuple[int, int],
     *,
     binary: bool,
+    pixels: int = PIXELS,
 ) -> Tensor:
     """Draw the mask of each region, as MMDetection does.
 
@@ -97,22 +82,27 @@ def mask_targets(
         objects: (P,) int64: object among those of the batch.
         size: Height and width of a target.
         binary: Whether pixels are 0 or 1.
+        pixels: Of masks at once, so that memory is bounded.
 
     Returns:
         (P, *size) fp32.
     """
-    limits = masks.size[images].repeat(1, 2)
+    limits = masks.sizes[images].repeat(1, 2)
     boxes = boxes.float().clamp(min=0).minimum(limits)
+    step = max(1, pixels // (masks.bits.shape[1] * masks.width))
     drawn: Tensor | None = None
-    for pack in masks.packs:
-        row = pack.rows[objects]
-        shifted = boxes - pack.origins[row].repeat(1, 2)
-        rois = torch.cat((row[:, None].to(shifted), shifted), dim=1)
-        part = roi_align(
-            _unpacked(pack)[:, None], rois, size, 1.0, 0, 'avg', True
-        )[:, 0]
-        own = pack.own[objects][:, None, None]
-        drawn = part if drawn is None else part.where(own, drawn)
+    for start in range(0, len(masks.bits), step):
+        part = masks.bits[start : start + step]
+        row = objects - start
+        own = (row >= 0) & (row < len(part))
+        row = row.clamp(0, len(part) - 1)
+        rois = torch.cat((row[:, None].to(boxes), boxes), dim=1)
+        pixel = _unpacked(part, masks.width)
+        found = roi_align(pixel[:, None], rois, size, 1.0, 0, 'avg', True)
+        found = found[:, 0]
+        drawn = (
+            found if drawn is None else found.where(own[:, None, None], drawn)
+        )
     assert drawn is not None
     return (drawn >= 0.5).float() if binary else drawn
 
@@ -124,64 +114,29 @@ def _crops(masks: BitmapMasks) -> list[Crop]:
     return found
 
 
-def _fitting(
-    crops: list[Crop], order: list[int], pixels: int
-) -> tuple[list[int], list[int]]:
-    """Split off as many of the smallest masks as fit; at least one."""
-    height = width = count = 0
-    for i in order:
-        h, w = crops[i].bitmap.shape
-        height, width = max(height, h + 2), max(width, w + 2)
-        if count and (count + 1) * height * width > pixels:
-            break
-        count += 1
-    return order[:count], order[count:]
-
-
-def _pack(
-    crops: list[Crop],
-    frames: list[tuple[int, int]],
-    chosen: list[int],
-    device: torch.device,
-) -> Pack:
-    shapes = [crops[i].bitmap.shape for i in chosen] or [(0, 0)]
-    height = max(h for h, _ in shapes) + 2
-    width = max(w for _, w in shapes) + 2
-    canvas = np.zeros((max(1, len(chosen)), height, width), np.uint8)
-    for mask, i in zip(canvas, chosen, strict=False):
-        _draw(mask, crops[i], *frames[i])
-    rows = np.zeros(len(crops), np.int64)
-    own = np.zeros(len(crops), bool)
-    rows[chosen], own[chosen] = np.arange(len(chosen)), True
-    origins = [(crops[i].x - 1, crops[i].y - 1) for i in chosen] or [(0, 0)]
-    tensors = (np.packbits(canvas, axis=-1), rows, own)
-    bits, rows, own = (_copied(torch.from_numpy(t), device) for t in tensors)
-    origin = _copied(torch.tensor(origins).float(), device)
-    return Pack(bits, width, rows, own, origin)
-
-
-def _draw(mask: np.ndarray, crop: Crop, height: int, width: int) -> None:
-    """At the edge of the image, RoIAlign goes on with the last pixel."""
+def _draw(
+    row: np.ndarray, crop: Crop, frame: tuple[int, int], width: int
+) -> None:
+    """Set the bits of a mask."""
     left, top, right, bottom = crop.box
-    h, w = crop.bitmap.shape
-    mask[1 : h + 1, 1 : w + 1] = crop.bitmap
-    if not crop.bitmap.size:
-        return
-    if left == 0:
-        mask[:, 0] = mask[:, 1]
-    if right == width:
-        mask[:, w + 1] = mask[:, w]
-    if top == 0:
-        mask[0] = mask[1]
-    if bottom == height:
-        mask[h + 1] = mask[h]
+    pixels = crop.bitmap
+    # RoIAlign goes on with the last pixel at the edge of the image
+    grow = (
+        int(bottom == frame[0] < len(row)),
+        int(right == frame[1] < width),
+    )
+    if any(grow):
+        pixels = np.pad(pixels, ((0, grow[0]), (0, grow[1])), mode='edge')
+    shifted = np.pad(pixels, ((0, 0), (left % 8, 0)))
+    bits = np.packbits(shifted, axis=1)
+    row[top : top + len(bits), left // 8 :][:, : bits.shape[1]] = bits
 
 
-def _unpacked(pack: Pack) -> Tensor:
+def _unpacked(bits: Tensor, width: int) -> Tensor:
     """(K, h, w) fp32."""
-    bit = torch.arange(7, -1, -1, device=pack.bits.device, dtype=torch.uint8)
-    pixels = (pack.bits[..., None] >> bit).bitwise_and_(1).flatten(2)
-    return pixels[..., : pack.width].float()
+    bit = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
+    pixels = (bits[..., None] >> bit).bitwise_and_(1).flatten(2)
+    return pixels[..., :width].float()
 
 
 def _copied(tensor: Tensor, device: torch.device) -> Tensor:

@@ -270,7 +270,9 @@ def make_batch(
         )
         if masks:
             drawn = np.zeros((len(b), h, w), np.uint8)
-            for mask, (x1, y1, x2, y2) in zip(drawn, b.astype(int)):
+            for mask, (x1, y1, x2, y2) in zip(
+                drawn, b.astype(int), strict=True
+            ):
                 mask[max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1] = 1
                 mask[rng.random((h, w)) < 0.1] = 0
             sample.gt_instances.masks = BitmapMasks(drawn, h, w)
@@ -294,7 +296,7 @@ def give_keys(plain, fast, seed=0):
         usable = fast.rpn_head.usable
         every = torch.ones_like(assigned, dtype=torch.bool)
         every = every if usable is None else every & usable
-        own = [k[u] for k, u in zip(keys, every)]
+        own = [k[u] for k, u in zip(keys, every, strict=True)]
         plain.rpn_head.sampler = KeyedSampler(plain.rpn_head.sampler, own)
         return keys
 
