@@ -167,7 +167,6 @@ class Stage:
         return self.box_head.loss_bbox(  # type: ignore[no-any-return]
             deltas,
             targets,
-            torch.ones_like(targets),
             avg_factor=len(rois.boxes),
             reduction_override=None,
         )

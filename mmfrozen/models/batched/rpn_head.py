@@ -124,10 +124,11 @@ class BatchedRPNHead(RPNHead):
             weights.flatten(),
             avg_factor=avg_factor,
         )
+        # without weights, for which MMDetection's losses wait
+        found = gather(flatten(deltas, 4), index)
         loss_bbox = self.loss_bbox(
-            gather(flatten(deltas, 4), index).flatten(0, 1),
+            found.where(positive[..., None], 0).flatten(0, 1),
             targets,
-            positive.flatten()[:, None].float().expand(-1, 4),
             avg_factor=avg_factor,
         )
         return dict(loss_rpn_cls=loss_cls, loss_rpn_bbox=loss_bbox)

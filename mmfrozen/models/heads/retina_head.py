@@ -7,11 +7,12 @@ from typing import Any
 from mmdet.models.dense_heads import RetinaSepBNHead
 from mmdet.registry import MODELS
 
+from ..batched.retina_head import BatchedAnchorTargets
 from .activations import set_activation
 
 
 @MODELS.register_module()
-class NormActRetinaHead(RetinaSepBNHead):
+class NormActRetinaHead(BatchedAnchorTargets, RetinaSepBNHead):
     """RetinaNet's head with a norm a level and any activation.
 
     What MMDetection lacks: its `RetinaSepBNHead` has no activation but ReLU.

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
-from mmdet.models.dense_heads import RPNHead
 from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ..batched.rpn_head import BatchedRPNHead
+
 
 @MODELS.register_module()
-class NormActRPNHead(RPNHead):
+class NormActRPNHead(BatchedRPNHead):
     """A region proposal network with norms.
 
     What MMDetection lacks: `RPNHead` has no norm and no activation but ReLU.

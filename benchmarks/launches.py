@@ -1,0 +1,139 @@
+"""Operators that a frozen training step dispatches, by component.
+
+    python benchmarks/launches.py mask_rcnn_r101_fpn_lvis --batches 2 8 16
+
+On a GPU each is at least one launch of a kernel. They are counted on a CPU,
+without views and empty tensors, for MMDetection's step and for the batched
+one, at several batch sizes: the batched one must not grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections import Counter
+from typing import Any
+
+import torch
+from mmdet.utils import register_all_modules
+from torch.utils._python_dispatch import TorchDispatchMode
+from train_step import Step, build, make_data
+
+VIEWS = set(
+    [
+        'view',
+        'reshape',
+        'permute',
+        'transpose',
+        't',
+        'expand',
+        'slice',
+        'select',
+        'unsqueeze',
+        'squeeze',
+        'detach',
+        'alias',
+        '_unsafe_view',
+        'as_strided',
+        'split',
+        'unbind',
+        'chunk',
+        'empty',
+        'empty_like',
+        'new_empty',
+        'narrow',
+        'split_with_sizes',
+        'lift_fresh',
+        'empty_strided',
+        'new_empty_strided',
+        'unsafe_split',
+        '_local_scalar_dense',
+    ]
+)
+
+
+class Count(TorchDispatchMode):
+    """Counts by the innermost component at work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ['other']
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func._schema.name.partition('::')[2] not in VIEWS:
+            self.found[self.stack[-1]] += 1
+        return func(*args, **(kwargs or {}))
+
+    def within(self, owner: Any, method: str, name: str) -> None:
+        """Count what a method dispatches under a name."""
+        call = getattr(owner, method, None)
+        if call is None:
+            return
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.stack.append(name)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.stack.pop()
+
+        setattr(owner, method, counted)
+
+
+def count(name: str, batch: int, size: int, *, fast: bool) -> Counter[str]:
+    """Operators of a step by component."""
+    model = build(name, 'frozen', fast=fast, device='cpu')
+    head = model.roi_head.bbox_head
+    head = head[0] if isinstance(head, torch.nn.ModuleList) else head
+    data = make_data(batch, size, head.num_classes)
+    step = Step(model, data, 'cpu', False, late=False)
+    step()
+    counter = Count()
+    counter.within(model.data_preprocessor, 'forward', 'preprocessing')
+    counter.within(model.backbone, 'forward', 'backbone')
+    counter.within(model.neck, 'forward', 'neck')
+    for method in ('forward', 'loss_by_feat', 'batched_loss'):
+        label = 'RPN' if method == 'forward' else 'RPN targets and losses'
+        counter.within(model.rpn_head, method, label)
+    for method in ('predict_by_feat', 'batched_predict'):
+        counter.within(model.rpn_head, method, 'proposals')
+    for method in ('loss', 'batched_loss'):
+        counter.within(model.roi_head, method, 'RoI heads')
+    counter.within(step.optimizer, 'step', 'optimizer')
+    backward = torch.Tensor.backward
+    counter.within(torch.Tensor, 'backward', 'backward')
+    try:
+        with counter:
+            step()
+    finally:
+        torch.Tensor.backward = backward  # type: ignore[method-assign]
+    return counter.found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('config', nargs='?', default='mask_rcnn_r101_fpn_lvis')
+    parser.add_argument('--batches', type=int, nargs='+', default=[2, 8])
+    parser.add_argument('--size', type=int, default=256)
+    args = parser.parse_args()
+    register_all_modules()
+    warnings.filterwarnings('ignore')
+    columns = [(fast, b) for fast in (False, True) for b in args.batches]
+    found = [
+        count(args.config, b, args.size, fast=fast) for fast, b in columns
+    ]
+    heads = [f'{"batched" if f else "stock"} {b}' for f, b in columns]
+    print(f'{args.config:24}' + ''.join(f'{h:>12}' for h in heads))
+    for name in max(found, key=len):
+        print(f'{name:24}' + ''.join(f'{c[name]:12}' for c in found))
+    totals = [sum(c.values()) for c in found]
+    print(f'{"all":24}' + ''.join(f'{t:12}' for t in totals))
+
+
+if __name__ == '__main__':
+    main()

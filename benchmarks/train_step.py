@@ -1,0 +1,349 @@
+"""Training steps side by side: MMDetection's, this package's, and the limit.
+
+    python benchmarks/train_step.py --batch 2 --size 512          # a CPU
+    python benchmarks/train_step.py --batch 8 --size 1024 --bf16  # a GPU
+
+Random weights and images, 11 objects an image, proposals that fill the
+sampler's quota of positives as late in training. Times are medians of steps
+that are taken in turn. "GPU busy" is the sum of a profiled step's kernels and
+copies; the FLOP limit is the step's arithmetic at the rate of a large matrix
+product, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+import mmfrozen  # noqa: F401, I001  # mmcv's operators, before mmdet
+from mmfrozen.freeze_config.batched import use_batched
+from mmfrozen.models.batched.truth import Padded
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+OBJECTS, NEAR = 11, 300
+KINDS = {
+    'fine-tuned': ('finetuned', False),
+    "MMDetection's default": ('default', False),
+    'frozen': ('frozen', False),
+    'fast fine-tuned': ('finetuned', True),
+    'fast frozen': ('frozen', True),
+    'fast, features given': ('features', True),
+}
+
+
+def make_data(batch: int, size: int, classes: int) -> dict[str, Any]:
+    """Images of noise with rectangles for objects."""
+    rng = np.random.default_rng(0)
+    inputs, samples = [], []
+    for _ in range(batch):
+        image = torch.randint(0, 255, (3, size, size), dtype=torch.uint8)
+        inputs.append(
+            image.pin_memory() if torch.cuda.is_available() else image
+        )
+        xy = rng.integers(0, size * 3 // 4, (OBJECTS, 2))
+        wh = rng.integers(size // 24, size // 4, (OBJECTS, 2))
+        masks = np.zeros((OBJECTS, size, size), np.uint8)
+        for mask, (x, y), (w, h) in zip(masks, xy, wh, strict=True):
+            mask[y : y + h, x : x + w] = 1
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=(size, size),
+                ori_shape=(size, size),
+                scale_factor=(1.0, 1.0),
+            )
+        )
+        boxes = torch.tensor(np.concatenate((xy, xy + wh), 1)).float()
+        sample.gt_instances = InstanceData(
+            bboxes=boxes,
+            labels=torch.tensor(rng.integers(0, classes, OBJECTS)),
+            masks=BitmapMasks(masks, size, size),
+        )
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def near_objects(data: dict[str, Any], device: str) -> Tensor:
+    """(N, NEAR, 4): proposals around the objects."""
+    torch.manual_seed(0)
+    found = []
+    for sample in data['data_samples']:
+        boxes = sample.gt_instances.bboxes
+        boxes = boxes[torch.arange(NEAR) % len(boxes)]
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        found.append(boxes + sides * 0.1 * (torch.rand(NEAR, 4) - 0.5))
+    return torch.stack(found).to(device)
+
+
+def strip(node: Any) -> None:
+    """Drop what needs several processes or a download."""
+    if isinstance(node, dict):
+        if node.get('type') in ('SyncBN', 'MMSyncBN'):
+            node['type'] = 'BN'
+        for key, value in node.items():
+            if key in ('init_cfg', 'checkpoint_path'):
+                node[key] = None
+            elif key == 'pretrained':
+                node[key] = False
+            else:
+                strip(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            strip(value)
+
+
+def build(name: str, state: str, *, fast: bool, device: str) -> Any:
+    """Build a detector with random weights."""
+    folder = 'finetuned' if state == 'finetuned' else 'frozen'
+    model = Config.fromfile(CONFIGS / folder / f'{name}.py').model
+    strip(model)
+    if state == 'default':
+        model.backbone.frozen_stages = 1
+    if fast:
+        use_batched(model)
+    else:
+        model.type = model.type.replace('BatchedTwoStageDetector', 'MaskRCNN')
+        for part in ('data_preprocessor', 'roi_head'):
+            model[part].type = model[part].type.replace('Batched', '')
+    torch.manual_seed(0)
+    built = MODELS.build(model)
+    for parameter in built.parameters():
+        if parameter.dim() > 1 and parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.01)
+    if not fast:
+        built.rpn_head.stock_because = 'the benchmark'
+    return built.train().to(device)
+
+
+class Step:
+    """A training step: preprocessing, forward, backward, update."""
+
+    def __init__(
+        self,
+        model: Any,
+        data: Any,
+        device: str,
+        bf16: bool,
+        *,
+        late: bool = True,
+    ) -> None:
+        self.model, self.data, self.bf16 = model, data, bf16
+        self.device = device
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            trained, lr=1e-6, momentum=0.9, foreach=True
+        )
+        if late:
+            self._fill_positives(near_objects(data, device))
+
+    def _fill_positives(self, near: Tensor) -> None:
+        model = self.model
+        roi, stock_loss = model.roi_head, model.roi_head.loss
+
+        def loss(x: Any, proposals: Any, samples: Any) -> Any:
+            for results, boxes in zip(proposals, near, strict=True):
+                results.bboxes[:NEAR] = boxes
+            return stock_loss(x, proposals, samples)
+
+        roi.loss = loss
+        if hasattr(roi, 'batched_loss'):
+            batched_loss = roi.batched_loss
+
+            def filled(x: Any, proposals: Padded, *others: Any) -> Any:
+                proposals.boxes[:, :NEAR] = near
+                proposals.valid[:, :NEAR] = True
+                return batched_loss(x, proposals, *others)
+
+            roi.batched_loss = filled
+
+    def __call__(self) -> None:
+        samples = []
+        for sample in self.data['data_samples']:
+            new = DetDataSample(metainfo=sample.metainfo)
+            new.gt_instances = copy.copy(sample.gt_instances)
+            samples.append(new)
+        data = dict(inputs=list(self.data['inputs']), data_samples=samples)
+        data = self.model.data_preprocessor(data, True)
+        autocast = (
+            torch.autocast(self.device, torch.bfloat16)
+            if self.bf16
+            else nullcontext()
+        )
+        with autocast:
+            losses = self.model(**data, mode='loss')
+        loss, _ = self.model.parse_losses(losses)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def give_features(step: Step) -> None:
+    """Leave the backbone out: its features are computed once."""
+    model = step.model
+    with torch.no_grad():
+        data = model.data_preprocessor(
+            dict(
+                inputs=list(step.data['inputs']),
+                data_samples=copy.deepcopy(step.data['data_samples']),
+            ),
+            True,
+        )
+        autocast = torch.autocast(step.device, torch.bfloat16, step.bf16)
+        with autocast:
+            features = model.backbone(data['inputs'])
+    model.backbone.forward = lambda _: features
+
+
+def seconds(step: Step) -> float:
+    """Take a step."""
+    if step.device == 'cuda':
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    step()
+    if step.device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def busy(step: Step) -> tuple[float | None, int | None]:
+    """Milliseconds of a step's kernels and copies, and how many."""
+    if step.device != 'cuda':
+        return None, None
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profiler:
+        step()
+        torch.cuda.synchronize()
+    cuda = torch.autograd.DeviceType.CUDA
+    found = [e for e in profiler.events() if e.device_type == cuda]
+    return sum(e.device_time for e in found) / 1e3, len(found)
+
+
+def matmul_rate(device: str, bf16: bool) -> float:
+    """FLOP a second of a large matrix product."""
+    side = 8192 if device == 'cuda' else 1536
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    times = []
+    for _ in range(6):
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ a
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 2 * side**3 / min(times)
+
+
+def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
+    """One row."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    state, fast = KINDS[kind]
+    model = build(
+        name, state.replace('features', 'frozen'), fast=fast, device=device
+    )
+    head = model.roi_head.bbox_head
+    head = head[0] if isinstance(head, torch.nn.ModuleList) else head
+    data = make_data(args.batch, args.size, head.num_classes)
+    step = Step(model, data, device, args.bf16)
+    if state == 'features':
+        give_features(step)
+    for _ in range(args.warm_up):
+        step()
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    times = [seconds(step) for _ in range(args.steps)]
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**20 if device == 'cuda' else None
+    )
+    gpu, kernels = busy(step)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return dict(
+        config=name,
+        kind=kind,
+        batch=args.batch,
+        size=args.size,
+        bf16=args.bf16,
+        ms=statistics.median(times) * 1e3,
+        low=min(times) * 1e3,
+        high=max(times) * 1e3,
+        gpu_ms=gpu,
+        kernels=kernels,
+        peak_mib=peak,
+        tflop=counter.get_total_flops() / 1e12,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        '--configs',
+        nargs='+',
+        default=['mask_rcnn_r101_fpn_lvis', 'mask_rcnn_r101_lvis'],
+    )
+    parser.add_argument('--kinds', nargs='+', default=list(KINDS))
+    parser.add_argument('--batch', type=int, default=2)
+    parser.add_argument('--size', type=int, default=512)
+    parser.add_argument('--steps', type=int, default=6)
+    parser.add_argument('--warm-up', type=int, default=3)
+    parser.add_argument('--bf16', action='store_true')
+    parser.add_argument('--out', help='rows as JSON')
+    args = parser.parse_args()
+    register_all_modules()
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    card = torch.cuda.get_device_name() if device == 'cuda' else 'CPU'
+    rate = matmul_rate(device, args.bf16)
+    precision = 'bf16' if args.bf16 else 'fp32'
+    print(
+        f'{card}, torch {torch.__version__}, {precision}, {args.batch} x '
+        f'{args.size}; matrix products: {rate / 1e12:.1f} TFLOP/s'
+    )
+    rows = []
+    for name in args.configs:
+        print(f'\n{name}')
+        print(f'{"":24}      ms   range  GPU busy  kernels    MiB  of frozen')
+        base = None
+        for kind in args.kinds:
+            row = measure(name, kind, args, device)
+            rows.append(row)
+            base = row['ms'] if kind == 'frozen' else base
+            ratio = f'{row["ms"] / base:9.2f}' if base else ''
+            gpu = (
+                f'{row["gpu_ms"]:9.1f} {row["kernels"]:8}'
+                if row['gpu_ms']
+                else ' ' * 18
+            )
+            print(
+                f'{kind:24}{row["ms"]:8.1f} {row["low"]:.0f}-{row["high"]:.0f}'
+                f'{gpu} {row["peak_mib"] or 0:7.0f} {ratio}',
+                flush=True,
+            )
+            limit = row['tflop'] * 1e12 / rate * 1e3
+            print(f'{"  its FLOP limit":24}{limit:8.1f}', flush=True)
+            if args.out:
+                Path(args.out).write_text(json.dumps([card, rows], indent=1))
+            if device == 'cuda':
+                torch.cuda.empty_cache()
+
+
+if __name__ == '__main__':
+    main()
