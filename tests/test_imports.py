@@ -13,6 +13,7 @@ SHARED = {
     'fit',
     'freezing',
     'gc_paused',
+    'mask_crops',
     'ops',
     'pairing',
     'run_files',
