@@ -12,6 +12,7 @@ from mmdet.structures.mask import BitmapMasks
 from torch import Tensor
 
 from ...mask_crops import Crop, tighten
+from .truth import on_device
 
 #: Pixels of masks that are unpacked at once: 512 MiB of fp32.
 PIXELS = 2**27
@@ -59,8 +60,8 @@ def pack_masks(
         for crop in _crops(each):
             _draw(next(rows), crop, (each.height, each.width), width)
     sizes = torch.tensor([(m.width, m.height) for m in masks]).float()
-    bits_there = _copied(torch.from_numpy(bits), device)
-    return PackedMasks(bits_there, width, _copied(sizes, device))
+    bits_there = on_device(torch.from_numpy(bits), device)
+    return PackedMasks(bits_there, width, on_device(sizes, device))
 
 
 def mask_targets(
@@ -137,9 +138,3 @@ def _unpacked(bits: Tensor, width: int) -> Tensor:
     bit = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
     pixels = (bits[..., None] >> bit).bitwise_and_(1).flatten(2)
     return pixels[..., :width].float()
-
-
-def _copied(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == 'cuda':
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)

@@ -8,79 +8,30 @@ import torch
 from mmdet.models.dense_heads import AnchorHead, RetinaHead
 from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.registry import MODELS
-from mmdet.utils import InstanceList, OptInstanceList
 from torch import Tensor
 
 from . import stock
-from .anchors import AnchorCache
-from .assign import assign, why_not_assign
-from .boxes import BoxCoder
-from .dense import gather, sizes_of
+from .anchor_head import BatchedAnchorHead, Outputs
+from .dense import gather
 from .truth import Truth
 
 
-class BatchedAnchorTargets:
-    """Targets of a head of MMDetection without sampling, for a batch.
+class BatchedAnchorTargets(BatchedAnchorHead):
+    """Targets of a head of MMDetection without sampling, for a batch."""
 
-    A mixin that stands before a subclass of ``AnchorHead``. With options that
-    have no batched form it does what MMDetection does, and says so.
-    """
+    def _why_not(self) -> list[str | None]:
+        reasons = super()._why_not()
+        methods = ('get_targets', '_get_targets_single', 'loss_by_feat_single')
+        reasons.append(stock.overridden(self, AnchorHead, methods))
+        if self.train_cfg and type(self.sampler) is not PseudoSampler:
+            reasons.append(f'sampler {type(self.sampler).__name__}')
+        return reasons
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._coder = BoxCoder(self.bbox_coder)
-        self._anchors = AnchorCache(self.prior_generator)
-        self.stock_because = stock.announce(self, self._why_not())
-
-    def _why_not(self) -> str | None:
-        reasons = [BoxCoder.why_not(self.bbox_coder)]
-        reasons.append(
-            stock.overridden(
-                self,
-                AnchorHead,
-                ('get_targets', '_get_targets_single', 'loss_by_feat_single'),
-            )
-        )
-        if self.reg_decoded_bbox:
-            reasons.append('reg_decoded_bbox')
-        if self.train_cfg:
-            reasons.append(why_not_assign(self.assigner))
-            if type(self.sampler) is not PseudoSampler:
-                reasons.append(f'sampler {type(self.sampler).__name__}')
-        return stock.first(reasons)
-
-    def loss_by_feat(
-        self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        batch_gt_instances: InstanceList,
-        batch_img_metas: list[dict[str, Any]],
-        batch_gt_instances_ignore: OptInstanceList = None,
-    ) -> dict[str, Any]:
-        """See MMDetection's method."""
-        if self.stock_because:
-            return super().loss_by_feat(  # type: ignore[misc,no-any-return]
-                cls_scores,
-                bbox_preds,
-                batch_gt_instances,
-                batch_img_metas,
-                batch_gt_instances_ignore,
-            )
-        sizes, device = sizes_of(cls_scores), cls_scores[0].device
-        truth = Truth.of(
-            batch_gt_instances,
-            batch_gt_instances_ignore,
-            batch_img_metas,
-            device,
-        )
-        anchors = self._anchors.anchors(sizes, device)
-        targets, avg_factor = self._targets(
-            anchors,
-            self._anchors.usable(
-                sizes, truth.metas, self.train_cfg['allowed_border'], device
-            ),
-            truth,
-        )
+    def batched_loss(self, outputs: Outputs, truth: Truth) -> dict[str, Any]:
+        """See the class that heads on anchors share."""
+        cls_scores, bbox_preds = outputs
+        anchors, assigned = self._assigned(cls_scores, truth)
+        targets, avg_factor = self._targets(anchors, assigned, truth)
         counts = [x[0].numel() // 4 for x in bbox_preds]
         losses = [
             self.loss_by_feat_single(*level, avg_factor=avg_factor)
@@ -97,11 +48,10 @@ class BatchedAnchorTargets:
 
     @torch.no_grad()
     def _targets(
-        self, anchors: Tensor, usable: Tensor | None, truth: Truth
+        self, anchors: Tensor, assigned: Tensor, truth: Truth
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Labels and their weights, (N, A); box targets and their weights,
         (N, A, 4); and the number of positive anchors."""
-        assigned = assign(self.assigner, anchors[None], usable, truth)
         positive = assigned > 0
         weights = (assigned >= 0).float()
         pos_weight = self.train_cfg['pos_weight']

@@ -239,16 +239,35 @@ class BatchedRoIs:
             reason = self._why_not()
         self.stock_because = stock.announce(self, reason)
 
-    def make_stages(self) -> list[Stage]:
-        """The stages with their heads."""
-        raise NotImplementedError
+    def _make_stages(self) -> list[Stage]:
+        box_heads = _listed(self.bbox_head)
+        mask_heads = (
+            _listed(self.mask_head)
+            if self.with_mask
+            else [None] * len(box_heads)
+        )
+        extractors = [_listed(self.bbox_roi_extractor)]
+        if self.with_mask and not self.share_roi_extractor:
+            extractors.append(_listed(self.mask_roi_extractor))
+        return [
+            Stage(*parts)
+            for parts in zip(
+                box_heads,
+                mask_heads,
+                map(list, zip(*extractors, strict=True)),
+                _listed(self.bbox_assigner),
+                _listed(self.bbox_sampler),
+                _listed(self.train_cfg),
+                strict=True,
+            )
+        ]
 
     def _why_not(self) -> str | None:
         if self.with_shared_head:  # type: ignore[attr-defined]
             return 'shared_head'
         if not self.with_bbox:  # type: ignore[attr-defined]
             return 'a RoI head without boxes'
-        self._stages = self.make_stages()
+        self._stages = self._make_stages()
         return stock.first(stage.why_not() for stage in self._stages)
 
     def loss(
@@ -340,24 +359,58 @@ class BatchedRoIs:
         """Add the losses of a stage under MMDetection's names."""
         losses.update(found)
 
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict[str, Any]],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """See MMDetection's method; masks of one class are predicted."""
+        heads = _listed(self.mask_head)
+        counts = [len(results) for results in results_list]
+        if not sum(counts) or not _selects_masks(self, *heads):
+            return super().predict_mask(  # type: ignore[misc,no-any-return]
+                x, batch_img_metas, results_list, rescale
+            )
+        rois = bbox2roi([results.bboxes for results in results_list])
+        labels = torch.cat([results.labels for results in results_list])
+        masks = [
+            mask_logits(
+                head, extractor(x[: extractor.num_inputs], rois), labels
+            )
+            for extractor, head in zip(
+                _listed(self.mask_roi_extractor), heads, strict=True
+            )
+        ]
+        cascade = len(masks) > 1
+        merged = (
+            torch.stack([mask.sigmoid() for mask in masks]).mean(dim=0)
+            if cascade
+            else masks[0]
+        )
+        # the one class that was predicted is number 0 to MMDetection
+        plain = [
+            InstanceData(bboxes=r.bboxes, labels=torch.zeros_like(r.labels))
+            for r in results_list
+        ]
+        drawn = heads[-1].predict_by_feat(
+            merged.split(counts),
+            plain,
+            batch_img_metas,
+            self.test_cfg,
+            rescale=rescale,
+            activate_map=cascade,
+        )
+        for result, each in zip(results_list, drawn, strict=True):
+            result.masks = each.masks
+        return results_list
 
-def _draw_masks(
-    head: FCNMaskHead,
-    masks: tuple[Tensor, ...],
-    results: InstanceList,
-    metas: list[dict[str, Any]],
-    settings: Any,
-    **options: Any,
-) -> InstanceList:
-    """Draw masks that were predicted for the class of each region alone."""
-    plain = [
-        InstanceData(bboxes=r.bboxes, labels=torch.zeros_like(r.labels))
-        for r in results
-    ]
-    drawn = head.predict_by_feat(masks, plain, metas, settings, **options)
-    for result, each in zip(results, drawn, strict=True):
-        result.masks = each.masks
-    return results
+
+def _listed(parts: Any) -> list[Any]:
+    """The parts of the stages; a head of one stage holds them bare."""
+    several = isinstance(parts, (list, nn.ModuleList))
+    return list(parts) if several else [parts]
 
 
 @MODELS.register_module()
@@ -377,49 +430,6 @@ class BatchedStandardRoIHead(BatchedRoIs, StandardRoIHead):
         roi_head=dict(type='BatchedStandardRoIHead')
     """
 
-    def make_stages(self) -> list[Stage]:
-        """One."""
-        extractors = [self.bbox_roi_extractor]
-        if self.with_mask and not self.share_roi_extractor:
-            extractors.append(self.mask_roi_extractor)
-        return [
-            Stage(
-                self.bbox_head,
-                self.mask_head if self.with_mask else None,
-                extractors,
-                self.bbox_assigner,
-                self.bbox_sampler,
-                self.train_cfg,
-            )
-        ]
-
-    def predict_mask(
-        self,
-        x: tuple[Tensor, ...],
-        batch_img_metas: list[dict[str, Any]],
-        results_list: InstanceList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """See MMDetection's method."""
-        counts = [len(results) for results in results_list]
-        if not sum(counts) or not _selects_masks(self, self.mask_head):
-            return super().predict_mask(  # type: ignore[no-any-return]
-                x, batch_img_metas, results_list, rescale
-            )
-        rois = bbox2roi([results.bboxes for results in results_list])
-        labels = torch.cat([results.labels for results in results_list])
-        extractor = self.mask_roi_extractor
-        features = extractor(x[: extractor.num_inputs], rois)
-        logits = mask_logits(self.mask_head, features, labels)
-        return _draw_masks(
-            self.mask_head,
-            logits.split(counts),
-            results_list,
-            batch_img_metas,
-            self.test_cfg,
-            rescale=rescale,
-        )
-
 
 @MODELS.register_module()
 class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
@@ -431,25 +441,6 @@ class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
         roi_head=dict(type='BatchedCascadeRoIHead')
     """
 
-    def make_stages(self) -> list[Stage]:
-        """One a stage of the cascade."""
-        stages = []
-        for i, settings in enumerate(self.train_cfg):
-            extractors = [self.bbox_roi_extractor[i]]
-            if self.with_mask and not self.share_roi_extractor:
-                extractors.append(self.mask_roi_extractor[i])
-            stages.append(
-                Stage(
-                    self.bbox_head[i],
-                    self.mask_head[i] if self.with_mask else None,
-                    extractors,
-                    self.bbox_assigner[i],
-                    self.bbox_sampler[i],
-                    settings,
-                )
-            )
-        return stages
-
     def add_losses(
         self, losses: dict[str, Tensor], stage: int, found: dict[str, Tensor]
     ) -> None:
@@ -458,38 +449,6 @@ class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
         for name, value in found.items():
             weighted = value * weight if 'loss' in name else value
             losses[f's{stage}.{name}'] = weighted
-
-    def predict_mask(
-        self,
-        x: tuple[Tensor, ...],
-        batch_img_metas: list[dict[str, Any]],
-        results_list: InstanceList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """See MMDetection's method."""
-        counts = [len(results) for results in results_list]
-        if not sum(counts) or not _selects_masks(self, *self.mask_head):
-            return super().predict_mask(  # type: ignore[no-any-return]
-                x, batch_img_metas, results_list, rescale
-            )
-        rois = bbox2roi([results.bboxes for results in results_list])
-        labels = torch.cat([results.labels for results in results_list])
-        masks: Tensor | float = 0.0
-        for extractor, head in zip(
-            self.mask_roi_extractor, self.mask_head, strict=True
-        ):
-            features = extractor(x[: extractor.num_inputs], rois)
-            masks = masks + mask_logits(head, features, labels).sigmoid()
-        assert isinstance(masks, Tensor)
-        return _draw_masks(
-            self.mask_head[-1],
-            (masks / self.num_stages).split(counts),
-            results_list,
-            batch_img_metas,
-            self.test_cfg,
-            rescale=rescale,
-            activate_map=True,
-        )
 
 
 def _selects_masks(roi_head: nn.Module, *heads: nn.Module) -> bool:

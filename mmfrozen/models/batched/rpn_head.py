@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,24 +9,19 @@ import torch.nn.functional as F
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType, InstanceList, OptInstanceList
+from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from . import stock
-from .anchors import AnchorCache
-from .assign import assign, why_not_assign
-from .boxes import BoxCoder
+from .anchor_head import BatchedAnchorHead, Outputs
 from .dense import flatten, gather, largest, sizes_of
 from .sample import sample, why_not_sample
 from .suppress import NMS, suppress
 from .truth import Padded, Truth
 
-Outputs = tuple[Sequence[Tensor], Sequence[Tensor]]
-
 
 @MODELS.register_module()
-class BatchedRPNHead(RPNHead):
+class BatchedRPNHead(BatchedAnchorHead, RPNHead):
     """MMDetection's ``RPNHead``, whose step does not grow with the batch.
 
     What MMDetection lacks: it makes targets and proposals image by image, in
@@ -43,67 +37,23 @@ class BatchedRPNHead(RPNHead):
         rpn_head=dict(type='BatchedRPNHead')
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._coder = BoxCoder(self.bbox_coder)
-        self._anchors = AnchorCache(self.prior_generator)
-        self.stock_because = stock.announce(self, self._why_not())
-
-    def _why_not(self) -> str | None:
-        reasons = [BoxCoder.why_not(self.bbox_coder)]
-        if self.reg_decoded_bbox:
-            reasons.append('reg_decoded_bbox')
+    def _why_not(self) -> list[str | None]:
+        reasons = super()._why_not()
         if not self.use_sigmoid_cls or type(self.loss_cls) is not (
             CrossEntropyLoss
         ):
             reasons.append(f'loss_cls {type(self.loss_cls).__name__}')
         if self.train_cfg:
-            reasons.append(why_not_assign(self.assigner))
             reasons.append(why_not_sample(self.sampler))
-        return stock.first(reasons)
-
-    def loss_by_feat(
-        self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        batch_gt_instances: InstanceList,
-        batch_img_metas: list[dict[str, Any]],
-        batch_gt_instances_ignore: OptInstanceList = None,
-    ) -> dict[str, Any]:
-        """See MMDetection's method."""
-        if self.stock_because:
-            return super().loss_by_feat(  # type: ignore[no-any-return]
-                cls_scores,
-                bbox_preds,
-                batch_gt_instances,
-                batch_img_metas,
-                batch_gt_instances_ignore,
-            )
-        truth = Truth.of(
-            batch_gt_instances,
-            batch_gt_instances_ignore,
-            batch_img_metas,
-            cls_scores[0].device,
-        )
-        return self.batched_loss((cls_scores, bbox_preds), truth)
+        return reasons
 
     def batched_loss(
         self, outputs: Outputs, truth: Truth
     ) -> dict[str, Tensor]:
-        """Compute the losses of a batch.
-
-        Args:
-            outputs: What ``forward`` returned.
-            truth: The annotated objects.
-        """
+        """See the class that heads on anchors share."""
         scores, deltas = outputs
-        sizes, device = sizes_of(scores), scores[0].device
         with torch.no_grad():
-            anchors = self._anchors.anchors(sizes, device)
-            usable = self._anchors.usable(
-                sizes, truth.metas, self.train_cfg['allowed_border'], device
-            )
-            assigned = assign(self.assigner, anchors[None], usable, truth)
+            anchors, assigned = self._assigned(scores, truth)
             keys = self.sampling_keys(assigned)
             index, positive, negative = sample(self.sampler, assigned, keys)
             objects = gather(assigned, index).sub_(1).clamp_(min=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,17 +65,17 @@ class Truth(NamedTuple):
         """Collect the annotations that heads of MMDetection get."""
         counts = [len(o.bboxes) for o in objects]
         index, valid = _places(counts, device)
-        boxes = _take(_boxes(objects, device), index)
+        boxes = _take(torch.cat(_box_list(objects, device)), index)
         labels = torch.cat([o.labels.to(device) for o in objects])
         labels = _take(labels, index)
-        starts = [sum(counts[:i]) for i in range(len(counts))]
+        starts = [0, *itertools.accumulate(counts[:-1])]
         regions = [r for r in ignored or () if r is not None]
         has_regions = len(regions) == len(objects) and any(map(len, regions))
         return cls(
             boxes,
             labels,
             valid,
-            on_device(starts, device),
+            on_device(torch.tensor(starts), device),
             pad(_box_list(regions, device)) if has_regions else None,
             [o.get('masks') for o in objects],
             [tuple(m['img_shape'][:2]) for m in metas],
@@ -92,9 +93,8 @@ def pad(boxes: Sequence[Tensor]) -> Padded:
     return Padded(_take(torch.cat(list(boxes)), index), valid)
 
 
-def on_device(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """Copy small numbers without waiting for what the device works on."""
-    tensor = torch.tensor(numbers)
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy without waiting for what the device works on."""
     if device.type != 'cuda':
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -113,7 +113,7 @@ def _places(
         valid += [1] * count + [0] * filled
         start += count
     shape = (2, len(counts), width)
-    both = on_device(rows + valid, device).view(shape)
+    both = on_device(torch.tensor(rows + valid), device).view(shape)
     return both[0], both[1].bool()
 
 
@@ -129,7 +129,3 @@ def _box_list(
         get_box_tensor(i.bboxes).to(device).float().view(-1, 4)
         for i in instances
     ]
-
-
-def _boxes(instances: Sequence[InstanceData], device: torch.device) -> Tensor:
-    return torch.cat(_box_list(instances, device))

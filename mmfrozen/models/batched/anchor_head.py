@@ -1,0 +1,87 @@
+"""What the batched heads on anchors share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdet.utils import InstanceList, OptInstanceList
+from torch import Tensor
+
+from . import stock
+from .anchors import AnchorCache
+from .assign import assign, why_not_assign
+from .boxes import BoxCoder
+from .dense import sizes_of
+from .truth import Truth
+
+Outputs = tuple[Sequence[Tensor], Sequence[Tensor]]
+
+
+class BatchedAnchorHead:
+    """A mixin that stands before a subclass of MMDetection's ``AnchorHead``.
+
+    With options that have no batched form the head does what MMDetection
+    does, and says so.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._coder = BoxCoder(self.bbox_coder)
+        self._anchors = AnchorCache(self.prior_generator)
+        self.stock_because = stock.announce(self, stock.first(self._why_not()))
+
+    def _why_not(self) -> list[str | None]:
+        reasons = [BoxCoder.why_not(self.bbox_coder)]
+        if self.reg_decoded_bbox:  # type: ignore[attr-defined]
+            reasons.append('reg_decoded_bbox')
+        if self.train_cfg:  # type: ignore[attr-defined]
+            reasons.append(why_not_assign(self.assigner))
+        return reasons
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict[str, Any]],
+        batch_gt_instances_ignore: OptInstanceList = None,
+    ) -> dict[str, Any]:
+        """See MMDetection's method."""
+        if self.stock_because:
+            return super().loss_by_feat(  # type: ignore[misc,no-any-return]
+                cls_scores,
+                bbox_preds,
+                batch_gt_instances,
+                batch_img_metas,
+                batch_gt_instances_ignore,
+            )
+        truth = Truth.of(
+            batch_gt_instances,
+            batch_gt_instances_ignore,
+            batch_img_metas,
+            cls_scores[0].device,
+        )
+        return self.batched_loss((cls_scores, bbox_preds), truth)
+
+    def batched_loss(self, outputs: Outputs, truth: Truth) -> dict[str, Any]:
+        """Compute the losses of a batch.
+
+        Args:
+            outputs: What ``forward`` returned.
+            truth: The annotated objects.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def _assigned(
+        self, scores: Sequence[Tensor], truth: Truth
+    ) -> tuple[Tensor, Tensor]:
+        """Anchors, (A, 4), and their objects, as :func:`~.assign.assign`
+        returns them."""
+        sizes, device = sizes_of(scores), scores[0].device
+        anchors = self._anchors.anchors(sizes, device)
+        border = self.train_cfg['allowed_border']  # type: ignore[attr-defined]
+        usable = self._anchors.usable(sizes, truth.metas, border, device)
+        return anchors, assign(self.assigner, anchors[None], usable, truth)
