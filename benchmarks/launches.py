@@ -44,6 +44,9 @@ VIEWS = set(
         'narrow',
         'split_with_sizes',
         'lift_fresh',
+        'scalar_tensor',
+        '_record_function_enter_new',
+        '_record_function_exit',
         'empty_strided',
         'new_empty_strided',
         'unsafe_split',
@@ -85,7 +88,7 @@ class Count(TorchDispatchMode):
 
 def count(name: str, batch: int, size: int, *, fast: bool) -> Counter[str]:
     """Operators of a step by component."""
-    model = build(name, 'frozen', fast=fast, device='cpu')
+    model = build(name, 'frozen', fast=fast, device='cpu', narrow=True)
     head = model.roi_head.bbox_head
     head = head[0] if isinstance(head, torch.nn.ModuleList) else head
     data = make_data(batch, size, head.num_classes)

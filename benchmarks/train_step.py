@@ -107,13 +107,33 @@ def strip(node: Any) -> None:
             strip(value)
 
 
-def build(name: str, state: str, *, fast: bool, device: str) -> Any:
-    """Build a detector with random weights."""
+def make_narrow(node: Any) -> None:
+    """Take few classes and sampled regions."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == 'num_classes':
+                node[key] = 8
+            elif key == 'sampler':
+                value.num = min(value.num, 64)
+            else:
+                make_narrow(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            make_narrow(value)
+
+
+def build(
+    name: str, state: str, *, fast: bool, device: str, narrow: bool = False
+) -> Any:
+    """Build a detector with random weights; a narrow one has few classes and
+    regions, and the same operators."""
     folder = 'finetuned' if state == 'finetuned' else 'frozen'
     model = Config.fromfile(CONFIGS / folder / f'{name}.py').model
     strip(model)
     if state == 'default':
         model.backbone.frozen_stages = 1
+    if narrow:
+        make_narrow(model)
     if fast:
         use_batched(model)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,10 +12,7 @@ from . import stock
 from .anchors import AnchorCache
 from .assign import assign, why_not_assign
 from .boxes import BoxCoder
-from .dense import sizes_of
 from .truth import Truth
-
-Outputs = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 class BatchedAnchorHead:
@@ -63,24 +59,30 @@ class BatchedAnchorHead:
             batch_img_metas,
             cls_scores[0].device,
         )
-        return self.batched_loss((cls_scores, bbox_preds), truth)
+        return self.batched_loss(self.collect(cls_scores, bbox_preds), truth)
 
-    def batched_loss(self, outputs: Outputs, truth: Truth) -> dict[str, Any]:
+    def collect(
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor]
+    ) -> Any:
+        """Put what ``forward`` returned into the form of the other methods."""
+        return cls_scores, bbox_preds
+
+    def batched_loss(self, outputs: Any, truth: Truth) -> dict[str, Any]:
         """Compute the losses of a batch.
 
         Args:
-            outputs: What ``forward`` returned.
+            outputs: From :meth:`collect`.
             truth: The annotated objects.
         """
         raise NotImplementedError
 
     @torch.no_grad()
     def _assigned(
-        self, scores: Sequence[Tensor], truth: Truth
+        self, sizes: list[tuple[int, int]], truth: Truth
     ) -> tuple[Tensor, Tensor]:
         """Anchors, (A, 4), and their objects, as :func:`~.assign.assign`
         returns them."""
-        sizes, device = sizes_of(scores), scores[0].device
+        device = truth.boxes.device
         anchors = self._anchors.anchors(sizes, device)
         border = self.train_cfg['allowed_border']  # type: ignore[attr-defined]
         usable = self._anchors.usable(sizes, truth.metas, border, device)

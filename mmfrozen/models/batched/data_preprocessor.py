@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import MODELS
+from mmdet.structures import SampleList
 from torch import Tensor
 
 
@@ -15,7 +16,8 @@ class BatchedDetDataPreprocessor(DetDataPreprocessor):
     """MMDetection's ``DetDataPreprocessor`` for images of one size.
 
     What MMDetection lacks: it normalises and pads image by image, and waits
-    for each copy to the device. Here the images are stacked as bytes first.
+    for each copy to the device, and copies all masks to pad them by nothing.
+    Here the images are stacked as bytes first.
     Images of several sizes are treated as MMDetection does. Arguments and
     results are MMDetection's.
 
@@ -46,6 +48,21 @@ class BatchedDetDataPreprocessor(DetDataPreprocessor):
             return super().forward(data, training)  # type: ignore[no-any-return]
         finally:
             self._channel_conversion = converts
+
+    def pad_gt_masks(self, batch_data_samples: SampleList) -> None:
+        """See MMDetection's method; masks of the right size are not copied."""
+        smaller = [
+            sample
+            for sample in batch_data_samples
+            if 'masks' in sample.gt_instances
+            and (
+                sample.gt_instances.masks.height,
+                sample.gt_instances.masks.width,
+            )
+            != tuple(sample.batch_input_shape)
+        ]
+        if smaller:
+            super().pad_gt_masks(smaller)
 
 
 def _are_alike(images: Any) -> bool:

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Flat(NamedTuple):
+    """Predictions for the anchors of all levels, one after the other.
+
+    Attributes:
+        scores: (N, A, classes).
+        deltas: (N, A, 4).
+        sizes: Height and width of each level.
+    """
+
+    scores: Tensor
+    deltas: Tensor
+    sizes: list[tuple[int, int]]
 
 
 def sizes_of(levels: Sequence[Tensor]) -> list[tuple[int, int]]:

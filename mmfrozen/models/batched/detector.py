@@ -44,14 +44,14 @@ class BatchedTwoStageDetector(TwoStageDetector):
         x = self.extract_feat(batch_inputs)
         truth = Truth.of_samples(batch_data_samples, x[0].device)
         is_batched = isinstance(roi, BatchedRoIs) and not roi.why_stock(truth)
-        masks = roi.packed(truth) if is_batched else None
         outputs = rpn(x)
+        # on the CPU, while the GPU works on the features
+        masks = roi.packed(truth) if is_batched else None
         settings = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
-        losses: dict[str, Tensor] = rpn.batched_loss(outputs, truth)
+        flat = rpn.collect(*outputs)
+        losses: dict[str, Tensor] = rpn.batched_loss(flat, truth)
         proposals = (
-            rpn.batched_predict(outputs, truth, settings)
-            if is_batched
-            else None
+            rpn.batched_predict(flat, truth, settings) if is_batched else None
         )
         if proposals is not None:
             losses.update(roi.batched_loss(x, proposals, truth, masks))

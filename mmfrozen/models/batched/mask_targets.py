@@ -11,7 +11,7 @@ from mmcv.ops import roi_align
 from mmdet.structures.mask import BitmapMasks
 from torch import Tensor
 
-from ...mask_crops import Crop, tighten
+from ...mask_crops import Crop
 from .truth import on_device
 
 #: Pixels of masks that are unpacked at once: 512 MiB of fp32.
@@ -111,7 +111,7 @@ def mask_targets(
 def _crops(masks: BitmapMasks) -> list[Crop]:
     found: list[Crop] | None = getattr(masks, 'crops', None)
     if found is None:
-        found = [tighten(0, 0, np.ascontiguousarray(m)) for m in masks.masks]
+        found = [Crop(0, 0, mask) for mask in masks.masks]
     return found
 
 
@@ -128,8 +128,9 @@ def _draw(
     )
     if any(grow):
         pixels = np.pad(pixels, ((0, grow[0]), (0, grow[1])), mode='edge')
-    shifted = np.pad(pixels, ((0, 0), (left % 8, 0)))
-    bits = np.packbits(shifted, axis=1)
+    if left % 8:
+        pixels = np.pad(pixels, ((0, 0), (left % 8, 0)))
+    bits = np.packbits(pixels, axis=1)
     row[top : top + len(bits), left // 8 :][:, : bits.shape[1]] = bits
 
 

@@ -7,9 +7,14 @@ one: of 1,203 on LVIS. The results here are the same.
 from __future__ import annotations
 
 import torch
+from mmcv import cnn
 from mmdet.models.roi_heads.bbox_heads import BBoxHead, ConvFCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor, nn
+
+# mmcv's are torch's, and what configs build
+CONVOLUTIONS = (nn.Conv2d, cnn.Conv2d)
+LINEARS = (nn.Linear, cnn.Linear)
 
 
 def mask_logits(head: FCNMaskHead, x: Tensor, labels: Tensor) -> Tensor:
@@ -29,7 +34,7 @@ def mask_logits(head: FCNMaskHead, x: Tensor, labels: Tensor) -> Tensor:
         x = head.upsample(x)
         if head.upsample_method == 'deconv':
             x = head.relu(x)
-    if head.class_agnostic or type(head.conv_logits) is not nn.Conv2d:
+    if head.class_agnostic or type(head.conv_logits) not in CONVOLUTIONS:
         logits = head.conv_logits(x)
         if head.class_agnostic:
             return logits
@@ -81,9 +86,7 @@ def box_predictions(
 
 def selects(head: BBoxHead) -> bool:
     """Whether the deltas of one class can be computed alone."""
-    return isinstance(head, ConvFCBBoxHead) and isinstance(
-        head.fc_reg, nn.Linear
-    )
+    return isinstance(head, ConvFCBBoxHead) and type(head.fc_reg) in LINEARS
 
 
 def box_deltas(head: BBoxHead, x: Tensor, labels: Tensor) -> Tensor:

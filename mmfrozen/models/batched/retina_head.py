@@ -11,8 +11,8 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from . import stock
-from .anchor_head import BatchedAnchorHead, Outputs
-from .dense import gather
+from .anchor_head import BatchedAnchorHead
+from .dense import gather, sizes_of
 from .truth import Truth
 
 
@@ -27,10 +27,10 @@ class BatchedAnchorTargets(BatchedAnchorHead):
             reasons.append(f'sampler {type(self.sampler).__name__}')
         return reasons
 
-    def batched_loss(self, outputs: Outputs, truth: Truth) -> dict[str, Any]:
+    def batched_loss(self, outputs: Any, truth: Truth) -> dict[str, Any]:
         """See the class that heads on anchors share."""
         cls_scores, bbox_preds = outputs
-        anchors, assigned = self._assigned(cls_scores, truth)
+        anchors, assigned = self._assigned(sizes_of(cls_scores), truth)
         targets, avg_factor = self._targets(anchors, assigned, truth)
         counts = [x[0].numel() // 4 for x in bbox_preds]
         losses = [

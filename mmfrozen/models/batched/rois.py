@@ -94,20 +94,25 @@ def sample_rois(
     kind = (2 - 2 * positive.int() - negative.int()).flatten()
     kind, places = kind.sort(stable=True)
     rois = rois[places]
-    levels, counted = [], [kind == 0, kind < 2]
-    for extractor, last in zip(extractors, (1, 0), strict=False):
-        number = len(extractor.roi_layers)
-        level = extractor.map_roi_levels(rois, number)
-        level = level.where(kind <= last, number)
-        levels.append(level.sort(stable=True).indices)
-        counted += [level == i for i in range(number)]
-    counts = torch.stack(counted).sum(dim=1).tolist()
-    num_positive, total, *counts = counts
-    kept = []
-    for order, extractor in zip(levels, extractors, strict=True):
-        number = len(extractor.roi_layers)
-        kept.append(Levels(order[: sum(counts[:number])], counts[:number]))
-        counts = counts[number:]
+    # boxes are read for all regions, masks for positive ones
+    left_out = torch.stack((kind > 1, kind > 0))
+    number = max(len(e.roi_layers) for e in extractors)
+    levels = _map_levels(extractors, rois)
+    levels.masked_fill_(left_out[: len(levels)], number)
+    levels, order = levels.sort()
+    level = torch.arange(number, device=levels.device)
+    counts = (levels[:, :, None] == level).sum(dim=1)
+    empty, not_positive, *counts = torch.cat(
+        (left_out.sum(dim=1), counts.flatten())
+    ).tolist()
+    total, num_positive = len(kind) - empty, len(kind) - not_positive
+    kept = [
+        Levels(
+            order[i, : (total, num_positive)[i]],
+            counts[i * number :][: len(e.roi_layers)],
+        )
+        for i, e in enumerate(extractors)
+    ]
     chosen = index.flatten()[places[:total]]
     found = gather(assigned, index).flatten()[places[:num_positive]] - 1
     return Rois(
@@ -120,6 +125,14 @@ def sample_rois(
         kept[0],
         kept[1] if len(kept) > 1 else None,
     )
+
+
+def _map_levels(extractors: Sequence[Any], rois: Tensor) -> Tensor:
+    """(extractors, M) int64."""
+    kinds = {(type(e), e.finest_scale, len(e.roi_layers)) for e in extractors}
+    different = extractors if len(kinds) > 1 else extractors[:1]
+    levels = [e.map_roi_levels(rois, len(e.roi_layers)) for e in different]
+    return torch.stack(levels).repeat(len(extractors) // len(levels), 1)
 
 
 def refine(
@@ -179,12 +192,8 @@ def extract(
         size = extractor.roi_layers[0].output_size
         parts = [features[0].new_zeros(0, extractor.out_channels, *size)]
     # every level stays in the graph, as DistributedDataParallel expects
-    unread = [
-        x[0, 0, 0, 0]
-        for x, count in zip(features, levels.counts, strict=True)
-        if not count
-    ]
-    if unread:
-        parts[0] = parts[0] + 0 * torch.stack(unread).sum()
+    for x, count in zip(features, levels.counts, strict=True):
+        if not count:
+            parts[0] = parts[0] + 0 * x.flatten()[0]
     order = levels.order.sort().indices
     return torch.cat(parts).index_select(0, order)

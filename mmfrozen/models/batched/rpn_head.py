@@ -13,8 +13,8 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .anchor_head import BatchedAnchorHead, Outputs
-from .dense import flatten, gather, largest, sizes_of
+from .anchor_head import BatchedAnchorHead
+from .dense import Flat, flatten, gather, largest, sizes_of
 from .sample import sample, why_not_sample
 from .suppress import NMS, suppress
 from .truth import Padded, Truth
@@ -47,13 +47,20 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
             reasons.append(why_not_sample(self.sampler))
         return reasons
 
-    def batched_loss(
-        self, outputs: Outputs, truth: Truth
-    ) -> dict[str, Tensor]:
+    def collect(
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor]
+    ) -> Flat:
         """See the class that heads on anchors share."""
-        scores, deltas = outputs
+        return Flat(
+            flatten(cls_scores, 1),
+            flatten(bbox_preds, 4),
+            sizes_of(cls_scores),
+        )
+
+    def batched_loss(self, outputs: Flat, truth: Truth) -> dict[str, Tensor]:
+        """See the class that heads on anchors share."""
         with torch.no_grad():
-            anchors, assigned = self._assigned(scores, truth)
+            anchors, assigned = self._assigned(outputs.sizes, truth)
             keys = self.sampling_keys(assigned)
             index, positive, negative = sample(self.sampler, assigned, keys)
             objects = gather(assigned, index).sub_(1).clamp_(min=0)
@@ -69,13 +76,13 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
             avg_factor = found.clamp_(min=1).sum()
         # MMDetection takes label 0 for objects and makes a 1 of it
         loss_cls = self.loss_cls(
-            gather(flatten(scores, 1), index).flatten(),
+            gather(outputs.scores, index).flatten(),
             positive.flatten().long(),
             weights.flatten(),
             avg_factor=avg_factor,
         )
         # without weights, for which MMDetection's losses wait
-        found = gather(flatten(deltas, 4), index)
+        found = gather(outputs.deltas, index)
         loss_bbox = self.loss_bbox(
             found.where(positive[..., None], 0).flatten(0, 1),
             targets,
@@ -110,7 +117,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
                 with_nms,
             )
         found, scores = self._propose(
-            (cls_scores, bbox_preds),
+            self.collect(cls_scores, bbox_preds),
             [tuple(m['img_shape'][:2]) for m in batch_img_metas or ()],
             settings,
         )
@@ -125,12 +132,12 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         ]
 
     def batched_predict(
-        self, outputs: Outputs, truth: Truth, settings: ConfigType
+        self, outputs: Flat, truth: Truth, settings: ConfigType
     ) -> Padded | None:
         """Propose boxes.
 
         Args:
-            outputs: What ``forward`` returned.
+            outputs: From :meth:`collect`.
             truth: Of the images.
             settings: ``nms_pre``, ``max_per_img``, ``nms``, ``min_bbox_size``.
 
@@ -152,14 +159,13 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
     @torch.no_grad()
     def _propose(
         self,
-        outputs: Outputs,
+        outputs: Flat,
         shapes: list[tuple[int, int]],
         settings: ConfigType,
     ) -> tuple[Padded, Tensor]:
         """Boxes, best first, and their scores, (N, max_per_img)."""
-        sizes, device = sizes_of(outputs[0]), outputs[0][0].device
-        scores = flatten(outputs[0], 1)[..., 0].sigmoid()
-        deltas = flatten(outputs[1], 4)
+        sizes = outputs.sizes
+        scores = outputs.scores[..., 0].sigmoid()
         best, index = _best_of_levels(
             scores,
             [
@@ -169,8 +175,10 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
             settings.get('nms_pre', -1),
         )
         flat = index.flatten(1)
-        anchors = self._anchors.anchors(sizes, device)
-        boxes = self._coder.decode(anchors[flat], gather(deltas, flat), shapes)
+        anchors = self._anchors.anchors(sizes, scores.device)
+        boxes = self._coder.decode(
+            anchors[flat], gather(outputs.deltas, flat), shapes
+        )
         sides = boxes[..., 2:] - boxes[..., :2]
         valid = best.flatten(1) >= 0
         smallest = settings.get('min_bbox_size', -1)

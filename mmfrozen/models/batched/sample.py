@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.task_modules.samplers import RandomSampler
 from torch import Tensor
 
@@ -54,9 +55,8 @@ def sample(sampler: RandomSampler, assigned: Tensor, keys: Tensor) -> Sample:
     key, negative = keys.where(assigned == 0, -1).topk(min(sampler.num, count))
     place = torch.arange(negative.shape[1], device=assigned.device)
     is_negative = (key >= 0) & (place < wanted)
-    no = torch.zeros_like
     return Sample(
         torch.cat((positive, negative), dim=1),
-        torch.cat((is_positive, no(is_negative)), dim=1),
-        torch.cat((no(is_positive), is_negative), dim=1),
+        F.pad(is_positive, (0, is_negative.shape[1])),
+        F.pad(is_negative, (quota, 0)),
     )

@@ -25,7 +25,7 @@ def suppress(
     Args:
         boxes: (N, L, K, 4), corners in pixels, each level best first. Boxes
             without area neither suppress others nor are they suppressed.
-        scores: (N, L, K).
+        scores: (N, L, K), negative where there is no box.
         threshold: IoU above which a box is suppressed.
         across_levels: Whether boxes of other levels suppress, too.
 
@@ -59,30 +59,29 @@ def suppress_groups(boxes: Tensor, threshold: float) -> Tensor:
     """
     matched = (overlaps(boxes, boxes) > threshold).half().triu_(diagonal=1)
     kept = matched.new_ones(len(boxes), 1, boxes.shape[1])
-    while True:
-        before = kept
-        for _ in range(ROUNDS):
-            before, kept = kept, (torch.bmm(kept, matched) == 0).half()
-        if torch.equal(before, kept):
-            return kept[:, 0].bool()
+    # autocast would convert all pairs in each round
+    with torch.autocast(boxes.device.type, enabled=False):
+        while True:
+            before = kept
+            for _ in range(ROUNDS):
+                before, kept = kept, torch.bmm(kept, matched).eq_(0)
+            if torch.equal(before, kept):
+                return kept[:, 0].bool()
 
 
 def _image_by_image(
     boxes: Tensor, scores: Tensor, threshold: float, across_levels: bool
 ) -> Tensor:
     """MMDetection's way: levels are moved apart. A CPU is faster with it."""
-    count, levels, places = scores.shape
     if not across_levels:
         # the offsets round as in mmcv's batched_nms
         apart = boxes.amax(dim=(1, 2, 3), keepdim=True) + 1
-        level = torch.arange(levels, device=boxes.device, dtype=boxes.dtype)
+        level = torch.arange(len(scores[0]), dtype=boxes.dtype)
         boxes = boxes + level[:, None, None] * apart
-    kept = [
-        nms(b, s, threshold)[1] + i * levels * places
-        for i, (b, s) in enumerate(
-            zip(boxes.flatten(1, 2), scores.flatten(1), strict=True)
-        )
-    ]
-    flags = torch.zeros_like(scores, dtype=torch.bool).flatten()
-    flags[torch.cat(kept)] = True
-    return flags.view(count, levels, places)
+    kept = torch.zeros_like(scores, dtype=torch.bool).flatten(1)
+    for flags, box, score in zip(
+        kept, boxes.flatten(1, 2), scores.flatten(1), strict=True
+    ):
+        present = (score >= 0).nonzero()[:, 0]
+        flags[present[nms(box[present], score[present], threshold)[1]]] = True
+    return kept.view_as(scores)
