@@ -137,8 +137,9 @@ def build(
     if fast:
         use_batched(model)
     else:
-        model.type = model.type.replace('BatchedTwoStageDetector', 'MaskRCNN')
-        for part in ('data_preprocessor', 'roi_head'):
+        name = 'CascadeRCNN' if 'Cascade' in model.roi_head.type else 'MaskRCNN'
+        model.type = model.type.replace('BatchedTwoStageDetector', name)
+        for part in ('data_preprocessor', 'rpn_head', 'roi_head'):
             model[part].type = model[part].type.replace('Batched', '')
     torch.manual_seed(0)
     built = MODELS.build(model)

@@ -1,5 +1,9 @@
 """Hooks that verify and record a run."""
 
+from .buffered_runtime_info import (
+    BufferedRuntimeInfoHook as BufferedRuntimeInfoHook,
+)
+from .cuda_graph import CUDAGraphHook as CUDAGraphHook
 from .drift import DriftHook as DriftHook
 from .guard.frozen_guard import FrozenGuardHook as FrozenGuardHook
 from .step_cost.step_cost_hook import StepCostHook as StepCostHook

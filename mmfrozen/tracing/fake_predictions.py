@@ -23,7 +23,13 @@ from mmdet.models.task_modules import BaseAssigner
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..cost.shape_mode import ShapeMode, ShapeTensor
+from ..cost.shape_mode import ShapeMode, ShapeTensor, empty
+from ..models.batched.anchor_head import BatchedAnchorHead
+from ..models.batched.anchors import AnchorCache
+from ..models.batched.mask_targets import PackedMasks
+from ..models.batched.roi_heads import BatchedRoIs
+from ..models.batched.rpn_head import BatchedRPNHead
+from ..models.batched.truth import Padded, Truth
 from .fake_targets import object_boxes, proposal_boxes
 from .memoize import Repeated
 
@@ -31,9 +37,9 @@ from .memoize import Repeated
 PROPOSING = ('loss_and_predict', 'refine_bboxes')
 
 
-class SampleLog(dict[str, list[tuple[int, int]]]):
-    """Positive and negative regions of interest, an image after the other,
-    by the head that they were sampled for."""
+class SampleLog(dict[str, list[tuple[float, float]]]):
+    """Positive and negative regions of interest of an image, by the head that
+    they were sampled for."""
 
 
 def stand_in(
@@ -52,8 +58,16 @@ def stand_in(
     """
     log = SampleLog()
     for path, module in model.named_modules():
-        if hasattr(module, 'stock_because'):  # batched: values decide there
-            module.stock_because = 'a step on shapes'
+        if isinstance(module, BatchedAnchorHead):
+            _drop_anchors(module._anchors)
+        if isinstance(module, BatchedRPNHead):
+            # how many boxes are left depends on numbers
+            module._stock_proposals = lambda _: True
+        if isinstance(module, BatchedRoIs):
+            module.packed = functools.partial(_pack_masks, module.packed)
+            module.sample = functools.partial(
+                _sample_batch, module.sample, log, path, shape, proposals
+            )
         for name, assigner, sampler in _assigners(module):
             assigner.assign = functools.partial(
                 _assign, Repeated(assigner.assign), sampler, shape
@@ -78,8 +92,57 @@ def stand_in(
     return log
 
 
+def _drop_anchors(cache: AnchorCache) -> None:
+    """All images have the same shape, and no anchor is left out."""
+    make = cache.anchors
+
+    def anchors(*args: Any) -> Tensor:
+        made = make(*args)
+        return empty(*made.shape) if ShapeMode.current else made
+
+    cache.anchors = anchors  # type: ignore[method-assign]
+
+
+def _pack_masks(pack: Any, truth: Truth) -> PackedMasks | None:
+    """Take the place of ``packed`` of a batched head."""
+    packed = pack(truth)
+    if packed is None or ShapeMode.current is None:
+        return packed
+    bits = empty(*packed.bits.shape, dtype=torch.uint8)
+    return packed._replace(bits=bits)
+
+
+def _sample_batch(
+    sample: Any,
+    log: SampleLog,
+    path: str,
+    shape: tuple[int, int],
+    count: int | None,
+    stage: Any,
+    proposals: Padded,
+    truth: Truth,
+) -> Any:
+    """Take the place of ``sample`` of a batched head."""
+    if isinstance(proposals.boxes, ShapeTensor) or count is not None:
+        count = count or proposals.boxes.shape[1]
+        positives = _num_positives(stage.sampler, count)
+        boxes = torch.stack(
+            [
+                proposal_boxes(b[valid], count, positives, *shape)
+                for b, valid in zip(truth.boxes, truth.valid, strict=True)
+            ]
+        )
+        proposals = Padded(boxes, torch.ones(boxes.shape[:2]).bool())
+    rois = sample(stage, proposals, truth)
+    images, total = len(truth.boxes), len(rois.boxes)
+    log.setdefault(f'{path}.{stage.name}', []).append(
+        (rois.num_positive / images, (total - rois.num_positive) / images)
+    )
+    return rois
+
+
 def _sample(
-    sample: Any, log: list[tuple[int, int]], *args: Any, **kwargs: Any
+    sample: Any, log: list[tuple[float, float]], *args: Any, **kwargs: Any
 ) -> Any:
     """Take the place of ``sampler.sample``."""
     result = sample(*args, **kwargs)

@@ -51,12 +51,13 @@ BACKBONES = {
         'timm://convnext_large.dinov3_lvd1689m',
     ),
 }
+#: Types of the detector and of its RoI head.
 DETECTORS = {
-    'faster_rcnn': 'FasterRCNN',
-    'mask_rcnn': 'MaskRCNN',
-    'cascade_rcnn': 'CascadeRCNN',
-    'cascade_mask_rcnn': 'CascadeRCNN',
-    'retinanet': 'RetinaNet',
+    'faster_rcnn': ('BatchedTwoStageDetector', 'BatchedStandardRoIHead'),
+    'mask_rcnn': ('BatchedTwoStageDetector', 'BatchedStandardRoIHead'),
+    'cascade_rcnn': ('BatchedTwoStageDetector', 'BatchedCascadeRoIHead'),
+    'cascade_mask_rcnn': ('BatchedTwoStageDetector', 'BatchedCascadeRoIHead'),
+    'retinanet': ('RetinaNet', None),
 }
 NECKS = {
     None: 'AnySizeNASFPN',

@@ -75,6 +75,12 @@ def test_experiment_builds_frozen(path):
         assert find_faults(backbone) == []
     rest = count_parameters(model).trainable - len(trained)
     assert rest > 0
+    image_by_image = [
+        name
+        for name, module in model.named_modules()
+        if getattr(module, 'stock_because', None)
+    ]
+    assert image_by_image == []
 
 
 @named(CONTROLS + THAWED)
@@ -108,7 +114,8 @@ def test_control_has_the_statistics_that_its_batch_allows(path):
 def test_name_says_what_is_built(path):
     name, cfg = slots(path), load(path)
     model = cfg.model
-    assert model.type == DETECTORS[name['detector']]
+    heads = model.type, model.get('roi_head', {}).get('type')
+    assert heads == DETECTORS[name['detector']]
     assert model.neck.type == NECKS[name['neck']]
     assert (model.neck.out_channels == 512) == (name['neck'] == 'wide-fpn')
     classifier = inner(path)

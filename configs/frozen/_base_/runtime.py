@@ -5,6 +5,7 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmfrozen'], allow_failed_imports=False)
 
 default_hooks = dict(
+    runtime_info=dict(type='BufferedRuntimeInfoHook'),
     checkpoint=dict(max_keep_ckpts=2),
     frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
     drift=dict(type='DriftHook', interval=500),

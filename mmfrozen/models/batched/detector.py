@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
@@ -32,6 +33,15 @@ class BatchedTwoStageDetector(TwoStageDetector):
             roi_head=dict(type='BatchedStandardRoIHead'))
     """
 
+    def run_static(self, images: Tensor) -> tuple[Any, Any]:
+        """Run what depends on the size of a batch alone.
+
+        Returns:
+            Feature maps; scores and deltas of the region proposal network.
+        """
+        x = self.extract_feat(images)
+        return x, self.rpn_head(x)
+
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
     ) -> dict[str, Tensor]:
@@ -41,10 +51,9 @@ class BatchedTwoStageDetector(TwoStageDetector):
             return super().loss(  # type: ignore[no-any-return]
                 batch_inputs, batch_data_samples
             )
-        x = self.extract_feat(batch_inputs)
+        x, outputs = self.run_static(batch_inputs)
         truth = Truth.of_samples(batch_data_samples, x[0].device)
         is_batched = isinstance(roi, BatchedRoIs) and not roi.why_stock(truth)
-        outputs = rpn(x)
         # on the CPU, while the GPU works on the features
         masks = roi.packed(truth) if is_batched else None
         settings = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)

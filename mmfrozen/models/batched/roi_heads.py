@@ -41,6 +41,7 @@ class Stage:
     """Targets and losses of one stage, with the heads of MMDetection.
 
     Args:
+        name: Of its box head, in the RoI head.
         box_head: A ``BBoxHead``.
         mask_head: An ``FCNMaskHead`` or None.
         extractors: Of boxes and, with a mask head, of masks.
@@ -51,6 +52,7 @@ class Stage:
 
     def __init__(
         self,
+        name: str,
         box_head: BBoxHead,
         mask_head: FCNMaskHead | None,
         extractors: list[SingleRoIExtractor],
@@ -58,6 +60,7 @@ class Stage:
         sampler: Any,
         settings: Any,
     ) -> None:
+        self.name = name
         self.box_head, self.mask_head = box_head, mask_head
         self.extractors = extractors
         self.assigner, self.sampler = assigner, sampler
@@ -249,9 +252,11 @@ class BatchedRoIs:
         extractors = [_listed(self.bbox_roi_extractor)]
         if self.with_mask and not self.share_roi_extractor:
             extractors.append(_listed(self.mask_roi_extractor))
+        names = [f'bbox_head.{i}' for i in range(len(box_heads))]
         return [
             Stage(*parts)
             for parts in zip(
+                names if len(names) > 1 else ['bbox_head'],
                 box_heads,
                 mask_heads,
                 map(list, zip(*extractors, strict=True)),

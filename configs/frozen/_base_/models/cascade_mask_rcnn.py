@@ -19,6 +19,8 @@ stages = [
 ]
 
 model = dict(
+    type='BatchedTwoStageDetector',
+    data_preprocessor=dict(type='BatchedDetDataPreprocessor'),
     neck=dict(
         _delete_=True,  # drops MMDetection's FPN
         type='AnySizeNASFPN',
@@ -37,6 +39,7 @@ model = dict(
         anchor_generator=dict(strides=strides),
     ),
     roi_head=dict(
+        type='BatchedCascadeRoIHead',
         stage_loss_weights=[1 / 3, 1 / 3, 1 / 3],  # the mean of the stages
         # an RoI of 224 pixels reads P4, as in the paper; without P2 the
         # finest level serves everything below

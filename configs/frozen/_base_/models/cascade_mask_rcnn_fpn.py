@@ -18,6 +18,8 @@ stages = [
 ]
 
 model = dict(
+    type='BatchedTwoStageDetector',
+    data_preprocessor=dict(type='BatchedDetDataPreprocessor'),
     neck=dict(
         add_extra_convs='on_output',  # P6
         no_norm_on_lateral=True,
@@ -27,6 +29,7 @@ model = dict(
         type='NormActRPNHead', num_convs=1, norm_cfg=norm_cfg, act_cfg=act_cfg
     ),
     roi_head=dict(
+        type='BatchedCascadeRoIHead',
         bbox_roi_extractor=dict(type='Float32RoIExtractor'),
         mask_roi_extractor=dict(type='Float32RoIExtractor'),
         stage_loss_weights=[1 / 3, 1 / 3, 1 / 3],  # the mean of the stages

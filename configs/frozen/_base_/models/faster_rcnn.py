@@ -11,6 +11,8 @@ act_cfg = dict(type='SiLU')  # swish
 strides = [8, 16, 32, 64, 128]
 
 model = dict(
+    type='BatchedTwoStageDetector',
+    data_preprocessor=dict(type='BatchedDetDataPreprocessor'),
     neck=dict(
         _delete_=True,  # drops MMDetection's FPN
         type='AnySizeNASFPN',
@@ -29,6 +31,7 @@ model = dict(
         anchor_generator=dict(strides=strides),
     ),
     roi_head=dict(
+        type='BatchedStandardRoIHead',
         # an RoI of 224 pixels reads P4, as in the paper; without P2 the
         # finest level serves everything below
         bbox_roi_extractor=dict(

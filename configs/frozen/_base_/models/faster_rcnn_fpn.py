@@ -10,6 +10,8 @@ norm_cfg = dict(type='SyncBN', momentum=0.003, eps=1e-4)
 act_cfg = dict(type='SiLU')  # swish
 
 model = dict(
+    type='BatchedTwoStageDetector',
+    data_preprocessor=dict(type='BatchedDetDataPreprocessor'),
     neck=dict(
         add_extra_convs='on_output',  # P6
         no_norm_on_lateral=True,
@@ -19,6 +21,7 @@ model = dict(
         type='NormActRPNHead', num_convs=1, norm_cfg=norm_cfg, act_cfg=act_cfg
     ),
     roi_head=dict(
+        type='BatchedStandardRoIHead',
         bbox_roi_extractor=dict(type='Float32RoIExtractor'),
         bbox_head=dict(
             type='NormActConvFCBBoxHead',

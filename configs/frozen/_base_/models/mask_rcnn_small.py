@@ -10,8 +10,10 @@ num_rois = 64  # an image, of which half may be positive
 strides = [8, 16, 32, 64, 128]
 
 model = dict(
+    type='BatchedTwoStageDetector',
     # EfficientNet-Lite's own normalisation
     data_preprocessor=dict(
+        type='BatchedDetDataPreprocessor',
         mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]
     ),
     neck=dict(
@@ -26,12 +28,14 @@ model = dict(
         act_cfg=dict(type='SiLU'),
     ),
     rpn_head=dict(
+        type='BatchedRPNHead',
         in_channels=width,
         feat_channels=width,
         # 24 to 384 pixels
         anchor_generator=dict(scales=[3], strides=strides),
     ),
     roi_head=dict(
+        type='BatchedStandardRoIHead',
         bbox_roi_extractor=dict(
             out_channels=width, featmap_strides=strides, finest_scale=56
         ),

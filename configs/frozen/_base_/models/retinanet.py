@@ -10,6 +10,7 @@ norm_cfg = dict(type='SyncBN', momentum=0.003, eps=1e-4)
 act_cfg = dict(type='SiLU')  # swish
 
 model = dict(
+    data_preprocessor=dict(type='BatchedDetDataPreprocessor'),
     neck=dict(
         _delete_=True,  # drops MMDetection's FPN
         type='AnySizeNASFPN',

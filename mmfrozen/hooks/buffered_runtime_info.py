@@ -1,0 +1,84 @@
+"""Losses that are read when they are logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+
+
+@HOOKS.register_module()
+class BufferedRuntimeInfoHook(RuntimeInfoHook):
+    """MMEngine's ``RuntimeInfoHook``, which does not wait for each step.
+
+    What MMEngine lacks: it reads every loss of every step, and so waits for
+    the GPU at the end of each step, which idles while the next one is
+    prepared. Here losses stay on the device until a ``LoggerHook`` writes
+    them; every value is recorded as before, in the same order.
+
+    Example config::
+
+        default_hooks = dict(
+            runtime_info=dict(type='BufferedRuntimeInfoHook'))
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[dict[str, Any]] = []
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the losses; record all when they are logged."""
+        if outputs is not None:
+            self._waiting.append(
+                {
+                    k: v.detach() if isinstance(v, Tensor) else v
+                    for k, v in outputs.items()
+                }
+            )
+        intervals = {
+            hook.interval
+            for hook in runner.hooks
+            if isinstance(hook, LoggerHook)
+        }
+        if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
+            self.every_n_inner_iters(batch_idx, n) for n in intervals
+        ):
+            self._record(runner)
+
+    def before_save_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """A checkpoint holds the history of losses."""
+        self._record(runner)
+        checkpoint['message_hub'] = runner.message_hub.state_dict()
+
+    def after_train(self, runner: Runner) -> None:
+        """Record what is left."""
+        self._record(runner)
+        super().after_train(runner)
+
+    def _record(self, runner: Runner) -> None:
+        """Wait for the device once, for all values."""
+        steps, self._waiting = self._waiting, []
+        tensors = [
+            v for s in steps for v in s.values() if isinstance(v, Tensor)
+        ]
+        if tensors:
+            numbers = iter(
+                torch.stack([t.double().reshape(()) for t in tensors]).tolist()
+            )
+        for step in steps:
+            for name, value in step.items():
+                runner.message_hub.update_scalar(
+                    f'train/{name}',
+                    next(numbers) if isinstance(value, Tensor) else value,
+                )
