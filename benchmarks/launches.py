@@ -91,7 +91,7 @@ def count(name: str, batch: int, size: int, *, fast: bool) -> Counter[str]:
     model = build(name, 'frozen', fast=fast, device='cpu', narrow=True)
     head = model.roi_head.bbox_head
     head = head[0] if isinstance(head, torch.nn.ModuleList) else head
-    data = make_data(batch, size, head.num_classes)
+    data = make_data(batch, size, head.num_classes, crops=fast)
     step = Step(model, data, 'cpu', False, late=False)
     step()
     counter = Count()

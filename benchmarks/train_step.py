@@ -4,7 +4,8 @@
     python benchmarks/train_step.py --batch 8 --size 1024 --bf16  # a GPU
 
 Random weights and images, 11 objects an image, proposals that fill the
-sampler's quota of positives as late in training. Times are medians of steps
+sampler's quota of positives as late in training; masks as the pipeline of
+each loads them, bitmaps or crops. Times are medians of steps
 that are taken in turn. "GPU busy" is the sum of a profiled step's kernels and
 copies; the FLOP limit is the step's arithmetic at the rate of a large matrix
 product, measured in the same run.
@@ -33,21 +34,28 @@ from torch import Tensor
 
 import mmfrozen  # noqa: F401, I001  # mmcv's operators, before mmdet
 from mmfrozen.freeze_config.batched import use_batched
+from mmfrozen.models.batched.cuda_graph import GraphedStaticPart
 from mmfrozen.models.batched.truth import Padded
+from mmfrozen.transforms import CompactMasks
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 OBJECTS, NEAR = 11, 300
+#: State of the backbone, whether heads are batched, whether what does not
+#: depend on objects is a CUDA graph.
 KINDS = {
-    'fine-tuned': ('finetuned', False),
-    "MMDetection's default": ('default', False),
-    'frozen': ('frozen', False),
-    'fast fine-tuned': ('finetuned', True),
-    'fast frozen': ('frozen', True),
-    'fast, features given': ('features', True),
+    'fine-tuned': ('finetuned', False, False),
+    "MMDetection's default": ('default', False, False),
+    'frozen': ('frozen', False, False),
+    'batched fine-tuned': ('finetuned', True, False),
+    'batched frozen': ('frozen', True, False),
+    'graphed frozen': ('frozen', True, True),
+    'batched, features given': ('features', True, False),
 }
 
 
-def make_data(batch: int, size: int, classes: int) -> dict[str, Any]:
+def make_data(
+    batch: int, size: int, classes: int, *, crops: bool = False
+) -> dict[str, Any]:
     """Images of noise with rectangles for objects."""
     rng = np.random.default_rng(0)
     inputs, samples = [], []
@@ -61,6 +69,7 @@ def make_data(batch: int, size: int, classes: int) -> dict[str, Any]:
         masks = np.zeros((OBJECTS, size, size), np.uint8)
         for mask, (x, y), (w, h) in zip(masks, xy, wh, strict=True):
             mask[y : y + h, x : x + w] = 1
+        bitmaps = BitmapMasks(masks, size, size)
         sample = DetDataSample(
             metainfo=dict(
                 img_shape=(size, size),
@@ -72,7 +81,7 @@ def make_data(batch: int, size: int, classes: int) -> dict[str, Any]:
         sample.gt_instances = InstanceData(
             bboxes=boxes,
             labels=torch.tensor(rng.integers(0, classes, OBJECTS)),
-            masks=BitmapMasks(masks, size, size),
+            masks=CompactMasks.of(bitmaps) if crops else bitmaps,
         )
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
@@ -275,27 +284,33 @@ def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
     """One row."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    state, fast = KINDS[kind]
+    state, fast, graphed = KINDS[kind]
     model = build(
         name, state.replace('features', 'frozen'), fast=fast, device=device
     )
     head = model.roi_head.bbox_head
     head = head[0] if isinstance(head, torch.nn.ModuleList) else head
-    data = make_data(args.batch, args.size, head.num_classes)
+    data = make_data(args.batch, args.size, head.num_classes, crops=fast)
     step = Step(model, data, device, args.bf16)
     if state == 'features':
         give_features(step)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    if graphed:
+        model.run_static = GraphedStaticPart(model)
     for _ in range(args.warm_up):
         step()
     if device == 'cuda':
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     times = [seconds(step) for _ in range(args.steps)]
     peak = (
         torch.cuda.max_memory_allocated() / 2**20 if device == 'cuda' else None
     )
+    reserved = (
+        torch.cuda.max_memory_reserved() / 2**20 if device == 'cuda' else None
+    )
     gpu, kernels = busy(step)
-    with FlopCounterMode(display=False) as counter:
-        step()
     return dict(
         config=name,
         kind=kind,
@@ -308,6 +323,7 @@ def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
         gpu_ms=gpu,
         kernels=kernels,
         peak_mib=peak,
+        reserved_mib=reserved,
         tflop=counter.get_total_flops() / 1e12,
     )
 
@@ -341,7 +357,7 @@ def main() -> None:
     rows = []
     for name in args.configs:
         print(f'\n{name}')
-        print(f'{"":24}      ms   range  GPU busy  kernels    MiB  of frozen')
+        print(f'{"":24}      ms   range  GPU busy  kernels    MiB  reserved  of frozen')
         base = None
         for kind in args.kinds:
             row = measure(name, kind, args, device)
@@ -355,7 +371,8 @@ def main() -> None:
             )
             print(
                 f'{kind:24}{row["ms"]:8.1f} {row["low"]:.0f}-{row["high"]:.0f}'
-                f'{gpu} {row["peak_mib"] or 0:7.0f} {ratio}',
+                f'{gpu} {row["peak_mib"] or 0:7.0f} '
+                f'{row["reserved_mib"] or 0:8.0f} {ratio}',
                 flush=True,
             )
             limit = row['tflop'] * 1e12 / rate * 1e3

@@ -4,7 +4,9 @@ Without --out the frozen config is printed. With it, it is written there and
 its control beside it as NAME_finetuned.py, or into ../finetuned/ if the
 folder is called frozen. Both are built from the written files before success
 is claimed. Several configs, or --zoo, are only tried: a table says how many
-can be frozen and why the others cannot.
+can be frozen and why the others cannot. With --fast the detector also gets
+the types whose training step does not grow with the batch (docs/fast_step.md);
+the notes say which parts stay as they are.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ EXAMPLES = """exit status: 0 done, 1 a config cannot be frozen, 2 wrong use
 examples:
   mmfrozen freeze mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
   mmfrozen freeze my_workspace/configs/my_swin.py \\
-      --out my_workspace/configs/frozen/my_swin.py
+      --out my_workspace/configs/frozen/my_swin.py --fast
 """
 
 
@@ -53,6 +55,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('configs', nargs='*', metavar='CONFIG', help='path or mmdet::NAME')
     add('--out', type=Path, metavar='X.py', help='write, do not print')
+    add('--fast', action='store_true', help='take batched types, too')
     add('--force', action='store_true', help='replace what is there')
     add('--zoo', action='store_true', help="try all of MMDetection's configs")
     add('--json', type=Path, metavar='FILE', help='write the table, too')
@@ -105,7 +108,7 @@ def convert(args: argparse.Namespace) -> None:
                 'Choose another name.'
             )
     out = args.out and args.out.parent.resolve() / args.out.name
-    result = freeze_config(source, out)
+    result = freeze_config(source, out, fast=args.fast)
     say(result)
     if not args.out:
         print(result.frozen, end='')
@@ -118,13 +121,13 @@ def convert(args: argparse.Namespace) -> None:
         print(f'trainable  {trainable:,} ({trainable / total:.1%})')
 
 
-def try_one(source: Path) -> dict[str, Any]:
+def try_one(source: Path, *, fast: bool) -> dict[str, Any]:
     """Freeze one of many and describe the outcome."""
     record: dict[str, Any] = {'config': str(source)}
     if source.is_relative_to(ZOO):
         record['config'] = source.relative_to(ZOO).as_posix()
     try:
-        result = freeze_config(source)
+        result = freeze_config(source, fast=fast)
     except CannotFreezeError as error:
         return {**record, 'error': str(error)}
     return {
@@ -149,7 +152,7 @@ def try_all(args: argparse.Namespace) -> int:
         else [locate(config) for config in args.configs]
     )
     progress = track(sources, 'configs', console=Console(stderr=True))
-    records = [try_one(source) for source in progress]
+    records = [try_one(source, fast=args.fast) for source in progress]
     good = [r for r in records if 'error' not in r]
     table = Table(title=f'{len(good)} of {len(records)} configs can be frozen')
     table.add_column('configs', justify='right')

@@ -547,3 +547,69 @@ def test_misspelt_config_is_answered_with_its_neighbour():
         FileNotFoundError, match="mean 'retinanet_r50_fpn_1x_coco.py'"
     ):
         locate('mmdet::retinanet/retinanet_r50_fpn_1x_cocoo.py')
+
+
+@pytest.mark.parametrize(
+    'name, types, stays',
+    [
+        (
+            'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+            {
+                'type': 'BatchedTwoStageDetector',
+                'data_preprocessor.type': 'BatchedDetDataPreprocessor',
+                'rpn_head.type': 'BatchedRPNHead',
+                'roi_head.type': 'BatchedStandardRoIHead',
+            },
+            [],
+        ),
+        (
+            'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+            {'roi_head.type': 'BatchedCascadeRoIHead'},
+            [],
+        ),
+        (
+            'retinanet/retinanet_r50_fpn_1x_coco.py',
+            {'type': 'RetinaNet', 'bbox_head.type': 'BatchedRetinaHead'},
+            [],
+        ),
+        (
+            'pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py',
+            {'rpn_head.type': 'BatchedRPNHead'},
+            ['model.roi_head stays PISARoIHead'],
+        ),
+        (
+            'faster_rcnn/faster-rcnn_r50_fpn_ohem_1x_coco.py',
+            {'roi_head.type': 'BatchedStandardRoIHead'},
+            ['model.roi_head works image by image: sampler OHEMSampler'],
+        ),
+        (
+            'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+            {'type': 'FCOS', 'bbox_head.type': 'FCOSHead'},
+            ['model.bbox_head stays FCOSHead'],
+        ),
+    ],
+)
+def test_fast_takes_batched_types_and_says_what_stays(
+    tmp_path, name, types, stays
+):
+    out = tmp_path / 'frozen' / 'x.py'
+    result = freeze_config(ZOO / name, out, fast=True)
+    for file in (out, control_path(out)):
+        model = Config.fromfile(file).model
+        for path, wanted in types.items():
+            *parents, last = path.split('.')
+            part = model
+            for key in parents:
+                part = part[key]
+            assert part[last] == wanted
+    for line in stays:
+        assert any(line in note for note in result.notes)
+    if not stays:
+        assert not any('image by image' in n for n in result.notes)
+        assert not any(' stays ' in n for n in result.notes)
+
+
+def test_without_fast_types_stay_mmdetections(tmp_path):
+    out = tmp_path / 'x.py'
+    freeze_config(locate(BASE), out)
+    assert Config.fromfile(out).model.type == 'MaskRCNN'

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-#: MMDetection's types and their batched ones, by key of `model`.
+from . import meta
+
+#: MMDetection's types and their batched ones, by path in a config.
 TYPES = {
-    '': dict.fromkeys(
+    'model': dict.fromkeys(
         ('TwoStageDetector', 'FasterRCNN', 'MaskRCNN', 'CascadeRCNN'),
         'BatchedTwoStageDetector',
     ),
-    'data_preprocessor': {'DetDataPreprocessor': 'BatchedDetDataPreprocessor'},
-    'rpn_head': {'RPNHead': 'BatchedRPNHead'},
-    'roi_head': {
+    'model.data_preprocessor': {
+        'DetDataPreprocessor': 'BatchedDetDataPreprocessor'
+    },
+    'model.rpn_head': {'RPNHead': 'BatchedRPNHead'},
+    'model.roi_head': {
         'StandardRoIHead': 'BatchedStandardRoIHead',
         'CascadeRoIHead': 'BatchedCascadeRoIHead',
     },
-    'bbox_head': {'RetinaHead': 'BatchedRetinaHead'},
+    'model.bbox_head': {'RetinaHead': 'BatchedRetinaHead'},
 }
 #: Types of this package that are batched as they are.
 BATCHED = {'NormActRPNHead', 'NormActRetinaHead'}
+HEADS = ('rpn_head', 'roi_head', 'bbox_head')
 
 
 def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
@@ -29,34 +34,51 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
         model: Of a config.
 
     Returns:
-        The new type by key (``''`` for the detector itself), and one line
-        for each part that stays with MMDetection's step.
+        The new type by path, and one line for each part that keeps its own.
     """
     found, stay = {}, []
-    for key, types in TYPES.items():
+    for path, types in TYPES.items():
+        key = path.partition('.')[2]
         part = model.get(key) if key else model
         if not isinstance(part, dict) or 'type' not in part:
             continue
-        name = str(part['type']).rpartition('.')[2]
+        kind = part['type']
+        name = kind if isinstance(kind, str) else kind.__name__
+        name = name.rpartition('.')[2]
         if name in types:
-            found[key] = types[name]
-        elif name not in BATCHED and name not in types.values():
-            stay.append(f'model{"." * bool(key)}{key} stays {name}')
-    if '' in found and 'roi_head' not in found:
-        del found['']
+            found[path] = types[name]
+        elif key in HEADS and name not in {*BATCHED, *types.values()}:
+            stay.append(f'{path} stays {name}: it has no batched type')
+    if not {'model.rpn_head', 'model.roi_head'} & found.keys():
+        found.pop('model', None)
+    if not any(model.get(key) for key in HEADS):
+        stay.append('no head of model has a batched type')
     return found, stay
 
 
-def use_batched(model: dict[str, Any]) -> list[str]:
-    """Set the batched types in a config.
+def image_by_image(model: dict[str, Any]) -> list[str]:
+    """Build a detector and say which batched parts do MMDetection's step.
 
     Args:
-        model: Of a config; changed in place.
-
-    Returns:
-        One line for each part that stays with MMDetection's step.
+        model: Of a config.
     """
-    found, stay = batched_types(model)
-    for key, name in found.items():
+    try:
+        built = meta.build(model)
+    except Exception:  # verified before, as far as it builds here
+        return []
+    reasons = {
+        name: getattr(module, 'stock_because', None)
+        for name, module in built.named_modules()
+    }
+    return [
+        f'model.{name} works image by image: {reason} has no batched form'
+        for name, reason in reasons.items()
+        if reason
+    ]
+
+
+def use_batched(model: dict[str, Any]) -> None:
+    """Set the batched types in a config, in place."""
+    for path, name in batched_types(model)[0].items():
+        key = path.partition('.')[2]
         (model[key] if key else model)['type'] = name
-    return stay

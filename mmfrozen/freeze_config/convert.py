@@ -6,7 +6,7 @@ import os
 import tempfile
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mmdet
@@ -15,6 +15,7 @@ from mmengine.config import Config
 from ..errors import did_you_mean
 from ..pairing import in_state
 from ..run_files import ParameterCounts
+from .batched import batched_types, image_by_image
 from .decide import Plan, decide
 from .notes import take_notes, warn
 from .text import control_text, frozen_text
@@ -71,7 +72,9 @@ def control_path(out: Path) -> Path:
     return out.with_name(f'{out.stem}_finetuned.py')
 
 
-def freeze_config(source: Path, out: Path | None = None) -> Result:
+def freeze_config(
+    source: Path, out: Path | None = None, *, fast: bool = False
+) -> Result:
     """Freeze a config, write it with its control, and verify the files.
 
     Args:
@@ -79,12 +82,17 @@ def freeze_config(source: Path, out: Path | None = None) -> Result:
         out: Where the frozen config goes; its control goes to
             :func:`control_path`. Files there are replaced. None leaves
             nothing behind; the text then fits into the working directory.
+        fast: Take the types whose step does not grow with the batch, too.
 
     Raises:
         CannotFreezeError: If it cannot be frozen. Nothing is left changed.
     """
     cfg = load(source)
     plan = decide(cfg)
+    stay: list[str] = []
+    if fast:
+        types, stay = batched_types(cfg.model)
+        plan = replace(plan, types=types)
     warnings = list(warn(cfg, plan))
     name = source.with_suffix('.py').name
     with tempfile.TemporaryDirectory() as folder:
@@ -92,12 +100,14 @@ def freeze_config(source: Path, out: Path | None = None) -> Result:
         # mmengine takes half a second to find what starts with mmdet::
         base = reference(source, out.parent) if out else source.as_posix()
         counts, more = _write_verified(_texts(plan, base, trial), cfg)
+        if fast:
+            stay += image_by_image(load(trial).model)
     target = out or Path.cwd() / name
     base = reference(source, target.parent)
     texts = _texts(plan, base, target, counts, warnings)
     if out:
         _write(texts)  # once more, with the counts in the docstring
-    notes = list(take_notes(cfg, plan))
+    notes = [*take_notes(cfg, plan), *stay]
     return Result(plan, texts[target], counts, notes, [*warnings, *more])
 
 

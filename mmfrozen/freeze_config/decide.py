@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -55,6 +55,7 @@ class Plan:
         constructor: The base's optimizer constructor; None without one.
         paramwise: Its ``paramwise_cfg``.
         trains: The base has an ``optim_wrapper``.
+        types: Batched types by the path of their part.
     """
 
     backbones: list[BackbonePlan]
@@ -63,6 +64,7 @@ class Plan:
     constructor: str | None
     paramwise: dict[str, Any] | None
     trains: bool
+    types: dict[str, str] = field(default_factory=dict)
 
 
 def is_frozen(module: nn.Module) -> bool:

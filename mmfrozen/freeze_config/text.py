@@ -30,6 +30,8 @@ def frozen_text(plan: Plan, base: str, head: str) -> str:
     settings: dict[str, Any] = {}
     if plan.imports:
         settings['custom_imports'] = plan.imports
+    for path, name in plan.types.items():
+        _put(settings, f'{path}.type', name)
     for one in plan.backbones:
         _put(settings, one.path, _freezing(one))
     if plan.trains and plan.constructor != CONSTRUCTOR:

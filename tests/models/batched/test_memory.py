@@ -1,14 +1,16 @@
-"""Results do not depend on the pieces that bound the memory."""
+"""What bounds the memory and the operators of a step changes no result."""
 
+import pytest
 import torch
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfrozen.models.batched.assign import assign
 from mmfrozen.models.batched.mask_targets import mask_targets, pack_masks
-from mmfrozen.models.batched.truth import Truth
+from mmfrozen.models.batched.truth import Padded, Truth
 
-from .conftest import make_batch
+from .conftest import build_pair, config, make_batch, run
 from .test_steps import boxes
 
 
@@ -53,3 +55,57 @@ def test_masks_in_pieces_give_the_same_targets():
     )
     assert whole.mean() > 0.5
     assert torch.equal(whole, pieces)
+
+
+@pytest.mark.parametrize('cascade', [False, True])
+def test_logits_and_deltas_of_all_classes_are_never_computed(cascade):
+    fast = build_pair(config(cascade))[1]
+
+    def refuse(*_):
+        raise AssertionError('all classes were computed')
+
+    heads = fast.roi_head
+    last_layers = [
+        module
+        for name, module in heads.named_modules()
+        if name.endswith(('conv_logits', 'fc_reg'))
+    ]
+    assert len(last_layers) == (6 if cascade else 2)
+    for layer in last_layers:
+        layer.register_forward_hook(refuse)
+    losses, grads = run(fast, make_batch([boxes(5, 0), boxes(3, 1)]))
+    assert losses['loss'] > 0
+    assert {n for n in grads if n.endswith('conv_logits.weight')}
+
+
+class CountOperators(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_targets_and_losses_take_no_more_operators_for_more_images():
+    fast = build_pair(config())[1]
+    counts = {}
+    for images in (2, 8):
+        batch = make_batch([boxes(5, 0)] * images)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            data = fast.data_preprocessor(batch, True)
+            truth = Truth.of_samples(data['data_samples'], torch.device('cpu'))
+            x, outputs = fast.run_static(data['inputs'])
+            with CountOperators() as counter:
+                flat = fast.rpn_head.collect(*outputs)
+                fast.rpn_head.batched_loss(flat, truth)
+                proposals = Padded(
+                    truth.boxes.repeat(1, 20, 1),
+                    truth.valid.repeat(1, 20),
+                )
+                masks = fast.roi_head.packed(truth)
+                fast.roi_head.batched_loss(x, proposals, truth, masks)
+        counts[images] = counter.count
+    assert counts[8] <= counts[2] * 1.02, counts
