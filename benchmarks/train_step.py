@@ -34,7 +34,7 @@ from torch import Tensor
 
 import mmfrozen  # noqa: F401, I001  # mmcv's operators, before mmdet
 from mmfrozen.freeze_config.batched import use_batched
-from mmfrozen.models.batched.cuda_graph import GraphedStaticPart
+from mmfrozen.hooks.cuda_graph import GraphedStaticPart
 from mmfrozen.models.batched.truth import Padded
 from mmfrozen.transforms import CompactMasks
 
@@ -146,7 +146,9 @@ def build(
     if fast:
         use_batched(model)
     else:
-        name = 'CascadeRCNN' if 'Cascade' in model.roi_head.type else 'MaskRCNN'
+        name = (
+            'CascadeRCNN' if 'Cascade' in model.roi_head.type else 'MaskRCNN'
+        )
         model.type = model.type.replace('BatchedTwoStageDetector', name)
         for part in ('data_preprocessor', 'rpn_head', 'roi_head'):
             model[part].type = model[part].type.replace('Batched', '')
@@ -357,7 +359,10 @@ def main() -> None:
     rows = []
     for name in args.configs:
         print(f'\n{name}')
-        print(f'{"":24}      ms   range  GPU busy  kernels    MiB  reserved  of frozen')
+        print(
+            f'{"":24}      ms   range  GPU busy  kernels    MiB  reserved  '
+            'of frozen'
+        )
         base = None
         for kind in args.kinds:
             row = measure(name, kind, args, device)

@@ -32,10 +32,11 @@ PARTS = {
     'reports',
     'mini_lvis',
 }
-#: Tracing freezes the config that it is given; reports read what the others
-#: wrote, with the means that wrote it.
+#: Tracing freezes the config that it is given, and gives batched heads
+#: numbers to decide on; reports read what the others wrote, with the means
+#: that wrote it.
 READS = {
-    'tracing': {'freeze_config'},
+    'tracing': {'freeze_config', 'models'},
     'reports': {'evaluation', 'freeze_config', 'tracing'},
 }
 

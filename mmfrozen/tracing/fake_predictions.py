@@ -124,7 +124,10 @@ def _sample_batch(
 ) -> Any:
     """Take the place of ``sample`` of a batched head."""
     if isinstance(proposals.boxes, ShapeTensor) or count is not None:
-        count = count or proposals.boxes.shape[1]
+        if count is None:
+            count = proposals.boxes.shape[1]
+            if type(proposals.valid) is not ShapeTensor:
+                count = int(proposals.valid.sum(dim=1).max())
         positives = _num_positives(stage.sampler, count)
         boxes = torch.stack(
             [

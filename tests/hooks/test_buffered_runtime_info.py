@@ -47,7 +47,9 @@ def test_log_and_checkpoints_of_a_run_are_those_of_mmengine(
         assert line.keys() == other.keys()
         for name in line.keys() - measured:
             if 'time' not in name and 'step_cost' not in name:
-                assert line[name] == pytest.approx(other[name], nan_ok=True), name
+                assert line[name] == pytest.approx(other[name], nan_ok=True), (
+                    name
+                )
     for iteration in (1, 2, 4):
         losses = history(found_dir, iteration)
         assert losses == history(wanted_dir, iteration)

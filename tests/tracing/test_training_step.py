@@ -164,16 +164,16 @@ def test_hosts_detectors_of_every_kind_can_be_traced(mode, name, part):
 
 
 def test_part_that_cannot_be_traced_is_named(cfg, mode, monkeypatch):
-    head = 'mmdet.models.roi_heads.mask_heads.FCNMaskHead.forward'
+    layer = 'mmcv.ops.RoIAlign.forward'
 
-    def fail(self, x):
+    def fail(self, x, rois):
         raise RuntimeError('no luck')
 
-    monkeypatch.setattr(head, fail)
+    monkeypatch.setattr(layer, fail)
     with pytest.raises(CannotTraceError) as caught:
         trace_step(cfg, WORK, mode=mode)
     message = str(caught.value)
-    assert 'no luck in the forward pass of roi_head.mask_head.' in message
+    assert 'no luck in the forward pass of roi_head.bbox_roi_extr' in message
     assert '\n' not in message
     step = trace_step(cfg, WORK, partial=True, mode=mode)
     assert step.partial == 'heads and losses'

@@ -111,7 +111,8 @@ def mask_targets(
 def _crops(masks: BitmapMasks) -> list[Crop]:
     found: list[Crop] | None = getattr(masks, 'crops', None)
     if found is None:
-        found = [Crop(0, 0, mask) for mask in masks.masks]
+        pixels = masks.masks.astype(np.uint8, copy=False)
+        found = [Crop(0, 0, mask) for mask in pixels]
     return found
 
 

@@ -14,7 +14,8 @@ model = dict(
     # EfficientNet-Lite's own normalisation
     data_preprocessor=dict(
         type='BatchedDetDataPreprocessor',
-        mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]
+        mean=[127.0, 127.0, 127.0],
+        std=[128.0, 128.0, 128.0],
     ),
     neck=dict(
         _delete_=True,  # drops MMDetection's FPN
