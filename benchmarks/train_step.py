@@ -117,11 +117,13 @@ def strip(node: Any) -> None:
 
 
 def make_narrow(node: Any) -> None:
-    """Take few classes and sampled regions."""
+    """Take few classes, proposals and sampled regions."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == 'num_classes':
                 node[key] = 8
+            elif key == 'nms_pre':
+                node[key] = min(value, 200)
             elif key == 'sampler':
                 value.num = min(value.num, 64)
             else:

@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
         '--memory',
         metavar='SIZE',
         help='24GB (1e9 bytes each) or 24GiB: find the largest batch that '
-        'fits',
+        'fits with 5 %% to spare',
     )
     add('--macs', action='store_true', help='print multiply-adds, not FLOPs')
     add('--json', action='store_true', help='print a record, no tables')

@@ -25,6 +25,7 @@ from ..freeze_config import meta
 from ..freeze_config.decide import explain
 from ..freezing.components import OTHER, component_namer
 from ..gc_paused import gc_paused
+from .cuda_autocast import CudaAutocast
 from .fake_predictions import (
     SampleLog,
     focal_losses_on_shapes,
@@ -158,7 +159,9 @@ class _Trace:
     ) -> None:
         dtype = AUTOCAST.get(self.work.dtype)
         autocast = torch.autocast('cpu', dtype) if dtype else nullcontext()
-        with _naming(self.model, 'forward pass'), autocast, saved:
+        as_on_gpus = CudaAutocast() if dtype else nullcontext()
+        forward = _naming(self.model, 'forward pass')
+        with forward, autocast, as_on_gpus, saved:
             loss = self._loss(images)
         self.phases['forward'] = len(tracker.timeline)
         tracker.label = BACKWARD

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -14,6 +15,7 @@ from mmfrozen.cost.storage_tracker import SavedBytes, StorageTracker
 from mmfrozen.freeze_config import ZOO
 from mmfrozen.freezing import count_parameters
 from mmfrozen.freezing.components import component_namer
+from mmfrozen.tracing.cuda_autocast import CudaAutocast
 from mmfrozen.tracing.fake_predictions import stand_in
 from mmfrozen.tracing.fake_targets import (
     make_samples,
@@ -204,3 +206,30 @@ def test_proposals_are_positive_and_negative_as_asked(count, positives):
     assert (best[:positives] > 0.8).all()
     assert (best[positives:] < 0.3).all()
     assert (bbox_overlaps(objects, objects) - torch.eye(7)).abs().max() < 1e-3
+
+
+def test_autocast_keeps_in_fp32_what_it_keeps_on_gpus():
+    x = torch.rand(1, 4, 8, 8, dtype=torch.bfloat16)
+    norm = torch.nn.GroupNorm(2, 4)
+    with torch.autocast('cpu', torch.bfloat16), CudaAutocast():
+        for function in (
+            lambda: F.interpolate(x, scale_factor=2),
+            lambda: x.softmax(dim=1),
+            lambda: torch.softmax(x, dim=1),
+            lambda: x**2,
+            lambda: norm(x),
+            lambda: F.layer_norm(x, (8,)),
+        ):
+            assert function().dtype == torch.float32
+        assert F.conv2d(x, torch.rand(4, 4, 1, 1)).dtype == torch.bfloat16
+        assert (x + x).dtype == F.silu(x).dtype == torch.bfloat16
+    with CudaAutocast():
+        assert F.interpolate(x, scale_factor=2).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_functions_that_are_cast_are_those_of_cuda():
+    x = torch.rand(1, 4, 8, 8, dtype=torch.bfloat16, device='cuda')
+    with torch.autocast('cuda', torch.bfloat16):
+        assert F.interpolate(x, scale_factor=2).dtype == torch.float32
+        assert x.softmax(dim=1).dtype == (x**2).dtype == torch.float32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...tracing.largest_batch import LargestBatch
+from ...tracing.largest_batch import MARGIN, LargestBatch
 from ...tracing.trace_pair import Savings
 from ..page import figure, paragraph, section, table, write_page
 from .charts import (
@@ -128,7 +128,8 @@ def _memory(
         parts += [
             paragraph(
                 f'The largest batch whose step fits into {mebi(memory_bytes)} '
-                'MiB, traced itself, as is the batch one larger:'
+                f'MiB with {MARGIN:.0%} of its peak left free, traced itself, '
+                'as is the batch one larger:'
             ),
             table(
                 ('', *(batch.label for batch in batches)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ...tracing.largest_batch import LargestBatch
+from ...tracing.largest_batch import MARGIN, LargestBatch
 from ...tracing.trace_pair import Savings
 from ...tracing.traced_step import ComponentCost
 from .comparison import (
@@ -198,7 +198,8 @@ def batch_rows(batches: Sequence[LargestBatch]) -> list[list[str]]:
 def draw_batches(batches: Sequence[LargestBatch], memory: str) -> Table:
     """The largest batch of each side."""
     head = ['', *(batch.label for batch in batches)]
-    return draw(f'Largest batch in {memory}', head, batch_rows(batches), 0)
+    title = f'Largest batch in {memory}, {MARGIN:.0%} of its peak left free'
+    return draw(title, head, batch_rows(batches), 0)
 
 
 def conditions(savings: Savings) -> list[str]:

@@ -45,6 +45,7 @@ train_dataloader = dict(
     batch_size=8,  # a GPU; 8 GPUs make the batch of 64
     num_workers=8,
     persistent_workers=True,
+    pin_memory=True,  # copies to the GPU do not wait
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,

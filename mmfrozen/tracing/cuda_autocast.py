@@ -1,0 +1,71 @@
+"""What CUDA's autocast keeps in fp32, on shapes that have no device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+#: From torch's ``AT_FORALL_FP32``, what detectors call; the list for CPUs has
+#: the losses alone.
+FP32 = frozenset(
+    (
+        'acos',
+        'asin',
+        'binary_cross_entropy_with_logits',
+        'cdist',
+        'cosine_similarity',
+        'cross_entropy',
+        'cumsum',
+        'exp',
+        'expm1',
+        'group_norm',
+        'huber_loss',
+        'interpolate',
+        'kl_div',
+        'l1_loss',
+        'layer_norm',
+        'log',
+        'log10',
+        'log1p',
+        'log2',
+        'log_softmax',
+        'logsumexp',
+        'mse_loss',
+        'nll_loss',
+        'norm',
+        'pow',
+        '__pow__',
+        'reciprocal',
+        'rsqrt',
+        'smooth_l1_loss',
+        'softmax',
+        'softplus',
+        'upsample',
+    )
+)
+
+
+class CudaAutocast(TorchFunctionMode):
+    """Casts the arguments of those functions to fp32 under autocast."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (
+            getattr(func, '__name__', '') in FP32
+            and torch.is_autocast_cpu_enabled()
+        ):
+            args, kwargs = tree_map(_to_fp32, (args, kwargs))
+        return func(*args, **kwargs)
+
+
+def _to_fp32(value: Any) -> Any:
+    low = (torch.bfloat16, torch.float16)
+    if isinstance(value, Tensor) and value.dtype in low:
+        return value.float()
+    return value
