@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,8 +10,9 @@ from unittest import mock
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 
-from ..errors import did_you_mean
+from ..categories import ABSENT, check_positions, ids_of_classes
 from .annotation_store import LoadOnce
 from .images import check_images
 from .pieces import (
@@ -78,25 +77,17 @@ class _CheckedMixin(LoadOnce):
             check_images(used)
         return kept
 
-    def _refuse_classes(
-        self, wrong: Iterable[str], known: Iterable[str]
-    ) -> None:
-        wrong, known = list(wrong), list(known)
-        raise ValueError(
-            f'metainfo.classes must be categories of {self.ann_file!r}, got '
-            f'{len(wrong)} that are not, the first is {wrong[0]!r}'
-            f'{did_you_mean(wrong[0], known)}. '
-            'Use the names of that file.'
-        )
-
 
 @DATASETS.register_module()
 class CheckedCocoDataset(_CheckedMixin, CocoDataset):
     """COCO-format data, refused before training if it cannot work.
 
-    What MMDetection lacks: classes that the annotation file does not have are
-    dropped in silence, which shifts every label behind them; a missing or
-    broken image ends the run whenever a worker comes to it.
+    What MMDetection lacks: labels follow the order of the annotation file, not
+    that of the classes, so that two files exchange them; classes that a file
+    does not have are dropped in silence, which shifts every label behind
+    them; a missing or broken image ends the run whenever a worker comes to
+    it. Here label i is class i in every file. A file for tests may lack
+    classes.
 
     Args:
         check_images: Look at every image file first (100,000 take seconds
@@ -119,6 +110,13 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
             metainfo=dict(classes=('cat', 'dog')))
     """
 
+    #: What metrics and tools ask: MMDetection's labels follow the file.
+    labels_follow_classes = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metainfo['labels_follow_classes'] = True
+
     def _api_of(self, pieces: AnnotationFile) -> Any:
         api = CocoWithoutAnnotations(pieces)
         return mock.patch.object(self, 'COCOAPI', lambda path: api)
@@ -130,10 +128,21 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
     @coco.setter
     def coco(self, api: Any) -> None:
-        names = [category['name'] for category in api.cats.values()]
-        wrong = [c for c in self.metainfo['classes'] if c not in names]
-        if wrong:
-            self._refuse_classes(wrong, names)
+        classes = self.metainfo['classes']
+        ids = ids_of_classes(
+            classes,
+            list(api.cats),
+            [category['name'] for category in api.cats.values()],
+            self.ann_file,
+            may_lack=self.test_mode,
+        )
+        if ABSENT in ids:
+            print_log(
+                f'{ids.count(ABSENT)} of {len(ids)} classes are no categories '
+                f'of {self.ann_file!r}: they are not evaluated.',
+                logger='current',
+            )
+        api.get_cat_ids = lambda **_: ids
         self._coco = api
 
     @coco.deleter
@@ -193,21 +202,9 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
     def lvis(self, api: Any) -> None:
         names = [category['name'] for category in api.cats.values()]
         classes = list(self.metainfo['classes'])
-        wrong = [
-            c
-            for c, n in zip(classes, names, strict=False)
-            if not _same_name(c, n)
-        ]
-        wrong += classes[len(names) :] or names[len(classes) :]
-        if wrong:
-            self._refuse_classes(wrong, names)
+        check_positions(classes, names, self.ann_file)
         self._lvis = api
 
     @lvis.deleter
     def lvis(self) -> None:
         del self._lvis
-
-
-def _same_name(a: str, b: str) -> bool:
-    """Up to spelling: LVIS has stero_equipment, mmdet stereo_equipment."""
-    return a == b or difflib.SequenceMatcher(None, a, b).ratio() > 0.9

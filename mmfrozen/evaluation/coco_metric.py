@@ -74,9 +74,12 @@ class StratifiedCocoMetric(StratifiedMetric):
     def _num_matched(self) -> int:
         return max(self.max_dets, *self._recall_nums)
 
-    def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
-        ids = super()._label_ids(classes)
-        return np.sort(ids) if self._sort_categories else ids
+    def _label_ids(
+        self, classes: Sequence[str] | None, *, by_class: bool = False
+    ) -> np.ndarray:
+        if not self._sort_categories:
+            return super()._label_ids(classes, by_class=by_class)
+        return np.sort(super()._label_ids(classes, by_class=True))
 
     def _measure(self, matches: Matches) -> dict[str, float]:
         kept = matches.limited(self.max_dets)

@@ -9,6 +9,7 @@ import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 
+from ..categories import check_positions
 from .matches import Matches
 from .options import check_count
 from .strata import frequency_bins, mean
@@ -87,16 +88,15 @@ class StratifiedLVISMetric(StratifiedMetric):
     def _num_matched(self) -> int:
         return self.max_dets if self.dets_per_class is None else -1
 
-    def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
+    def _label_ids(
+        self, classes: Sequence[str] | None, *, by_class: bool = False
+    ) -> np.ndarray:
         """MMDetection's LVIS labels are positions in the file's categories."""
-        ids = super()._label_ids(None)
-        if classes is not None and len(classes) != len(ids):
-            raise ValueError(
-                'metainfo.classes must be the categories of '
-                f'{self._all.source!r}, all {len(ids)}, got {len(classes)}. '
-                "Use the data set's own annotation file."
-            )
-        return ids
+        gt = self._all
+        if classes is not None:
+            names = [gt.category_names[i] for i in gt.file_order]
+            check_positions(list(classes), names, gt.source)
+        return super()._label_ids(None)
 
     def _measure(self, matches: Matches) -> dict[str, float]:
         kept = matches.limited(self.max_dets)

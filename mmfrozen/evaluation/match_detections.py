@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def match(
     iou_type: IouType,
     protocol: Protocol,
     max_dets: int | None = None,
-    classes: Sequence[str] | None = None,
+    ids: np.ndarray | None = None,
 ) -> Matches:
     """Match detections with ground truth, as the official packages do.
 
@@ -44,7 +44,7 @@ def match(
             is annotated or known to be absent.
         max_dets: Highest scores kept: of each image and category (COCO,
             default 100), of each image (LVIS, default 300); -1 for all.
-        classes: Of a file's detector, see :func:`~.result_files.read_results`.
+        ids: Of a file's detector, see :func:`~.result_files.read_results`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -60,7 +60,7 @@ def match(
         max_dets=max_dets,
     )
     if isinstance(detections, str | Path):
-        return _match_file(matcher, detections, classes)
+        return _match_file(matcher, detections, ids)
     if not isinstance(detections, DetectionArrays):
         detections = DetectionArrays.from_dicts(detections)
     return matcher.join([matcher.part(detections)])
@@ -68,7 +68,7 @@ def match(
 
 @gc_paused()
 def _match_file(
-    matcher: Matcher, path: str | Path, classes: Sequence[str] | None
+    matcher: Matcher, path: str | Path, ids: np.ndarray | None
 ) -> Matches:
     """Match images as they are read.
 
@@ -80,7 +80,7 @@ def _match_file(
         return result_parts(
             path,
             matcher.gt,
-            classes,
+            ids,
             kind=matcher.iou_type,
             is_needed=matcher.is_judged,
         )

@@ -8,6 +8,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import orjson
 import torch
 
+from ..categories import ABSENT, check_order, ids_of_classes
 from ..gc_paused import gc_paused
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
@@ -34,7 +36,7 @@ BETWEEN = re.compile(rb'\}\s*,\s*\{')
 def read_results(
     path: str | Path,
     gt: GroundTruth,
-    classes: Sequence[str] | None = None,
+    ids: np.ndarray | None = None,
 ) -> DetectionArrays:
     """Read a result file of MMDetection, or anyone's COCO-format results.
 
@@ -43,20 +45,20 @@ def read_results(
             of results (COCO, LVIS), such as ``*.bbox.json`` and
             ``*.segm.json`` of mmdet's ``outfile_prefix``.
         gt: Ground truth, for the category ids of labels.
-        classes: Classes of the detector, for a ``.pkl`` whose labels are
-            not all categories of ``gt`` in the order of its file.
+        ids: From :func:`label_ids`, for a ``.pkl`` whose labels are not all
+            categories of ``gt`` in the order of its file.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds something else.
     """
-    return DetectionArrays.join(list(result_parts(path, gt, classes)))
+    return DetectionArrays.join(list(result_parts(path, gt, ids)))
 
 
 def result_parts(
     path: str | Path,
     gt: GroundTruth,
-    classes: Sequence[str] | None = None,
+    ids: np.ndarray | None = None,
     **options: Any,
 ) -> Iterator[DetectionArrays]:
     """Read a result file a few images at a time.
@@ -64,7 +66,7 @@ def result_parts(
     What stands together of an image is in one part.
 
     Args:
-        path, gt, classes: See :func:`read_results`.
+        path, gt, ids: See :func:`read_results`.
         options: Of :meth:`DetectionArrays.from_dicts`, for JSON.
     """
     path = Path(path)
@@ -74,7 +76,9 @@ def result_parts(
             'the path.'
         )
     if path.suffix in PICKLES:
-        yield _from_samples(_read_pickle(path), gt, classes)
+        yield _from_samples(
+            _read_pickle(path), label_ids(gt, None) if ids is None else ids
+        )
         return
     first = 0
     try:
@@ -142,39 +146,40 @@ def _pieces(path: Path) -> Iterator[bytes]:
     yield rest
 
 
-def label_ids(gt: GroundTruth, classes: Sequence[str] | None) -> np.ndarray:
-    """Category ids of a detector's labels, as mmdet's COCO data set has them.
+def label_ids(
+    gt: GroundTruth, classes: Sequence[str] | None, *, by_class: bool = False
+) -> np.ndarray:
+    """Category ids of a detector's labels.
 
     Args:
         gt: Ground truth.
-        classes: Of the detector; None for all categories.
+        classes: Of the detector; None for all categories, in the order of
+            the file.
+        by_class: Labels follow the classes, some of which the file may lack,
+            as with ``CheckedCocoDataset``. MMDetection's data sets follow
+            the file instead.
 
     Returns:
-        Ids in the order of the annotation file, which mmdet follows, not in
-        that of the classes.
+        (classes,) :data:`~mmfrozen.categories.ABSENT` for what is absent.
 
     Raises:
-        ValueError: If a class is no category.
+        ValueError: If a class is no category, or if the order of the classes
+            is not that of the file where it has to be.
     """
-    names = [gt.category_names[i] for i in gt.file_order]
+    ids = gt.category_ids[gt.file_order]
     if classes is None:
-        classes = names
-    missing = [name for name in classes if name not in set(names)]
-    if missing:
-        raise ValueError(
-            f'Classes must be categories of {gt.source!r}, got '
-            f'{len(missing)} that are not, the first is {missing[0]!r}. Use '
-            'the annotation file of the data set.'
-        )
-    wanted = set(classes)
-    kept = [
-        p for p, n in zip(gt.file_order, names, strict=True) if n in wanted
-    ]
-    return gt.category_ids[kept]
+        return ids
+    names = [gt.category_names[i] for i in gt.file_order]
+    found = ids_of_classes(
+        classes, ids.tolist(), names, gt.source, may_lack=by_class
+    )
+    if not by_class:
+        check_order(classes, names, gt.source)
+    return np.array(found, np.int64)
 
 
 def to_category_ids(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Turn labels into category ids.
+    """Turn labels into category ids, ABSENT where there is none.
 
     Raises:
         ValueError: If a label has no category.
@@ -188,11 +193,8 @@ def to_category_ids(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return ids[labels]
 
 
-def _from_samples(
-    samples: Any, gt: GroundTruth, classes: Sequence[str] | None
-) -> DetectionArrays:
+def _from_samples(samples: Any, ids: np.ndarray) -> DetectionArrays:
     """Take mmdet's dumped data samples apart."""
-    ids = label_ids(gt, classes)
     parts = []
     for sample in samples if isinstance(samples, list) else [None]:
         try:
@@ -202,14 +204,13 @@ def _from_samples(
                 for key in ('bboxes', 'scores', 'labels')
             }
             image_id = int(sample['img_id'])
-            masks = pred.get('masks')
-            part = from_predictions(
-                image_id,
-                **columns,
-                ids=ids,
-                masks=None if masks is None else Masks.from_rles(masks),
-                mask_scores=pred.get('mask_scores'),
+            mask_scores = pred.get('mask_scores')
+            part, kept = from_predictions(
+                image_id, **columns, ids=ids, mask_scores=mask_scores
             )
+            if pred.get('masks') is not None:
+                masks = [pred['masks'][i] for i in kept.tolist()]
+                part = replace(part, masks=Masks.from_rles(masks))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 'results.pkl must hold data samples with img_id and '
@@ -227,30 +228,35 @@ def from_predictions(
     labels: np.ndarray,
     *,
     ids: np.ndarray,
-    masks: Masks | None = None,
     mask_scores: Any = None,
-) -> DetectionArrays:
-    """Take the predictions for one image.
+) -> tuple[DetectionArrays, np.ndarray]:
+    """Take the predictions for one image, of the categories that there are.
 
     Args:
         image_id: Its id.
         bboxes: (N, 4) corners x1, y1, x2, y2 in pixels.
         scores: (N,)
         labels: (N,)
-        ids: Of :func:`label_ids`.
-        masks: N masks.
+        ids: From :func:`label_ids`.
         mask_scores: (N,)
+
+    Returns:
+        Detections without masks, and their (K,) places among the N.
     """
-    boxes = np.asarray(bboxes, np.float64).reshape(-1, 4).copy()
+    categories = to_category_ids(np.asarray(labels, np.int64).reshape(-1), ids)
+    kept = np.flatnonzero(categories != ABSENT)
+    boxes = np.asarray(bboxes, np.float64).reshape(-1, 4)[kept]
     boxes[:, 2:] -= boxes[:, :2]
-    return DetectionArrays(
-        np.full(len(boxes), image_id, np.int64),
-        to_category_ids(np.asarray(labels, np.int64).reshape(-1), ids),
-        np.asarray(scores, np.float64).reshape(-1),
+    if mask_scores is not None:
+        mask_scores = np.asarray(mask_scores, np.float64)[kept]
+    found = DetectionArrays(
+        np.full(len(kept), image_id, np.int64),
+        categories[kept],
+        np.asarray(scores, np.float64).reshape(-1)[kept],
         boxes,
-        masks,
-        None if mask_scores is None else np.asarray(mask_scores, np.float64),
+        mask_scores=mask_scores,
     )
+    return found, kept
 
 
 class _Inert:

@@ -157,9 +157,11 @@ class StratifiedMetric(CocoMetric):
         """Detections to match: as many as any of the metrics needs."""
         return self.max_dets
 
-    def _label_ids(self, classes: Sequence[str] | None) -> np.ndarray:
-        """Category ids of the labels, as MMDetection's data set has them."""
-        return label_ids(self._all, classes)
+    def _label_ids(
+        self, classes: Sequence[str] | None, *, by_class: bool = False
+    ) -> np.ndarray:
+        """Category ids of the labels, as the data set has them."""
+        return label_ids(self._all, classes, by_class=by_class)
 
     def _clear(self) -> None:
         self._waiting: list[DetectionArrays] = []
@@ -177,7 +179,8 @@ class StratifiedMetric(CocoMetric):
     def dataset_meta(self, meta: dict | None) -> None:
         self._dataset_meta = meta
         if meta and meta.get('classes'):
-            self._use(self._label_ids(meta['classes']))
+            by_class = bool(meta.get('labels_follow_classes'))
+            self._use(self._label_ids(meta['classes'], by_class=by_class))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the predictions of a batch; match them when they are many."""
@@ -198,7 +201,7 @@ class StratifiedMetric(CocoMetric):
     def _columns(self, image_id: int, sample: dict) -> DetectionArrays:
         pred = sample['pred_instances']
         columns = [_numpy(pred[k]) for k in ('bboxes', 'scores', 'labels')]
-        detections = from_predictions(
+        detections, kept = from_predictions(
             image_id,
             *columns,
             ids=np.asarray(self.cat_ids),
@@ -210,7 +213,8 @@ class StratifiedMetric(CocoMetric):
         wanted = self._matchers['segm'].is_judged(
             detections.image_ids, detections.category_ids
         )
-        return replace(detections, masks=_pack(pred['masks'], wanted))
+        masks = _pack(pred['masks'], kept, wanted)
+        return replace(detections, masks=masks)
 
     def _flush(self) -> None:
         if self._new:
@@ -354,9 +358,9 @@ def _numpy(values: Any) -> Any:
     return values.cpu().numpy() if hasattr(values, 'cpu') else values
 
 
-def _pack(masks: Any, wanted: np.ndarray) -> Masks:
-    """Encode the wanted masks of an image, leave the others out."""
-    places = np.flatnonzero(wanted).tolist()
+def _pack(masks: Any, kept: np.ndarray, wanted: np.ndarray) -> Masks:
+    """Encode the wanted of the kept masks of an image."""
+    places = kept[wanted].tolist()
     if hasattr(masks, 'detach'):
         chosen = encode_mask_results(masks[places].detach().cpu().numpy())
     else:

@@ -10,6 +10,7 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_utils
 
+from mmfrozen.categories import ABSENT
 from mmfrozen.evaluation.detections import DetectionArrays
 from mmfrozen.evaluation.ground_truth import GroundTruth
 from mmfrozen.evaluation.match_detections import Matcher, match
@@ -129,7 +130,7 @@ def test_pickle_is_matched_as_a_file(case, tmp_path):
     path = dump(content, results, tmp_path / 'results.pkl')
     names = [x['name'] for x in content['categories']]
     options = dict(iou_type='segm', protocol='coco')
-    found = match(gt, path, classes=names, **options).ap_per_class()
+    found = match(gt, path, ids=label_ids(gt, names), **options).ap_per_class()
     np.testing.assert_allclose(
         found, match(gt, results, **options).ap_per_class()
     )
@@ -183,15 +184,21 @@ def test_masks_that_are_not_needed_are_left_out(case):
         assert bool(rle['counts']) == (result['image_id'] == first)
 
 
-def test_labels_follow_the_order_of_the_file_as_mmdetection_has_them(case):
+def test_labels_follow_the_classes_or_the_order_of_the_file(case):
     content, _ = case
     gt = GroundTruth.from_dict(content)
     ids = [x['id'] for x in content['categories']]
     names = [x['name'] for x in content['categories']]
     assert label_ids(gt, None).tolist() == ids
-    assert label_ids(gt, names[:0:-1]).tolist() == ids[1:]
+    assert label_ids(gt, names[1:]).tolist() == ids[1:]
+    with pytest.raises(ValueError, match='must mean the same'):
+        label_ids(gt, names[:0:-1])
+    by_class = label_ids(gt, names[:0:-1], by_class=True)
+    assert by_class.tolist() == ids[:0:-1]
     with pytest.raises(ValueError, match="the first is 'cow'"):
         label_ids(gt, [*names, 'cow'])
+    by_class = label_ids(gt, ['cow', *names], by_class=True)
+    assert by_class.tolist() == [ABSENT, *ids]
 
 
 class Hostile:

@@ -32,7 +32,7 @@ from .paired_bootstrap import (
     running_mean,
 )
 from .record import StrataGain
-from .run_config import find_configs, note_on_labels, read_classes
+from .run_config import find_configs, note_on_labels, read_label_ids
 
 Track = Callable[[Sequence[int]], Iterable[int]]
 
@@ -138,8 +138,8 @@ def compare(
         report(f'matching {file}')
         has_labels = file.suffix in PICKLES
         configs = find_configs(path, request.config) if has_labels else []
-        classes = read_classes(configs, annotations.ground_truth)
-        found, matched = read_run(file, annotations, request.iou_type, classes)
+        ids = read_label_ids(configs, annotations.ground_truth)
+        found, matched = read_run(file, annotations, request.iou_type, ids)
         matches.append(matched)
         if found is not None:
             detections[name] = found

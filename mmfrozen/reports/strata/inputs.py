@@ -175,7 +175,7 @@ def read_run(
     path: Path,
     annotations: Annotations,
     iou_type: IouType,
-    classes: Sequence[str] | None = None,
+    ids: np.ndarray | None = None,
 ) -> tuple[DetectionArrays | None, Matches]:
     """Read a run and match it.
 
@@ -183,7 +183,7 @@ def read_run(
         path: Of :func:`find_results`.
         annotations: What to judge it by.
         iou_type: Boxes or masks.
-        classes: What the labels of a ``.pkl`` stand for; None for all
+        ids: What the labels of a ``.pkl`` stand for; None for all
             categories.
 
     Returns:
@@ -196,7 +196,7 @@ def read_run(
     """
     if path.suffix == '.npz':
         return None, _read_matches(path, annotations, iou_type)
-    detections = read_results(path, annotations.ground_truth, classes)
+    detections = read_results(path, annotations.ground_truth, ids)
     _refuse_empty(path, len(detections))
     try:
         matches = match(

@@ -44,23 +44,24 @@ def find_configs(run: Path, config: Path | None) -> list[Path]:
     return []
 
 
-def read_classes(
+def read_label_ids(
     configs: Sequence[Path], gt: GroundTruth
-) -> tuple[str, ...] | None:
-    """Classes of a detector, from the configs of its run.
+) -> np.ndarray | None:
+    """Category ids of a detector's labels, from the configs of its run.
 
     Returns:
-        Names; None if these do not choose among the categories.
+        As :func:`~mmfrozen.evaluation.result_files.label_ids`; None if the
+        configs do not choose among the categories.
 
     Raises:
         ValueError: If a config cannot be read, if two disagree, or if the
             model tells another number of classes than there are.
     """
-    found: dict[tuple[str, ...] | None, Path] = {}
+    found: dict[tuple[int, ...] | None, Path] = {}
     for path in configs:
         try:
             cfg = Config.fromfile(path, import_custom_modules=False)
-            classes = _dataset_classes(cfg)
+            classes, by_class = _dataset_classes(cfg)
             numbers = set(_head_classes(cfg.get('model'), False))
         except Exception as error:  # whatever the code of a config leads to
             why = ' '.join(f'{type(error).__name__}: {error}'.split())
@@ -68,7 +69,8 @@ def read_classes(
                 f'A config must be one of MMDetection, got {str(path)!r} '
                 f'({why}). Name the config of the run with --config.'
             ) from error
-        number = len(label_ids(gt, classes))
+        ids = label_ids(gt, classes, by_class=by_class)
+        number = len(ids)
         if numbers and number not in numbers:
             raise ValueError(
                 f'The labels of results must be the {number} classes of '
@@ -76,18 +78,19 @@ def read_classes(
                 'Name the config with its classes (metainfo) by --config, '
                 'or results as json.'
             )
-        found[classes] = path
+        found[None if classes is None else tuple(ids.tolist())] = path
     if len(found) > 1:
         first, second, *_ = map(str, found.values())
         raise ValueError(
             f'The configs of a run must have the same classes, got {first!r} '
             f'and {second!r}, which differ. Name one with --config.'
         )
-    return next(iter(found), None)
+    ids = next(iter(found), None)
+    return None if ids is None else np.array(ids, np.int64)
 
 
-def _dataset_classes(cfg: Config) -> tuple[str, ...] | None:
-    """Classes of the tested data set, as MMDetection's data set takes them."""
+def _dataset_classes(cfg: Config) -> tuple[tuple[str, ...] | None, bool]:
+    """Classes of the tested data set, and whether labels follow them."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     dataset: Any = loader.dataset if loader else {}
     while 'dataset' in dataset or 'datasets' in dataset:  # in a wrapper
@@ -95,13 +98,14 @@ def _dataset_classes(cfg: Config) -> tuple[str, ...] | None:
     kind = dataset.get('type')
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if kind is not None and issubclass(kind, LVISV05Dataset):
-        return None  # which takes all categories of its file
+        return None, False  # it takes all categories of its file
     default = getattr(kind, 'METAINFO', {}).get('classes')
     classes = (dataset.get('metainfo') or {}).get('classes') or default
     if isinstance(classes, str):
         is_file = Path(classes).is_file()
         classes = list_from_file(classes) if is_file else [classes]
-    return None if classes is None else tuple(classes)
+    by_class = getattr(kind, 'labels_follow_classes', False)
+    return None if classes is None else tuple(classes), by_class
 
 
 def _head_classes(node: Any, in_head: bool) -> Iterator[int]:

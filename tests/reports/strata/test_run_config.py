@@ -9,8 +9,8 @@ from mmfrozen.reports.strata.comparison import Request, compare
 
 from . import strata_data
 
-#: Of the detector, not in the order of the file, which its labels follow.
-CLASSES = ('owl', 'cat')
+#: Of the detector, in the order of the file, which its labels follow.
+CLASSES = ('cat', 'owl')
 IDS = [3, 8]
 CONFIG = """
 model = dict(roi_head=dict(bbox_head=[dict(num_classes={number})] * 3))
@@ -101,7 +101,7 @@ def test_classes_of_an_lvis_data_set_are_all_of_its_file(data, work_dir):
             [config(number=3)],
             'must be the 2 classes of --ann, got a model of 3',
         ),
-        ([config(None, 2)], 'Classes must be categories'),
+        ([config(None, 2)], 'metainfo.classes must be categories'),
         ([config(('cat', 'cow'))], "the first is 'cow'"),
         ([config(), config(('cat', 'dog'))], 'which differ. Name one'),
         (['model = 1\nimport'], 'A config must be one of MMDetection'),
@@ -132,3 +132,24 @@ def test_config_without_labels_is_refused(data, work_dir):
 def test_config_that_is_not_there_is_refused(data, tmp_path):
     with pytest.raises(FileNotFoundError, match='--config must name'):
         run(data, data / 'results.pkl', config=tmp_path / 'no.py')
+
+
+def test_labels_of_a_checked_data_set_follow_its_classes(data, work_dir):
+    expected = aps(run(data, data / 'json/r.bbox.json'))
+    (work_dir / 'mine.py').write_text(
+        config(CLASSES[::-1], kind='CheckedCocoDataset')
+    )
+    (work_dir / 'results.pkl').unlink()
+    gt = json.loads((data / 'annotations/val.json').read_text())
+    results = json.loads((data / 'json/r.bbox.json').read_text())
+    samples = list(strata_data.samples(gt, results, IDS[::-1]))
+    dump(samples, str(work_dir / 'results.pkl'))
+    assert aps(run(data, work_dir)) == expected
+
+
+def test_classes_in_another_order_than_mmdetections_labels_are_refused(
+    data, work_dir
+):
+    (work_dir / 'mine.py').write_text(config(CLASSES[::-1]))
+    with pytest.raises(ValueError, match='must mean the same'):
+        run(data, work_dir)

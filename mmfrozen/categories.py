@@ -1,0 +1,120 @@
+"""Which category of an annotation file a label means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from .errors import did_you_mean
+
+#: In the place of the id of a category that a file does not have.
+ABSENT = -(2**63)
+
+
+def ids_of_classes(
+    classes: Sequence[str],
+    ids: Sequence[int],
+    names: Sequence[str],
+    source: str,
+    *,
+    may_lack: bool = False,
+) -> list[int]:
+    """Find the category that each label means: that of its class's name.
+
+    Args:
+        classes: Names by label.
+        ids: Of the categories, in the order of the file.
+        names: Likewise.
+        source: The file.
+        may_lack: Classes that are no category have :data:`ABSENT`. One that
+            is spelt nearly as a category, or all, are refused in any case.
+
+    Raises:
+        ValueError: If a class is not one category.
+    """
+    wanted = set(classes)
+    twice = next((c for c in wanted if list(classes).count(c) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f'metainfo.classes must differ from one another, got {twice!r} '
+            'more than once. Name each class once.'
+        )
+    found: dict[str, int] = {}
+    for number, name in zip(ids, names, strict=True):
+        if name in wanted and name in found:
+            raise ValueError(
+                f'A class must be one category of {source!r}, got {name!r} '
+                f'with the ids {found[name]} and {number}. Rename or remove '
+                'the one that annotations do not have.'
+            )
+        found[name] = number
+    missing = [c for c in classes if c not in found]
+    if missing and may_lack and len(missing) < len(classes):
+        known = [n for n in names if n not in wanted]
+        near = [c for c in missing if any(same_name(c, n) for n in known)]
+        missing = near
+    if missing:
+        refuse_classes(missing, names, source)
+    return [found.get(c, ABSENT) for c in classes]
+
+
+def check_positions(
+    classes: Sequence[str], names: Sequence[str], source: str
+) -> None:
+    """Refuse classes that are not the categories of a file, one by one, up
+    to spelling: LVIS has stero_equipment, mmdet stereo_equipment.
+
+    Raises:
+        ValueError: Naming the first that differs.
+    """
+    wrong = [
+        c for c, n in zip(classes, names, strict=False) if not same_name(c, n)
+    ]
+    wrong += classes[len(names) :] or names[len(classes) :]
+    if wrong:
+        refuse_classes(wrong, names, source)
+
+
+def check_order(
+    classes: Sequence[str], names: Sequence[str], source: str
+) -> None:
+    """Refuse classes in another order than the categories of a file.
+
+    Raises:
+        ValueError: With both orders.
+    """
+    wanted = set(classes)
+    listed = [name for name in names if name in wanted]
+    if listed != list(classes):
+        raise ValueError(
+            'Labels must mean the same to the data set and in the file, got '
+            f'classes {_shortly(classes)} where {source!r} lists '
+            f"{_shortly(listed)}, whose order MMDetection's data sets follow. "
+            "Take type='CheckedCocoDataset', which goes by name, or name the "
+            'classes in that order.'
+        )
+
+
+def same_name(a: str, b: str) -> bool:
+    """Whether two names differ by a slip of the pen at most."""
+    return a == b or difflib.SequenceMatcher(None, a, b).ratio() > 0.9
+
+
+def refuse_classes(
+    wrong: Sequence[str], names: Sequence[str], source: str
+) -> None:
+    """Refuse classes that are no categories.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f'metainfo.classes must be categories of {source!r}, got {len(wrong)} '
+        f'that are not, the first is {wrong[0]!r}'
+        f'{did_you_mean(wrong[0], names)}. Use the names of that file.'
+    )
+
+
+def _shortly(names: Sequence[str]) -> str:
+    more = ', ...' if len(names) > 6 else ''
+    return f'({", ".join(map(repr, names[:6]))}{more})'
