@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 from array import array
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmengine.dist import get_world_size
 from torch.utils.data import get_worker_info
 
+from ..annotation_faults import FaultyAnnotationsError
 from ..gc_paused import gc_paused
 from .pieces import AnnotationFile
 from .sharing import once_a_machine, store
@@ -113,9 +113,12 @@ class LoadOnce:
             )
         ):
             return None
-        with contextlib.suppress(ValueError, LookupError, TypeError):
+        try:
             return AnnotationFile(self.ann_file)
-        return None
+        except FaultyAnnotationsError:
+            raise
+        except (ValueError, LookupError, TypeError):
+            return None
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
         """Serialise as MMDetection, into memory that processes can share."""

@@ -12,6 +12,7 @@ from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
+from ..annotation_faults import AnnotationLook, refuse
 from ..categories import ABSENT, check_positions, ids_of_classes
 from .annotation_store import LoadOnce
 from .images import check_images
@@ -53,6 +54,27 @@ class _CheckedMixin(LoadOnce):
                 f'{type(self).__name__}.ann_file must be whole JSON, got '
                 f'{self.ann_file!r} ({error}). Download it again.'
             ) from error
+
+    def _look_at(self, api: Any) -> None:
+        """Refuse annotations that would make a wrong result, and say what
+        MMDetection leaves out."""
+        if self._pieces is not None:
+            look = self._pieces.look
+        else:
+            content = api.dataset
+            look = AnnotationLook(content['images'], content['categories'])
+            refuse(look.header(), self.ann_file)
+            refuse(look.annotations(content['annotations']), self.ann_file)
+        idle = look.crowds + look.dropped.total()
+        if idle and not look.objects and not self.test_mode:
+            raise ValueError(
+                f'{self.ann_file!r} must have objects to train on, got '
+                f'{look.describe()}. Correct the file.'
+            )
+        if look.dropped.total() and is_main_process():
+            print_log(
+                f'{self.ann_file!r} has {look.describe()}.', logger='current'
+            )
 
     def filter_data(self) -> list[dict]:
         """Check the images of what MMDetection keeps."""
@@ -128,6 +150,7 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
     @coco.setter
     def coco(self, api: Any) -> None:
+        self._look_at(api)
         classes = self.metainfo['classes']
         ids = ids_of_classes(
             classes,
@@ -200,6 +223,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     @lvis.setter
     def lvis(self, api: Any) -> None:
+        self._look_at(api)
         names = [category['name'] for category in api.cats.values()]
         classes = list(self.metainfo['classes'])
         check_positions(classes, names, self.ann_file)

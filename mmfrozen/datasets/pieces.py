@@ -13,6 +13,8 @@ import orjson
 from lvis import LVIS
 from mmdet.datasets.api_wrappers import COCO
 
+from ..annotation_faults import AnnotationLook, refuse
+
 START = re.compile(rb'"annotations"\s*:\s*\[')
 #: From an annotation to the next, or to the end of the list.
 BOUNDARY = re.compile(rb'\}\s*(?:,\s*\{|\])')
@@ -29,10 +31,12 @@ class AnnotationFile:
 
     Attributes:
         header: The content, its list of annotations empty.
+        look: What was seen of the annotations.
         cat_img_map: Image id of each annotation, by category id.
         images: MMDetection's information on an image by its id.
 
     Raises:
+        FaultyAnnotationsError: If something in it would make a wrong result.
         ValueError: If it cannot be read in this way: it is not JSON (to
             orjson: UTF-8, no NaN), or annotations hold lists of dicts.
         LookupError: If an annotation lacks an id, its image or category.
@@ -53,6 +57,10 @@ class AnnotationFile:
             self.header = orjson.loads(rest)
             if self.header['annotations'] or len(START.findall(rest)) > 1:
                 raise ValueError('found another list of that name')
+            self.look = AnnotationLook(
+                self.header['images'], self.header['categories']
+            )
+            refuse(self.look.header(), path)
             for row in range(0, len(self._begins), CHUNK):
                 self._look_at(text, row)
 
@@ -64,6 +72,7 @@ class AnnotationFile:
         # a cut inside an annotation leaves one that does not parse, or fewer
         if len(found) != last - first:
             raise ValueError('annotations hold lists of dicts')
+        refuse(self.look.annotations(found), self._file.name)
         for row, annotation in enumerate(found, first):
             image_id = annotation['image_id']
             self._ids.append(annotation['id'])

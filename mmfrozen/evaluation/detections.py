@@ -126,7 +126,13 @@ class DetectionArrays:
 def _column(
     results: Sequence[Mapping[str, Any]], key: str, kind: Any
 ) -> NDArray[Any]:
-    return np.fromiter(map(itemgetter(key), results), kind, len(results))
+    values = list(map(itemgetter(key), results))
+    if kind is np.int64 and set(map(type, values)) - {int}:
+        for value in values:  # 1.0 is an id that went through a float
+            exact = isinstance(value, float) and abs(value) <= 2**53
+            if type(value) is not int and not (exact and value == int(value)):
+                raise ValueError(f'{key} {value!r}, which is no whole number')
+    return np.fromiter(values, kind, len(values))
 
 
 def _boxes(results: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:

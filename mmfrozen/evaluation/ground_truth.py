@@ -16,8 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
+from ..annotation_faults import AnnotationLook, refuse
 from ..gc_paused import gc_paused
 
+#: Fields of annotations, and how they are kept.
+COLUMNS = dict(
+    id=np.int64,
+    image_id=np.int64,
+    category_id=np.int64,
+    bbox=np.float64,
+    area=np.float64,
+    iscrowd=np.float64,
+    ignore=np.float64,
+)
 #: Annotations that are turned into dicts at a time.
 CHUNK = 4096
 
@@ -207,6 +218,8 @@ class GroundTruth:
                 f'LVIS, got {len(images)} images and {len(categories)} '
                 f'categories in {source!r}. Correct ann_file.'
             )
+        look = AnnotationLook(list(images.values()), list(categories.values()))
+        refuse((f for f in look.header() if f.kind != 'image size'), source)
         image_ids = np.array(sorted(images), dtype=np.int64)
         category_ids = np.array(sorted(categories), dtype=np.int64)
         listed = np.array(list(categories), dtype=np.int64)
@@ -216,8 +229,9 @@ class GroundTruth:
             [(info['height'], info['width']) for info in infos], np.int32
         ).reshape(-1, 2)
         with gc_paused():
-            columns = _annotation_columns(coco, _annotation_ids(coco, origin))
-        where = _positions(image_ids, columns['image_id'], 'image', source)
+            ids = _annotation_ids(coco, origin)
+            columns = _annotation_columns(coco, ids, look, source)
+        where = np.searchsorted(image_ids, columns['image_id'])
         return cls(
             source=source,
             image_ids=image_ids,
@@ -227,10 +241,10 @@ class GroundTruth:
             frequencies=_frequencies(ordered),
             image_counts=_stated(ordered, 'image_count'),
             instance_counts=_stated(ordered, 'instance_count'),
-            images=where,
-            categories=_positions(
-                category_ids, columns['category_id'], 'category', source
-            ),
+            images=where.astype(np.int32),
+            categories=np.searchsorted(
+                category_ids, columns['category_id']
+            ).astype(np.int32),
             boxes=columns['bbox'],
             areas=columns['area'],
             is_crowd=columns['iscrowd'] != 0,
@@ -263,44 +277,18 @@ def _annotation_ids(coco: Any, origin: Any) -> list[int]:
 
 
 def _annotation_columns(
-    coco: Any, ids: Sequence[int]
+    coco: Any, ids: Sequence[int], look: AnnotationLook, source: str
 ) -> dict[str, NDArray[Any]]:
     """Collect the fields of all annotations, in the order of their ids."""
-    rows: list[tuple[Any, ...]] = []
-    boxes = np.zeros((len(ids), 4))
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for chunk in _chunks(ids):
-        for x in coco.load_anns(chunk):
-            area = x.get('area')
-            box = x.get('bbox')
-            if area is None or area != area or not box:
-                raise ValueError(
-                    'Annotations must have bbox and area, got annotation '
-                    f'{x["id"]} without. Add them.'
-                )
-            boxes[len(rows)] = box
-            rows.append(
-                (x['image_id'], x['category_id'], area, x.get('iscrowd', 0))
-                + (x.get('ignore', 0),)
-            )
-    names = ('image_id', 'category_id', 'area', 'iscrowd', 'ignore')
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(names))
-    columns = {name: table[:, i] for i, name in enumerate(names)}
-    for name in ('image_id', 'category_id'):
-        columns[name] = columns[name].astype(np.int64)
-    return {**columns, 'bbox': boxes, 'id': np.array(ids, dtype=np.int64)}
-
-
-def _positions(
-    known: NDArray[np.int64], ids: NDArray[np.int64], what: str, source: str
-) -> NDArray[np.int32]:
-    """Positions of ids in sorted ids, all of which have to be there."""
-    positions, is_known = locate(known, ids)
-    if not is_known.all():
-        raise ValueError(
-            f'Annotations must be of a listed {what}, got {what} id '
-            f'{ids[~is_known][0]} in {source!r}. Correct the file.'
-        )
-    return positions
+        entries = coco.load_anns(chunk)
+        refuse(look.annotations(entries), source)
+        for name, values in columns.items():
+            values += [entry.get(name, 0) for entry in entries]
+    return {
+        name: np.array(columns[name], kind) for name, kind in COLUMNS.items()
+    } | {'bbox': np.array(columns['bbox'], np.float64).reshape(-1, 4)}
 
 
 def locate(

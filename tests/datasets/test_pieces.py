@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from mmdet.registry import DATASETS
 
 import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.annotation_faults import FaultyAnnotationsError
 from mmfrozen.datasets import CheckedCocoDataset, pieces
 
 NAMES = ('cat', 'dog', 'emu')
@@ -21,12 +22,14 @@ POLYGONS = st.lists(st.lists(NUMBERS, min_size=6, max_size=8), max_size=2)
 RLES = st.fixed_dictionaries(
     dict(
         size=st.just([50, 60]),
-        counts=st.one_of(st.lists(st.integers(0, 99)), st.just('0b0')),
+        counts=st.one_of(
+            st.lists(st.integers(0, 99), max_size=9), st.just('0b0')
+        ),
     )
 )
 ANNOTATIONS = st.fixed_dictionaries(
     dict(
-        image_id=st.integers(1, 5),  # the last is not listed
+        image_id=st.integers(1, 4),
         category_id=st.sampled_from([1, 3, 8]),
         bbox=st.lists(NUMBERS, min_size=4, max_size=4),
         area=NUMBERS,
@@ -48,6 +51,14 @@ LAYOUTS = st.sampled_from(
 def content_of(annotations, order=('annotations', 'images', 'categories')):
     """An annotation file of four images and three categories."""
     url = 'http://images.cocodataset.org/train2017/'
+    for annotation in annotations:
+        shape = annotation.get('segmentation')
+        if isinstance(shape, dict):  # of its image
+            width = 60 - 15 * (annotation['image_id'] == 2)
+            shape['size'] = [50, width]
+            if isinstance(shape['counts'], list):
+                rest = 50 * width - sum(shape['counts'])
+                shape['counts'] = [*shape['counts'], rest]
     content = dict(
         annotations=[{**x, 'id': i} for i, x in enumerate(annotations)],
         images=[
@@ -191,7 +202,7 @@ def test_chunks_of_any_size_give_the_same(path, monkeypatch):
 @pytest.mark.parametrize(
     'old, new',
     [
-        ('"area": 9.5', '"area": NaN'),  # no JSON to orjson
+        ('"area": 9.5', '"area": 9.5, "x": NaN'),  # no JSON to orjson
         ('"area": 9.5', '"area": 9.5, "parts": [{"a": 1}, {"b": 2}]'),
         ('"images"', '"annotations": [], "images"'),
     ],
@@ -205,8 +216,11 @@ def test_other_files_are_left_to_mmdetection(path, old, new):
 
 def test_ids_that_two_annotations_share_are_refused_as_by_mmdetection(path):
     path.write_text(path.read_text().replace('"id": 5', '"id": 0'))
-    for side in ('', 'Checked'):
-        with pytest.raises(AssertionError, match='not unique'):
+    for side, error, words in (
+        ('', AssertionError, 'not unique'),
+        ('Checked', FaultyAnnotationsError, 'an id of its own, got 0'),
+    ):
+        with pytest.raises(error, match=words):
             DATASETS.build(
                 dict(
                     type=f'{side}CocoDataset',
@@ -297,7 +311,7 @@ def test_loading_again_after_a_refusal_starts_anew(path):
     ours = CheckedCocoDataset(**options)
     with pytest.raises(ValueError, match='gnu'):
         ours.full_init()
-    path.write_text(text.replace('emu', 'gnu').replace('9.5', 'NaN'))
+    path.write_text(text.replace('emu', 'gnu').replace('9.5', '9.5, "x": NaN'))
     ours._metainfo['classes'] = ('cat', 'dog', 'gnu')
     ours.full_init()
     assert len(ours.get_cat_ids(1)) == 2

@@ -358,9 +358,9 @@ def test_ground_truth_that_does_not_fit_is_refused_in_a_line(tmp_path):
         for x in content['categories']
     ])  # fmt: skip
     refused('ids of their own', annotations=[first, *rest, first])
-    refused('image id 1000', annotations=[{**first, 'image_id': 1000}, *rest])
+    refused('image_id 1000', annotations=[{**first, 'image_id': 1000}, *rest])
     refused(
-        'category id 1000', annotations=[{**first, 'category_id': 1000}, *rest]
+        'category_id 1000', annotations=[{**first, 'category_id': 1000}, *rest]
     )
     refused(
         'must have bbox and area',

@@ -1,0 +1,295 @@
+"""One look at every annotation of a COCO or LVIS file."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Largest id: above it numpy, and above 2**53 JavaScript, lose digits.
+MAX_ID = 2**63 - 1
+#: Pixels. Polygons beyond it take gigabytes to draw, or crash what draws them.
+MAX_COORDINATE = 1e6
+IDS = ('id', 'image_id', 'category_id')
+NUMBER = (int, float)
+#: What MMDetection leaves out in silence, by what it says of itself here.
+DROPPED = (
+    'of area 0 or less',
+    'with a box less than a pixel wide or high',
+    'with a box outside of the image',
+)
+
+
+class Fault(NamedTuple):
+    """Something in a file that would make a wrong result.
+
+    Attributes:
+        kind: A few words that are the same for all faults of a kind.
+        where: ``annotation 17``, ``image 3``.
+        required: What must be the case.
+        got: What is.
+    """
+
+    kind: str
+    where: str
+    required: str
+    got: Any
+
+    def line(self, source: str) -> str:
+        """Say it in one line."""
+        got = self.got if isinstance(self.got, str) else repr(self.got)
+        got = got if len(got) < 120 else f'{got[:117]}...'
+        return (
+            f'{self.where} of {source!r} must have {self.required}, got '
+            f'{got}. Correct the file; `mmfrozen check` lists all faults.'
+        )
+
+
+class FaultyAnnotationsError(ValueError):
+    """A file that is refused before training."""
+
+
+class AnnotationLook:
+    """Looks at the entries of a file, a few at a time.
+
+    Args:
+        images: Of the file.
+        categories: Likewise.
+
+    Attributes:
+        dropped: Annotations that MMDetection leaves out, by reason.
+        objects: Annotations that it trains on.
+        crowds: Regions that it ignores.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Mapping[str, Any]],
+        categories: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._images, self._categories = images, categories
+        self._sizes: dict[int, tuple[float, float]] = {}
+        self._category_ids: set[int] = set()
+        self._ids: set[int] = set()
+        self.dropped: Counter[str] = Counter()
+        self.objects = self.crowds = 0
+
+    def describe(self) -> str:
+        """Say how many annotations are trained on, and why not others."""
+        parts = [f'{self.objects:,} objects', f'{self.crowds:,} crowds']
+        parts += [f'{n:,} {why}' for why, n in self.dropped.items() if n]
+        left_out = ', which MMDetection leaves out'
+        return ', '.join(parts) + left_out * bool(self.dropped.total())
+
+    def header(self) -> Iterator[Fault]:
+        """Look at images and categories."""
+        for kind, entries in (
+            ('image', self._images),
+            ('category', self._categories),
+        ):
+            seen: set[int] = set()
+            for place, entry in enumerate(entries):
+                number = entry.get('id')
+                where = f'{kind} {number!r} at position {place}'
+                if not is_id(number):
+                    yield Fault(f'{kind} id', where, ID, number)
+                    continue
+                if number in seen:
+                    yield Fault(
+                        f'{kind} id twice', where, 'an id of its own', number
+                    )
+                seen.add(number)
+                check = self._image if kind == 'image' else self._category
+                yield from check(entry, f'{kind} {number}')
+
+    def _image(self, entry: Mapping[str, Any], where: str) -> Iterator[Fault]:
+        size = entry.get('width'), entry.get('height')
+        if all(_is_number(x) and x > 0 for x in size):
+            self._sizes[entry['id']] = size
+        else:
+            self._sizes[entry['id']] = (math.inf, math.inf)
+            yield Fault(
+                'image size', where, 'a width and height in pixels', size
+            )
+
+    def _category(
+        self, entry: Mapping[str, Any], where: str
+    ) -> Iterator[Fault]:
+        self._category_ids.add(entry['id'])
+        if not isinstance(entry.get('name'), str):
+            yield Fault(
+                'category name', where, 'a name', repr(entry.get('name'))
+            )
+
+    def annotations(
+        self, chunk: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Fault]:
+        """Look at some annotations; the header has been looked at.
+
+        What is right is found so in a few calls for all of them.
+        """
+        if chunk and not self._are_usual(chunk):
+            for entry in chunk:
+                yield from self._annotation(entry)
+        shapes = [entry.get('segmentation') for entry in chunk]
+        if not _are_polygons(chain.from_iterable(filter(None, shapes))):
+            for entry, shape in zip(chunk, shapes, strict=True):
+                if shape and not (
+                    isinstance(shape, list) and _are_polygons(shape)
+                ):
+                    yield from self._segmentation(entry, shape)
+
+    def _are_usual(self, chunk: Sequence[Mapping[str, Any]]) -> bool:
+        try:
+            columns = [[x[key] for x in chunk] for key in IDS]
+            boxes = [x['bbox'] for x in chunk]
+            areas = [x['area'] for x in chunk]
+            ids, images, categories = map(set, columns)
+            numbers = [*chain.from_iterable(boxes), *areas]
+        except (KeyError, TypeError):
+            return False
+        if not (
+            set(map(type, chain(*columns))) <= {int}
+            and images <= self._sizes.keys()
+            and categories <= self._category_ids
+            and set(map(len, boxes)) <= {4}
+            and set(map(type, boxes)) <= {list, tuple}
+            and set(map(type, numbers)) <= {int, float}
+            and len(ids) == len(chunk)
+            and all(0 <= i <= MAX_ID for i in (min(ids), max(ids)))
+            and not ids & self._ids
+        ):
+            return False
+        table = np.array(numbers, np.float64)
+        if not np.isfinite(table).all():
+            return False
+        self._ids |= ids
+        sizes = chain.from_iterable(map(self._sizes.__getitem__, columns[1]))
+        crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
+        self._count(table, np.fromiter(sizes, np.float64), np.array(crowds))
+        return True
+
+    def _count(
+        self, table: np.ndarray, sizes: np.ndarray, crowds: np.ndarray
+    ) -> None:
+        """Count what MMDetection will train on, and what it leaves out."""
+        number = len(crowds)
+        x, y, w, h = table[: 4 * number].reshape(-1, 4).T
+        width, height = sizes.reshape(-1, 2).T
+        left = np.ones(number, bool)
+        for reason, applies in zip(
+            DROPPED,
+            (
+                table[4 * number :] <= 0,
+                (w < 1) | (h < 1),
+                (x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0),
+            ),
+            strict=True,
+        ):
+            self.dropped[reason] += int((left & applies).sum())
+            left &= ~applies
+        self.crowds += int((left & crowds).sum())
+        self.objects += int((left & ~crowds).sum())
+
+    def _annotation(self, entry: Mapping[str, Any]) -> Iterator[Fault]:
+        where = f'annotation {entry.get("id")!r}'
+        for key in IDS:
+            if not is_id(entry.get(key)):
+                got = repr(entry[key]) if key in entry else 'none'
+                yield Fault(f'annotation {key}', where, f'{key}: {ID}', got)
+        number = entry.get('id')
+        if is_id(number):
+            if number in self._ids:
+                yield Fault(
+                    'annotation id twice', where, 'an id of its own', number
+                )
+            self._ids.add(number)
+        for key, known in (
+            ('image_id', self._sizes.keys()),
+            ('category_id', self._category_ids),
+        ):
+            if is_id(entry.get(key)) and entry[key] not in known:
+                yield Fault(
+                    f'{key} not listed',
+                    where,
+                    f'the {key} of a listed entry',
+                    f'{key} {entry[key]}',
+                )
+        box = entry.get('bbox')
+        if (
+            not isinstance(box, (list, tuple))
+            or len(box) != 4
+            or not all(_is_number(x) and math.isfinite(x) for x in box)
+        ):
+            yield Fault(
+                'bbox', where, 'bbox: x, y, width, height in pixels', box
+            )
+        area = entry.get('area')
+        if not _is_number(area) or not math.isfinite(area):
+            yield Fault('area', where, 'area: square pixels', area)
+
+    def _segmentation(
+        self, entry: Mapping[str, Any], shape: Any
+    ) -> Iterator[Fault]:
+        where = f'annotation {entry.get("id")!r}'
+        if isinstance(shape, list):
+            yield Fault(
+                'polygon',
+                where,
+                'segmentation: lists of x, y, x, y, ... within '
+                f'{MAX_COORDINATE:.0e} pixels',
+                shape,
+            )
+            return
+        if not isinstance(shape, Mapping) or 'counts' not in shape:
+            yield Fault('segmentation', where, 'polygons or an RLE', shape)
+            return
+        size, counts = shape.get('size'), shape['counts']
+        width, height = self._sizes.get(entry.get('image_id', -1), (0, 0))
+        if width < math.inf and size != [height, width]:
+            wanted = f'an RLE of the size of its image, {[height, width]}'
+            yield Fault('RLE size', where, wanted, size)
+        elif isinstance(counts, list) and sum(counts) != math.prod(size):
+            wanted = f'RLE counts that sum up to {math.prod(size)}'
+            yield Fault('RLE length', where, wanted, sum(counts))
+
+
+def _are_polygons(shapes: Iterable[Any]) -> bool:
+    """Whether all can be drawn."""
+    try:
+        for polygon in shapes:
+            if not math.hypot(*polygon) < MAX_COORDINATE and not (
+                min(polygon) >= -MAX_COORDINATE
+                and max(polygon) <= MAX_COORDINATE
+                and sum(polygon) < math.inf  # not NaN
+            ):
+                return False
+    except (TypeError, ValueError):  # no list of numbers, or an RLE's key
+        return False
+    return True
+
+
+ID = f'a whole number from 0 to {MAX_ID}'
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be an id."""
+    return type(value) is int and 0 <= value <= MAX_ID
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, NUMBER) and not isinstance(value, bool)
+
+
+def refuse(faults: Iterable[Fault], source: str) -> None:
+    """Refuse a file for its first fault.
+
+    Raises:
+        FaultyAnnotationsError: If there is one.
+    """
+    for fault in faults:
+        raise FaultyAnnotationsError(fault.line(source))
