@@ -49,7 +49,7 @@ CHANGES = {
     'annotation id twice': ('annotations', 'id', 4, 'id of its own'),
     'text image_id': ('annotations', 'image_id', '1', 'image_id: a whole'),
     'image_id 1.0': ('annotations', 'image_id', 1.0, 'image_id: a whole'),
-    'unlisted image': ('annotations', 'image_id', 77, 'listed entry, got image_id 77'),
+    'unlisted image': ('annotations', 'image_id', 77, 'got image_id 77'),
     'null category': ('annotations', 'category_id', None, 'category_id: a'),
     'unlisted category': ('annotations', 'category_id', 4, 'listed entry'),
     'short box': ('annotations', 'bbox', [1, 2, 3], 'x, y, width, height'),

@@ -94,10 +94,18 @@ class _CheckedMixin(LoadOnce):
                 f'its classes, got none in {self.ann_file!r}. Compare '
                 'metainfo.classes with the categories of that file.'
             )
-        local = '://' not in used[0]['img_path']
+        local = [info for info in used if '://' not in info['img_path']]
         if self._check_images and local and is_main_process():
-            check_images(used)
+            check_images(local, turns=not self._ignores_orientation())
         return kept
+
+    def _ignores_orientation(self) -> bool:
+        """Whether the loader reads images as they are stored."""
+        transforms = getattr(self.pipeline, 'transforms', ())
+        return any(
+            'ignore_orientation' in str(getattr(t, 'color_type', ''))
+            for t in transforms
+        )
 
 
 @DATASETS.register_module()

@@ -1,8 +1,9 @@
-"""Check image files before training."""
+"""Look at image files before training."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,25 @@ from mmengine.logging import print_log
 from PIL import Image
 
 JPEG_END = b'\xff\xd9'
+ORIENTATION = 0x0112  # of EXIF
+#: Orientations that swap width and height.
+ON_ITS_SIDE = (5, 6, 7, 8)
+#: Pixels above which an image takes a gigabyte in a pipeline.
+HUGE = 100_000_000
+FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
 
 
-def image_fault(path: str, width: int, height: int) -> str | None:
+def image_fault(
+    path: str, width: int, height: int, *, turns: bool = True
+) -> str | None:
     """Say what is wrong with an image file, reading as little as possible.
 
     Args:
         path: The file.
         width: Width by the annotations, in pixels.
         height: Height by the annotations, in pixels.
+        turns: The loader turns images by their EXIF orientation, as
+            MMDetection's does.
 
     Returns:
         A phrase, or None if the file is whole and of that size. A JPEG
@@ -27,11 +38,20 @@ def image_fault(path: str, width: int, height: int) -> str | None:
     """
     try:
         with Image.open(path) as image:
-            # a viewer's rotation (EXIF) swaps the sides
-            if sorted(image.size) != sorted((width, height)):
+            size, stored = (
+                shown_size(image) if turns else image.size,
+                image.size,
+            )
+            if size != (width, height):
+                turned = (
+                    f' (stored as {stored[0]} x {stored[1]}, turned by its '
+                    'EXIF orientation)'
+                    if size != stored
+                    else ''
+                )
                 return (
-                    f'is {image.width} x {image.height} instead of '
-                    f'{width} x {height} pixels'
+                    f'is {size[0]} x {size[1]} instead of {width} x {height} '
+                    f'pixels{turned}'
                 )
             if image.format != 'JPEG' or not _has_jpeg_end(path):
                 image.load()
@@ -42,18 +62,91 @@ def image_fault(path: str, width: int, height: int) -> str | None:
     return None
 
 
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after the turn that its EXIF data ask for."""
+    width, height = image.size
+    turned = image.getexif().get(ORIENTATION) in ON_ITS_SIDE
+    return (height, width) if turned else (width, height)
+
+
+def look_at_image(
+    path: str, width: Any, height: Any
+) -> tuple[tuple[int, int] | None, list[tuple[str, str]]]:
+    """Decode an image and list all that is unusual.
+
+    Args:
+        path: The file.
+        width: Width by the annotations, in pixels.
+        height: Height by the annotations, in pixels.
+
+    Returns:
+        Width and height as shown, None if it cannot be read; and pairs of a
+        kind and of what was found.
+    """
+    try:
+        if not Path(path).stat().st_size:
+            return None, [('image empty', 'has no bytes')]
+        with Image.open(path) as image:
+            found = list(_unusual(image, path))
+            size = shown_size(image)
+            if size != (width, height):
+                turned = size != image.size == (width, height)
+                found.append(
+                    (
+                        'image annotated as stored, not as shown'
+                        if turned
+                        else 'image size',
+                        f'is {size[0]} x {size[1]} instead of {width} x '
+                        f'{height} pixels',
+                    )
+                )
+            image.load()
+    except FileNotFoundError:
+        return None, [('image missing', 'does not exist')]
+    except Exception as error:  # whatever a decoder raises
+        return None, [('image unreadable', f'cannot be read ({error})')]
+    return size, found
+
+
+def _unusual(image: Image.Image, path: str) -> Iterator[tuple[str, str]]:
+    suffix = Path(path).suffix.lower().removeprefix('.')
+    if FORMATS.get(suffix, image.format) != image.format:
+        yield 'image suffix', f'is {image.format}, not {suffix}'
+    if image.mode == 'CMYK':
+        yield 'image in CMYK', 'has CMYK colours, which decoders differ on'
+    elif image.mode.startswith('I') or image.mode == 'F':
+        yield 'image of 16 bits', f'has the mode {image.mode}: 8 bits are read'
+    elif image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
+        yield (
+            'image with transparency',
+            'has an alpha channel, which is dropped',
+        )
+    elif image.mode in ('1', 'L'):
+        yield 'image in grey', 'is grey: its three channels are equal'
+    if getattr(image, 'n_frames', 1) > 1:
+        yield 'image of several frames', f'has {image.n_frames} frames'
+    if image.width * image.height > HUGE:
+        yield 'image huge', f'has {image.width} x {image.height} pixels'
+    orientation = image.getexif().get(ORIENTATION, 1)
+    if orientation != 1:
+        yield 'image turned by EXIF', f'has the orientation {orientation}'
+
+
 def _has_jpeg_end(path: str) -> bool:
     with open(path, 'rb') as stream:
         stream.seek(max(0, Path(path).stat().st_size - 64))
         return JPEG_END in stream.read()
 
 
-def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
+def check_images(
+    infos: list[dict[str, Any]], threads: int = 16, *, turns: bool = True
+) -> None:
     """Check every image of a data set.
 
     Args:
         infos: MMDetection's data list: ``img_path``, ``width``, ``height``.
         threads: Files that are looked at in parallel.
+        turns: See :func:`image_fault`.
 
     Raises:
         ValueError: If any is missing, cut short or of another size.
@@ -63,7 +156,10 @@ def check_images(infos: list[dict[str, Any]], threads: int = 16) -> None:
         faults = list(
             pool.map(
                 lambda info: image_fault(
-                    info['img_path'], info['width'], info['height']
+                    info['img_path'],
+                    info['width'],
+                    info['height'],
+                    turns=turns,
                 ),
                 infos,
             )

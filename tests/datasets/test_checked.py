@@ -94,11 +94,35 @@ def test_image_of_another_size_is_refused(root):
     refused(ValueError, '64 x 64 instead of 128 x 96', root=root)
 
 
-def test_image_on_its_side_is_taken(root):
+def turn(path, orientation):
+    """Store an image on its side, to be shown as before."""
+    with Image.open(path) as image:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.rotate(90, expand=True).save(path, exif=exif)
+
+
+def test_image_that_exif_turns_is_taken_as_it_is_shown(root):
+    turn(first_image(root), 6)
+    build(root)
+
+
+def test_image_on_its_side_is_refused(root):
+    turn(first_image(root), 1)
+    refused(ValueError, '96 x 128 instead of 128 x 96', root=root)
+
+
+def test_image_annotated_as_stored_is_refused_unless_it_is_read_so(root):
     path = first_image(root)
     with Image.open(path) as image:
-        image.rotate(90, expand=True).save(path)
-    build(root)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(path, exif=exif)
+    refused(ValueError, 'turned by its EXIF orientation', root=root)
+    load = dict(
+        type='LoadImageFromFile', color_type='color_ignore_orientation'
+    )
+    build(root, pipeline=[load])
 
 
 def test_only_the_images_of_a_subset_are_looked_at(root):

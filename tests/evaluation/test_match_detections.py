@@ -363,7 +363,7 @@ def test_ground_truth_that_does_not_fit_is_refused_in_a_line(tmp_path):
         'category_id 1000', annotations=[{**first, 'category_id': 1000}, *rest]
     )
     refused(
-        'must have bbox and area',
+        'square pixels',
         annotations=[{**first, 'area': None}, *rest],
     )
     refused('non-negative integer', images=[{'id': 'a'}])
