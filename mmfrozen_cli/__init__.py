@@ -14,6 +14,7 @@ COMMANDS = {
     'savings': 'FLOPs, memory and parameters that freezing saves',
     'freeze': 'freeze any MMDetection config, and write its control',
     'describe': 'which parts of a model are frozen, and what trains',
+    'check': 'faults of an annotation file and its images',
     'browse': 'draw augmented training samples',
     'pair': 'train an experiment and its control',
     'verify': "compare a checkpoint's backbone with its classifier",

@@ -1,0 +1,314 @@
+"""Look at a whole data set: its annotation file, and its pixels."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..annotation_faults import AnnotationLook, Fault, is_id
+
+EXAMPLES = 3
+#: Kinds that make a wrong result, or end a run; the others are told.
+IMAGE_ERRORS = (
+    'image missing',
+    'image empty',
+    'image unreadable',
+    'image size',
+    'image annotated as stored, not as shown',
+)
+PARTS = ('images', 'categories', 'annotations')
+
+
+@dataclass
+class Findings:
+    """What was found.
+
+    Attributes:
+        errors: Number of each kind that would make a wrong result.
+        notes: Number of each kind that is unusual, or left out by
+            MMDetection.
+        examples: Up to three of each kind.
+        numbers: Images, categories, annotations, objects, crowds.
+    """
+
+    errors: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, example: str, *, error: bool) -> None:
+        """Count one."""
+        (self.errors if error else self.notes)[kind] += 1
+        if len(self.examples[kind]) < EXAMPLES:
+            self.examples[kind].append(example)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read an annotation file as it is, NaN and repeated keys too.
+
+    Raises:
+        ValueError: If it is no annotation file.
+    """
+    try:
+        content = json.loads(path.read_bytes().decode('utf-8'))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'ANN must be UTF-8, got {str(path)!r} with another byte at '
+            f'{error.start}. Save it as UTF-8.'
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'ANN must be whole JSON, got {str(path)!r} ({error}). Download '
+            'or write it again.'
+        ) from error
+    lists = isinstance(content, dict) and all(
+        isinstance(content.get(part), list)
+        and all(isinstance(entry, dict) for entry in content[part])
+        for part in PARTS
+    )
+    if not lists:
+        raise ValueError(
+            'ANN must have lists of images, categories and annotations, got '
+            f'{str(path)!r} without. Name an annotation file of COCO or LVIS.'
+        )
+    return content  # type: ignore[no-any-return]
+
+
+def check(
+    content: dict[str, Any],
+    folder: Path | None = None,
+    *,
+    threads: int = 16,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda x, _: x,
+) -> Findings:
+    """Look at a data set.
+
+    Args:
+        content: Of its annotation file.
+        folder: Of its images; None to leave the pixels out.
+        threads: Images that are decoded in parallel.
+        progress: Draws a bar over what it is given, of so many.
+    """
+    found = Findings()
+    images, categories, annotations = (content[part] for part in PARTS)
+    look = AnnotationLook(images, categories)
+    for fault in (*look.header(), *_each(look, annotations)):
+        got = fault.got if isinstance(fault.got, str) else repr(fault.got)
+        found.add(fault.kind, f'{fault.where}: {got[:80]}', error=True)
+    for kind, example in (
+        *_names(images, categories),
+        *_unusual(images, categories, annotations),
+    ):
+        found.add(kind, example, error=False)
+    found.numbers = dict(
+        images=len(images),
+        categories=len(categories),
+        annotations=len(annotations),
+        objects=look.objects,
+        crowds=look.crowds,
+    )
+    if annotations and not look.objects:
+        found.add('no object to train on', look.describe(), error=True)
+    if folder is not None:
+        _look_at_pixels(found, images, folder, threads, progress)
+    return found
+
+
+def _each(look: AnnotationLook, annotations: list[Any]) -> Iterator[Fault]:
+    """One at a time, so that what is right beside a fault is counted."""
+    for annotation in annotations:
+        yield from look.annotations([annotation])
+
+
+def _names(
+    images: list[Any], categories: list[Any]
+) -> Iterator[tuple[str, str]]:
+    for kind, entries, key in (
+        ('file_name', images, 'file_name'),
+        ('category name', categories, 'name'),
+    ):
+        names = Counter(str(entry.get(key)) for entry in entries)
+        for name, count in names.items():
+            if count > 1:
+                yield f'{kind} of several entries', f'{name!r}: {count} times'
+    for image in images:
+        name = image.get('file_name', image.get('coco_url'))
+        if not isinstance(name, str):
+            yield 'no file_name', f'image {image.get("id")!r}'
+        elif '\\' in name:
+            yield 'file_name with backslashes', name
+        elif '://' not in name and Path(name).is_absolute():
+            yield 'file_name that is absolute', name
+
+
+def _unusual(
+    images: list[Any], categories: list[Any], annotations: list[Any]
+) -> Iterator[tuple[str, str]]:
+    sizes = {
+        str(i.get('id')): (i.get('width'), i.get('height')) for i in images
+    }
+    seen: set[Any] = set()
+    for one in annotations:
+        where = f'annotation {one.get("id")!r}'
+        ids = [one.get(key) for key in ('id', 'image_id', 'category_id')]
+        if any(is_id(number) and number > 2**53 for number in ids):
+            yield 'id beyond 53 bits', where
+        if one.get('iscrowd', 0) not in (0, 1):
+            yield 'iscrowd that is neither 0 nor 1', where
+        shape = one.get('segmentation')
+        if one.get('iscrowd') == 1 and isinstance(shape, list) and shape:
+            yield 'crowd with polygons', where
+        if 'segmentation' in one and not shape:
+            yield 'annotation without a mask', where
+        if isinstance(shape, list) and any(
+            isinstance(p, list) and (len(p) < 6 or len(p) % 2) for p in shape
+        ):
+            yield 'polygon of less than 3 points, or half a point', where
+        yield from _unusual_box(one, where, sizes)
+        key = tuple(
+            repr(one.get(k)) for k in ('image_id', 'category_id', 'bbox')
+        )
+        if key in seen:
+            yield 'annotation twice', where
+        seen.add(key)
+    for kind, entries, name in (
+        ('image', images, 'image_id'),
+        ('category', categories, 'category_id'),
+    ):
+        used = {str(one.get(name)) for one in annotations}
+        for entry in entries:
+            if str(entry.get('id')) not in used:
+                yield (
+                    f'{kind} without annotations',
+                    f'{kind} {entry.get("id")}',
+                )
+
+
+def _unusual_box(
+    one: dict[str, Any], where: str, sizes: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    try:
+        x, y, w, h = map(float, one['bbox'])
+        width, height = map(float, sizes[str(one.get('image_id'))])
+        area = float(one['area'])
+    except (KeyError, TypeError, ValueError):
+        return  # told as a fault
+    example = f'{where}: {one["bbox"]} in {width:g} x {height:g}'
+    if area <= 0:
+        yield 'area of 0 or less', where
+    elif w < 1 or h < 1:
+        yield 'box less than a pixel wide or high', example
+    elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        yield 'box outside of the image', example
+    elif x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
+        yield 'box over the edge of the image', example
+    elif area > 1.01 * w * h + 1:
+        yield 'area larger than the box', f'{where}: {area:g}'
+
+
+def _look_at_pixels(
+    found: Findings,
+    images: list[Any],
+    folder: Path,
+    threads: int,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+) -> None:
+    from .images import look_at_image
+
+    def look(image: dict[str, Any]) -> Any:
+        name = file_of(image)
+        if name is None or '://' in name:
+            return None, []
+        return look_at_image(
+            str(folder / name), image.get('width'), image.get('height')
+        )
+
+    with ThreadPoolExecutor(threads) as pool:
+        looks = progress(pool.map(look, images), len(images))
+        for image, (_, faults) in zip(images, looks, strict=True):
+            for kind, text in faults:
+                found.add(
+                    kind,
+                    f'{file_of(image)} {text}',
+                    error=kind in IMAGE_ERRORS,
+                )
+
+
+def file_of(image: dict[str, Any]) -> str | None:
+    """File of an image in its folder, as MMDetection finds it."""
+    name = image.get('file_name')
+    if isinstance(name, str):
+        return name
+    url = image.get('coco_url')  # LVIS: train2017/000000391895.jpg
+    return '/'.join(url.split('/')[-2:]) if isinstance(url, str) else None
+
+
+def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
+    """Do what is safe; leave out annotations that cannot be used.
+
+    Returns:
+        New content, and how often each was done.
+    """
+    content = copy.deepcopy(content)
+    done: Counter[str] = Counter()
+    for part, keys in (
+        ('images', ('id', 'width', 'height')),
+        ('categories', ('id',)),
+        ('annotations', ('id', 'image_id', 'category_id')),
+    ):
+        for entry in content[part]:
+            for key in keys:
+                number = _whole(entry.get(key))
+                if number is not None and number is not entry.get(key):
+                    entry[key] = number
+                    done[f'{part}: {key} is a number'] += 1
+    for image in content['images']:
+        name = image.get('file_name')
+        if isinstance(name, str) and '\\' in name:
+            image['file_name'] = name.replace('\\', '/')
+            done['images: file_name with slashes'] += 1
+    for one in content['annotations']:
+        if one.get('area') is None and isinstance(one.get('bbox'), list):
+            try:
+                one['area'] = float(one['bbox'][2]) * float(one['bbox'][3])
+                done['annotations: area of the box'] += 1
+            except (IndexError, TypeError, ValueError):
+                pass
+    ids = [one.get('id') for one in content['annotations']]
+    if not all(map(is_id, ids)) or len(set(ids)) < len(ids):
+        for number, one in enumerate(content['annotations'], 1):
+            one['id'] = number
+        done['annotations: numbered anew'] += len(ids)
+    look = AnnotationLook(content['images'], content['categories'])
+    list(look.header())
+    kept = []
+    for one in content['annotations']:
+        faults = list(look.annotations([one]))
+        if faults:
+            done[f'annotations left out: {faults[0].kind}'] += 1
+        else:
+            kept.append(one)
+    content['annotations'] = kept
+    return content, done
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that a text or a float means."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = int(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    exact = not isinstance(value, float) or (
+        value == number and abs(value) <= 2**53
+    )
+    return number if exact else None

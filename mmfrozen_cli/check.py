@@ -1,0 +1,149 @@
+"""Look at every annotation of a COCO or LVIS file, and at the pixels.
+
+Says how many faults of each kind there are, with three examples. Errors make
+a wrong result, or end a run; CheckedCocoDataset and the metrics refuse them
+before training. Notes are what MMDetection leaves out in silence, and what
+is unusual.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from . import make_parser
+
+EXAMPLES = """exit status: 0 no errors, 1 errors, 2 wrong use
+
+examples:
+  mmfrozen check data/mine/train.json data/mine/images
+  mmfrozen check export.json --fix train.json
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__, EXAMPLES)
+    add = parser.add_argument
+    add('ann', type=Path, metavar='ANN', help='annotation file')
+    add(
+        'images',
+        type=Path,
+        nargs='?',
+        metavar='IMAGES',
+        help='folder of the images, which are then decoded, all of them',
+    )
+    add(
+        '--fix',
+        type=Path,
+        metavar='OUT.json',
+        help='write a file that does what is safe: ids that are text become '
+        'numbers, repeated annotation ids are renumbered, missing areas are '
+        'those of the boxes, backslashes are slashes, and annotations that '
+        'cannot be used are left out',
+    )
+    add('--json', action='store_true', help='print a record, no tables')
+    add(
+        '--threads',
+        type=int,
+        default=2 * (os.cpu_count() or 1),
+        metavar='N',
+        help='images that are decoded at a time (default: %(default)s)',
+    )
+    return parser.parse_args()
+
+
+def show(found: Any, console: Console) -> None:
+    """Print the kinds and their examples."""
+    console.print(
+        ', '.join(f'{n:,} {name}' for name, n in found.numbers.items())
+    )
+    for title, counts in (('errors', found.errors), ('notes', found.notes)):
+        if not counts:
+            console.print(f'no {title}')
+            continue
+        table = Table(
+            title=f'{counts.total():,} {title}', title_justify='left'
+        )
+        table.add_column('number', justify='right')
+        table.add_column('kind')
+        table.add_column('examples', overflow='fold')
+        for kind, number in counts.most_common():
+            examples = escape('\n'.join(found.examples[kind]))
+            table.add_row(f'{number:,}', kind, examples)
+        console.print(table)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, and repair where that is asked for."""
+    from mmfrozen.datasets.check import check, read, repair
+
+    for name, path in (('ANN', args.ann), ('IMAGES', args.images)):
+        exists = path is None or (
+            path.is_file() if name == 'ANN' else path.is_dir()
+        )
+        if not exists:
+            raise FileNotFoundError(
+                f'{name} must exist, got {str(path)!r}. Correct the path.'
+            )
+    if args.fix is not None and args.fix.exists():
+        raise FileExistsError(
+            f'--fix must name a new file, got {str(args.fix)!r}. Choose '
+            'another name.'
+        )
+    content = read(args.ann)
+    err = Console(stderr=True)
+
+    def progress(items: Iterable[Any], total: int) -> Iterable[Any]:
+        return track(items, 'images', total=total, console=err)
+
+    found = check(
+        content, args.images, threads=args.threads, progress=progress
+    )
+    record: dict[str, Any] = dict(
+        numbers=found.numbers,
+        errors=found.errors,
+        notes=found.notes,
+        examples=found.examples,
+    )
+    if args.fix is not None:
+        fixed, done = repair(content)
+        args.fix.write_text(json.dumps(fixed), encoding='utf-8')
+        record['fixed'] = done
+        left = check(fixed)
+        record['errors_left'] = left.errors
+    if args.json:
+        print(json.dumps(record, indent=1))
+    else:
+        console = Console()
+        show(found, console)
+        if args.fix is not None:
+            for what, number in done.items():
+                console.print(f'{number:,} x {what}')
+            console.print(
+                f'wrote {args.fix}: {left.errors.total():,} errors are left'
+                + ''.join(
+                    f'\n  {n:,} {kind}' for kind, n in left.errors.items()
+                )
+            )
+    return 1 if found.errors else 0
+
+
+def main() -> int:
+    """Return 0 without errors, 1 with some, 2 for wrong use."""
+    args = parse_args()
+    try:
+        return run(args)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
