@@ -613,3 +613,21 @@ def test_without_fast_types_stay_mmdetections(tmp_path):
     out = tmp_path / 'x.py'
     freeze_config(locate(BASE), out)
     assert Config.fromfile(out).model.type == 'MaskRCNN'
+
+
+def test_control_of_a_backbone_without_a_rate_is_fine_tuned(tmp_path):
+    base = tmp_path / 'base.py'
+    base.write_text(
+        f'_base_ = {BASE!r}\n'
+        'optim_wrapper = dict(paramwise_cfg=dict(custom_keys={\n'
+        "    'backbone': dict(lr_mult=0.0, decay_mult=0.0),\n"
+        "    'neck': dict(lr_mult=0.5)}))\n"
+    )
+    out = tmp_path / 'frozen' / 'x.py'
+    result = freeze_config(base, out)
+    assert any('a rate of 0' in note for note in result.notes)
+    keys = Config.fromfile(
+        control_path(out)
+    ).optim_wrapper.paramwise_cfg.custom_keys
+    assert keys['backbone'].lr_mult == 1.0
+    assert keys['neck'].lr_mult == 0.5

@@ -66,6 +66,16 @@ class Plan:
     trains: bool
     types: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def without_rate(self) -> list[str]:
+        """Keys of ``paramwise_cfg`` that give the backbone a rate of 0."""
+        keys = (self.paramwise or {}).get('custom_keys') or {}
+        return [
+            key
+            for key, value in keys.items()
+            if 'backbone' in key and value.get('lr_mult') == 0
+        ]
+
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether a module is frozen from construction on, and stays so."""
@@ -146,7 +156,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
             f'{cfg.get("type")!r}. Freeze a foreign model with '
             'mmfrozen.freezing.freeze.'
         )
-    is_wrapped = cfg.type == 'FrozenBackbone'
+    is_wrapped = is_wrapper(cfg)
     try:
         stages, checkpoint = try_ways(Key(cfg))
         inner = cfg.backbone if is_wrapped else cfg
@@ -165,6 +175,11 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
     return BackbonePlan(
         path, inner.type, stages, is_wrapped, checkpoint, control, reload
     )
+
+
+def is_wrapper(cfg: Any) -> bool:
+    """Whether a backbone's config is a ``FrozenBackbone``."""
+    return bool(cfg.type.rpartition('.')[2] == 'FrozenBackbone')
 
 
 class Key:
@@ -186,7 +201,7 @@ def try_ways(key: Key) -> tuple[int | None, str | None]:
     module = meta.build(key.cfg)
     checkpoint = checkpoint_of(module)
     stages = getattr(module, 'num_stages', None)
-    if stages is None or key.cfg.type == 'FrozenBackbone':
+    if stages is None or is_wrapper(key.cfg):
         return None, checkpoint
     keys = dict(frozen_stages=stages, norm_eval=True)
     try:

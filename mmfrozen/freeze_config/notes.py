@@ -29,6 +29,12 @@ def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
             'optim_wrapper.paramwise_cfg is kept: what it says of the '
             'backbone has no effect, since nothing there trains'
         )
+    for key in plan.without_rate:
+        yield (
+            f'optim_wrapper.paramwise_cfg.custom_keys gives {key!r} a rate '
+            'of 0, with which nothing there is fine-tuned: the control sets '
+            "lr_mult=1.0, MMDetection's own"
+        )
     if cfg.get('find_unused_parameters'):
         yield (
             'find_unused_parameters is kept: the backbone does not need it, '

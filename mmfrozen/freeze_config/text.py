@@ -60,6 +60,14 @@ def control_text(plan: Plan, base: str, head: str) -> str:
             'constructor': plan.constructor,
             'paramwise_cfg': {'_delete_': True, **(plan.paramwise or {})},
         }
+    if plan.without_rate:
+        wrapper = settings.setdefault('optim_wrapper', {})
+        paramwise = wrapper.setdefault('paramwise_cfg', {})
+        own = paramwise.get('custom_keys', {})
+        paramwise['custom_keys'] = own | {
+            key: {**own.get(key, {}), 'lr_mult': 1.0}
+            for key in plan.without_rate
+        }
     if plan.has_guard:
         settings['default_hooks'] = {'frozen_guard': {'state': 'finetuned'}}
     return _file(head, base, settings)

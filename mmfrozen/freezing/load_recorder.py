@@ -101,6 +101,14 @@ class LoadRecorder:
         return bool((tensor == value).all())
 
 
+def is_pretrained(init_cfg: dict[str, Any]) -> bool:
+    """Whether an ``init_cfg`` loads a checkpoint: ``'Pretrained'``, with a
+    scope or without, or MMEngine's class ``PretrainedInit``."""
+    kind = init_cfg.get('type', 'Pretrained')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
+
+
 def checkpoint_of(module: nn.Module) -> str | None:
     """Name the checkpoint that a module's config says to load.
 
@@ -110,9 +118,7 @@ def checkpoint_of(module: nn.Module) -> str | None:
     init_cfg = getattr(module, 'init_cfg', None)
     for cfg in init_cfg if isinstance(init_cfg, list) else [init_cfg]:
         # PVT's configs leave the type out
-        if isinstance(cfg, dict) and (
-            cfg.get('type', 'Pretrained') == 'Pretrained'
-        ):
+        if isinstance(cfg, dict) and is_pretrained(cfg):
             return cfg.get('checkpoint')
     pretrained = getattr(module, 'pretrained', None)
     return pretrained if isinstance(pretrained, str) else None

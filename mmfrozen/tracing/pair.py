@@ -133,7 +133,7 @@ def _says_frozen(cfg: object) -> bool:
     if isinstance(cfg, dict):
         kind = cfg.get('type')
         name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-        if name in ('FrozenBackbone', 'FrozenModule'):
+        if name.rpartition('.')[2] in ('FrozenBackbone', 'FrozenModule'):
             return True
         return any(map(_says_frozen, cfg.values()))
     return isinstance(cfg, (list, tuple)) and any(map(_says_frozen, cfg))

@@ -72,7 +72,7 @@ def read_workload(
 def read_dtype(cfg: Config) -> str:
     """Read in which dtype a config trains."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') != 'AmpOptimWrapper':
+    if _name(wrapper) != 'AmpOptimWrapper':
         return 'fp32'
     return 'bf16' if 'bfloat16' in str(wrapper.get('dtype')) else 'fp16'
 
@@ -142,7 +142,7 @@ def read_shape(cfg: Config) -> tuple[Shape, str]:
 
 
 def _name(step: Any) -> str:
-    kind = step.get('type')
+    kind = step.get('type') or ''
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.rpartition('.')[2]
 

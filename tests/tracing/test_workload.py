@@ -2,10 +2,12 @@
 
 import pytest
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 
 from mmfrozen.freeze_config import ZOO
 from mmfrozen.tracing.workload import (
     Workload,
+    read_dtype,
     read_shape,
     read_workload,
     set_rois,
@@ -108,3 +110,11 @@ def test_regions_need_a_sampler():
     work = Workload((8, 8), '', 1, rois=9)
     with pytest.raises(ValueError, match='--rois and --positives must have'):
         set_rois(Config(dict(model=dict(type='RetinaNet'))).model, work)
+
+
+@pytest.mark.parametrize(
+    'kind', ['AmpOptimWrapper', 'mmengine.AmpOptimWrapper', AmpOptimWrapper]
+)
+def test_autocast_is_seen_however_its_type_is_written(kind):
+    wrapper = dict(type=kind, dtype='bfloat16')
+    assert read_dtype(Config(dict(optim_wrapper=wrapper))) == 'bf16'

@@ -18,6 +18,7 @@ from ..runner_access import (
 )
 from .frozen_watch import FrozenWatch
 from .init_checks import check_filled, check_init, check_same, check_stages
+from .moved_watch import MovedWatch
 from .part_watch import PartWatch
 
 
@@ -32,7 +33,8 @@ class FrozenGuardHook(Hook):
     another; that a frozen backbone is frozen in all six meanings
     (docs/design.md); that the controls train every stage; that
     ``frozen`` and ``finetuned`` backbones were filled from a classifier's
-    weights to the last tensor, and that ``scratch`` ones were not. A frozen
+    weights to the last tensor, and that ``scratch`` ones were not. The
+    backbone of a control has to have moved at its first checkpoint. A frozen
     backbone is looked at again at every checkpoint, before the file is
     written, and at the end, and compared bit by bit with its classifier (see
     FrozenWatch); in ``partial`` runs so is whatever was frozen at
@@ -63,7 +65,7 @@ class FrozenGuardHook(Hook):
             )
         self.state = state
         self._recorder: LoadRecorder | None = None
-        self._watch: FrozenWatch | PartWatch | None = None
+        self._watch: FrozenWatch | MovedWatch | PartWatch | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Check the built model, then watch its weights being loaded."""
@@ -83,10 +85,14 @@ class FrozenGuardHook(Hook):
         check_stages(backbone, self.state, groups)
         check_init(model, self.state)
         self._recorder = LoadRecorder(backbone)
-        if self.state == 'frozen' and self._watch is None:
-            self._watch = FrozenWatch(backbone)
+        if self._watch is None:
+            self._watch = (
+                FrozenWatch(backbone)
+                if self.state == 'frozen'
+                else MovedWatch(self.state)
+            )
             runner.register_hook(self._watch)
-        elif self._watch:
+        elif isinstance(self._watch, FrozenWatch):
             self._watch.renew(backbone)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -106,7 +112,9 @@ class FrozenGuardHook(Hook):
                 self._watch.remember(find_model(runner), missing)
         else:
             self._finish_loading(runner)
-            if self._watch:
+            if isinstance(self._watch, MovedWatch):
+                self._watch.remember(find_model(runner))
+            elif self._watch:
                 self._watch.remember(find_backbone(runner))
         record = write_record(runner, self.state)
         share = record.model.trainable / max(record.model.total, 1)

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from ...freezing import checkpoint_of, digest
+from ...freezing import checkpoint_of, digest, is_pretrained
 from ...freezing.weights_file import check_file, is_local
 from ..runner_access import KEY, backbone_tensors
 
@@ -18,7 +18,7 @@ THAW = 'or use configs/finetuned/'
 def check_init(model: nn.Module, state: str) -> None:
     """Check that the config names a classifier where the state has one."""
     init_cfg = getattr(model, 'init_cfg', None)
-    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+    if isinstance(init_cfg, dict) and is_pretrained(init_cfg):
         raise ValueError(
             'model.init_cfg must be None, for it fills the backbone instead '
             f'of its classifier, got {init_cfg.get("checkpoint")!r}. Use '

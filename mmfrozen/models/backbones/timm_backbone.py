@@ -11,7 +11,7 @@ from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 
 from ...errors import check_options, did_you_mean
-from ...freezing import layer_names
+from ...freezing import is_pretrained, layer_names
 from ...freezing.weights_file import check_file, is_local
 
 TIMM = 'timm://'
@@ -84,8 +84,7 @@ class TimmBackbone(BaseModule):
 
         super().__init__(init_cfg=init_cfg)
         if init_cfg and (
-            init_cfg.get('type') != 'Pretrained'
-            or not init_cfg.get('checkpoint')
+            not is_pretrained(init_cfg) or not init_cfg.get('checkpoint')
         ):
             raise ValueError(
                 'model.backbone.init_cfg must be None or dict(type='

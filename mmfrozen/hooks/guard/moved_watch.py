@@ -1,0 +1,80 @@
+"""Verify that the backbone of a control moves."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from ...freezing import digest
+from ..runner_access import KEY, find_model
+
+
+class MovedWatch(Hook):
+    """The part of FrozenGuardHook that looks whether a control trains.
+
+    It is not registered: FrozenGuardHook adds it to runs whose backbone
+    trains. A rate of 0 or a forward pass under ``no_grad`` leaves the
+    backbone what it was, although all of it requires grad. At the first
+    checkpoint after an update, before the file is written, and at the end it
+    looks at whether anything in the backbone moved, if the rest did.
+
+    Args:
+        state: Of the run.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self._before: dict[str, str] = {}
+
+    def remember(self, model: nn.Module) -> None:
+        """Take the fingerprint, once all weights are loaded."""
+        self._before = _fingerprint(model)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Before the file is written."""
+        self._check(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """At the end of the run."""
+        self._check(runner)
+
+    def _check(self, runner: Runner) -> None:
+        if not self._before:
+            return
+        after = _fingerprint(find_model(runner))
+        still: dict[bool, list[str]] = {True: [], False: []}
+        moved: dict[bool, int] = {True: 0, False: 0}
+        for name, value in self._before.items():
+            inside = name.startswith('backbone.')
+            if after.get(name) == value:
+                still[inside].append(name)
+            else:
+                moved[inside] += 1
+        if not moved[False] and not moved[True]:
+            return  # no update yet
+        if not moved[True] and still[True]:
+            raise RuntimeError(
+                f'{KEY} must move in a {self.state} run, got at iteration '
+                f'{runner.iter} all {len(still[True])} parameters bitwise '
+                'what they were, while the rest of the model moved. Look for '
+                'lr_mult=0 in optim_wrapper.paramwise_cfg, and for no_grad '
+                'in its forward pass.'
+            )
+        if still[True]:
+            runner.logger.warning(
+                f'{len(still[True])} of {len(still[True]) + moved[True]} '
+                f'parameters of {KEY} have not moved until iteration '
+                f'{runner.iter}, the first is {still[True][0]}.'
+            )
+        self._before = {}
+
+
+def _fingerprint(model: nn.Module) -> dict[str, str]:
+    return {  # an update of 0 turns -0.0 into 0.0
+        name: digest(parameter.detach() + 0.0)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.dim() > 1
+    }
