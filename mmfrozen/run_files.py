@@ -324,6 +324,8 @@ class StrataRecord:
         resamples: Draws of images for the intervals.
         confidence: Of the intervals.
         strata: The parts.
+        max_dets: Detections that take part at most: of an image and category
+            (COCO), of an image (LVIS); None in older files.
     """
 
     iou_type: str
@@ -335,6 +337,7 @@ class StrataRecord:
     resamples: int
     confidence: float
     strata: list[Stratum]
+    max_dets: int | None = None
 
 
 @dataclass(frozen=True)

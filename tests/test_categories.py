@@ -202,3 +202,29 @@ def test_a_misspelt_class_is_refused_in_tests_too():
     ):
         with pytest.raises(ValueError, match=words):
             ids_of_classes(classes, ids, names, 'x.json', may_lack=True)
+
+
+@pytest.mark.parametrize('classes', [('a', 'b'), ('b', 'a')])
+def test_several_data_sets_with_the_same_ids_are_refused_before_the_loop(
+    tmp_path, classes
+):
+    parts = []
+    for name, own in (('A', ('a', 'b')), ('B', classes)):
+        (tmp_path / name).mkdir()
+        path = write(tmp_path / name, ORDERS[0])
+        parts.append(
+            dict(
+                type='CheckedCocoDataset',
+                data_root=str(path.parent),
+                data_prefix=dict(img=''),
+                ann_file=path.name,
+                metainfo=dict(classes=own),
+                pipeline=[],
+            )
+        )
+    both = DATASETS.build(dict(type='ConcatDataset', datasets=parts))
+    metric = METRICS.build(
+        dict(type='StratifiedCocoMetric', ann_file=str(path), resamples=0)
+    )
+    with pytest.raises(ValueError, match='got a ConcatDataset of 4'):
+        metric.dataset_meta = both.metainfo

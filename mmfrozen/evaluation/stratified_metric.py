@@ -178,9 +178,28 @@ class StratifiedMetric(CocoMetric):
     @dataset_meta.setter
     def dataset_meta(self, meta: dict | None) -> None:
         self._dataset_meta = meta
+        if isinstance(meta, list):  # of a ConcatDataset of unlike data sets
+            meta = meta[0]
+        self._refuse_several(meta or {})
         if meta and meta.get('classes'):
             by_class = bool(meta.get('labels_follow_classes'))
             self._use(self._label_ids(meta['classes'], by_class=by_class))
+
+    def _refuse_several(self, meta: dict) -> None:
+        """Images of several data sets share ids, which tell them apart here.
+
+        Raises:
+            ValueError: If there are more images than are annotated.
+        """
+        ends = meta.get('cumulative_sizes') or [0]
+        if len(ends) > 1 and ends[-1] > len(self._all.image_ids):
+            raise ValueError(
+                f'{self._name} must judge the {len(self._all.image_ids)} '
+                f'images of {self.ann_file!r}, got a ConcatDataset of '
+                f'{ends[-1]}. Test each data set by itself, with its own '
+                'test_dataloader.dataset and test_evaluator.ann_file, or '
+                'merge their annotation files.'
+            )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the predictions of a batch; match them when they are many."""
@@ -351,6 +370,7 @@ class StratifiedMetric(CocoMetric):
             resamples=self.resamples,
             confidence=self.confidence,
             strata=strata,
+            max_dets=self.max_dets,
         )
 
 

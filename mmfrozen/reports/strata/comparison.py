@@ -9,9 +9,9 @@ from typing import Any
 
 from ...evaluation.bootstrap import MIN_IMAGES, RESAMPLES
 from ...evaluation.detections import DetectionArrays
-from ...evaluation.matches import IouType, Protocol
+from ...evaluation.matches import IouType, Matches, Protocol
 from ...evaluation.result_files import PICKLES
-from ...run_files import STRATA
+from ...run_files import STRATA, StrataRecord
 from .class_table import ClassTable
 from .files import NOTE, check_record, file_bins, file_classes, read_strata
 from .image_files import ImageFiles
@@ -146,13 +146,7 @@ def compare(
             if has_labels and not configs:
                 notes += note_on_labels(name, found, annotations.ground_truth)
         notes += notes_on(name, matched)
-    limits = {matched.max_dets for matched in matches}
-    if len(limits) > 1:
-        raise ValueError(
-            'Both runs must be evaluated with the same number of detections '
-            f'(max_dets), got {" and ".join(map(str, sorted(limits)))}. '
-            'Compare their results instead.'
-        )
+    limit = _same_limit(matches)
     report('averaging the precision')
     samples = resample(
         matches, request.num_resamples, seed=request.seed, track=track
@@ -160,7 +154,7 @@ def compare(
     table = ClassTable.of(annotations)
     gain = StrataGain(
         **_head(request, names, files, annotations),
-        max_dets=limits.pop(),
+        max_dets=limit,
         num_resamples=request.num_resamples,
         notes=tuple(notes),
         bins=bin_gains(
@@ -199,6 +193,7 @@ def _compare_records(
     records = [read_strata(file, request.iou_type) for file in files]
     for file, record in zip(files, records, strict=True):
         check_record(file, record, annotations)
+    limit = _same_limit([r for r in records if r.max_dets is not None])
     run, *rest = records
     control = rest[0] if rest else None
     table = ClassTable.of(annotations)
@@ -206,7 +201,7 @@ def _compare_records(
     shown = Samples.of([row.shown.value for row in classes])
     gain = StrataGain(
         **_head(request, names, files, annotations),
-        max_dets=None,
+        max_dets=limit,
         num_resamples=run.resamples if control is None else 0,
         notes=(NOTE,) if control is not None else (),
         bins=file_bins(run, control),
@@ -216,6 +211,18 @@ def _compare_records(
         ),
     )
     return Comparison(gain, annotations, None, {})
+
+
+def _same_limit(evaluated: Sequence[Matches | StrataRecord]) -> int | None:
+    """Refuse to compare what counts other numbers of detections."""
+    limits = sorted({one.max_dets or 0 for one in evaluated})
+    if len(limits) > 1:
+        raise ValueError(
+            'Both runs must be evaluated with the same number of detections '
+            f'(max_dets), got {" and ".join(map(str, limits))}. Compare '
+            'their results instead.'
+        )
+    return limits[0] if limits else None
 
 
 def _head(

@@ -108,3 +108,20 @@ def test_file_that_is_something_else_is_refused(data, tmp_path):
     request = request_for(data, '_kept', run=tmp_path, control=None)
     with pytest.raises(ValueError, match=r'strata\.json'):
         compare(request)
+
+
+def test_records_of_other_limits_are_not_compared(data, tmp_path):
+    for name, limit in (('frozen', 100), ('finetuned', 300)):
+        (tmp_path / f'{name}_kept').mkdir()
+        content = json.loads((data / f'{name}_kept/strata.json').read_text())
+        content['records'][0]['max_dets'] = limit
+        path = tmp_path / f'{name}_kept/strata.json'
+        path.write_text(json.dumps(content))
+    request = request_for(
+        tmp_path,
+        '_kept',
+        ann=data / 'annotations/val.json',
+        train_ann=data / 'annotations/train.json',
+    )
+    with pytest.raises(ValueError, match='got 100 and 300'):
+        compare(request)
