@@ -162,9 +162,11 @@ def _check_adapters(adapters: Any) -> None:
 def _leave_freezing_to_us(module: nn.Module) -> None:
     """Refuse MMDetection's own freezing, which may come too late."""
     stages = getattr(module, 'frozen_stages', -1)
-    # EfficientNet counts its frozen layers: there, 0 is none
-    none = 0 if type(module).__name__ == 'EfficientNet' else -1
-    if stages > none:
+    module.train()  # many freeze there
+    # 0 is the stem to some and none to others: what counts is what it does
+    if stages > -1 and not all(
+        p.requires_grad for p in module.parameters() if p.dim() > 1
+    ):
         raise ValueError(
             f'{KEY}.backbone.frozen_stages must be left out, got {stages}. '
             f'Set {KEY}.frozen_stages, which freezes before the optimizer is '

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -160,6 +161,31 @@ def test_hosts_own_stages_are_refused_beside_a_part_and_in_a_control(inner):
         refused('backbone.frozen_stages', backbone=inner, **options)
     whole = build(backbone=inner)
     assert not trainable(whole)
+
+
+@MODELS.register_module()
+class NoneAtZero(ResNet):
+    """Counts frozen stages from 1, as many classes of mmpretrain do."""
+
+    def _freeze_stages(self):
+        self.frozen_stages, given = self.frozen_stages - 1, self.frozen_stages
+        super()._freeze_stages()
+        self.frozen_stages = given
+
+
+def test_a_number_of_stages_that_freezes_nothing_is_taken():
+    inner = dict(RESNET, type='NoneAtZero', frozen_stages=0)
+    control = build(backbone=inner, frozen=False, norm_eval=False)
+    assert trainable(control) == {n for n, _ in control.named_parameters()}
+    half = build(backbone=inner, frozen_stages=1)
+    assert 'layer1.0.conv1.weight' not in trainable(half)
+    assert 'layer2.0.conv1.weight' in trainable(half)
+    refused(
+        'frozen_stages',
+        backbone=dict(inner, frozen_stages=1),
+        frozen=False,
+        norm_eval=False,
+    )
 
 
 def test_class_without_known_stages_is_refused_by_stage_alone():
