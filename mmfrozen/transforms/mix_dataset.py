@@ -8,7 +8,7 @@ from typing import Any
 from mmdet.datasets import MultiImageMixDataset
 from mmdet.registry import DATASETS
 
-from ..errors import check_options
+from ..errors import check_options, did_you_mean, require
 from .seeded_sampler import seeded
 
 
@@ -56,6 +56,15 @@ class CopyPasteDataset(MultiImageMixDataset):
         super().__init__(
             dataset, pipeline, skip_type_keys, max_refetch, lazy_init
         )
+        names = [type(transform).__name__ for transform in self.pipeline]
+        for key in skip_type_keys or ():
+            require(
+                key.rpartition('.')[2] in names,
+                f'{type(self).__name__}.skip_type_keys',
+                'types of its pipeline',
+                key,
+                f'It has {", ".join(names)}{did_you_mean(key, names)}.',
+            )
 
     def full_init(self) -> None:
         """Load the annotations and show them to the transforms."""
@@ -85,10 +94,9 @@ class CopyPasteDataset(MultiImageMixDataset):
 
     def _attempt(self, index: int) -> Any:
         results = self.dataset[index]
-        for transform, name in zip(
-            self.pipeline, self.pipeline_types, strict=True
-        ):
-            if results is None or name in (self._skip_type_keys or ()):
+        skipped = {k.rpartition('.')[2] for k in self._skip_type_keys or ()}
+        for transform in self.pipeline:  # which a hook may exchange
+            if results is None or type(transform).__name__ in skipped:
                 continue
             if hasattr(transform, 'get_indexes'):
                 indexes = transform.get_indexes(self.dataset)

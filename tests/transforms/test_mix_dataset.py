@@ -1,12 +1,15 @@
 """The data set of mixed images: what goes in, and the same for any workers."""
 
+import logging
 import pickle
 import warnings
 from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.registry import DATASETS
 from mmengine.runner import Runner
 
@@ -205,3 +208,32 @@ def test_loading_without_masks_is_refused_before_training(mini_lvis):
 def test_misspelt_options_are_named(mini_lvis):
     with pytest.raises(TypeError, match="did you mean 'pipeline'"):
         DATASETS.build(dict(type='CopyPasteDataset', pipelin=[], dataset={}))
+
+
+def test_a_hook_may_switch_to_another_pipeline(mini_lvis):
+    """MMDetection's, for the last epochs without mixing."""
+    dataset = DATASETS.build(mixed(lvis_config(mini_lvis, indices=6)))
+    hook = PipelineSwitchHook(1, [dict(type='PackDetInputs')])
+    runner = SimpleNamespace(
+        epoch=1,
+        logger=logging.getLogger(),
+        train_dataloader=SimpleNamespace(
+            dataset=dataset, persistent_workers=False
+        ),
+    )
+    before = len(dataset.pipeline)
+    hook.before_train_epoch(runner)
+    assert before == 2
+    for index in range(3):
+        np.random.seed(index)
+        objects = dataset.dataset[index]['gt_bboxes_labels']
+        np.random.seed(index)
+        sample = dataset[index]['data_samples']
+        assert len(sample.gt_instances) == len(objects), 'none is pasted'
+
+
+def test_skipped_types_that_are_not_there_are_named(mini_lvis):
+    config = mixed(lvis_config(mini_lvis, indices=6))
+    with pytest.raises(ValueError, match="'CopyPaste'.*SimpleCopyPaste"):
+        DATASETS.build({**config, 'skip_type_keys': ('CopyPaste',)})
+    DATASETS.build({**config, 'skip_type_keys': ('SimpleCopyPaste',)})
