@@ -35,6 +35,18 @@ def make_parser(description: str | None, examples: str) -> ArgumentParser:
     )
 
 
+def print_error(error: Exception) -> None:
+    """Print an error in one line, and beneath it what it was raised from
+    where that says more."""
+    print(f'error: {error}', file=sys.stderr)
+    cause = error.__cause__
+    while cause is not None:
+        text = str(cause).strip()
+        if ' '.join(text.split()).rstrip('.') not in str(error):
+            print(f'{type(cause).__name__}: {text}', file=sys.stderr)
+        cause = cause.__cause__
+
+
 def main() -> int:
     """Run a subcommand.
 

@@ -38,7 +38,7 @@ from mmfrozen.freeze_config import (  # noqa: E402
     locate,
 )
 
-from . import make_parser  # noqa: E402
+from . import make_parser, print_error  # noqa: E402
 
 EXAMPLES = """exit status: 0 done, 1 a config cannot be frozen, 2 wrong use
 
@@ -182,7 +182,7 @@ def main() -> int:
             return try_all(args)
         convert(args)
     except CannotFreezeError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(error)
         return 1
     except OSError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -31,7 +31,7 @@ warnings.filterwarnings('ignore')
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 
-from . import make_parser  # noqa: E402
+from . import make_parser, print_error  # noqa: E402
 
 #: Characters a line where the output is no terminal.
 WIDTH = 140
@@ -318,7 +318,7 @@ def main() -> int:
                 with errors.status('reading the configs') as status:
                     show = analyze_pair(args, status.update)
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(error)
         return 2
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:

@@ -412,7 +412,7 @@ def test_tool_exits_1_with_one_line_on_what_cannot_be_frozen(
     path.write_text(text)
     assert tool(path) == 1
     output = capsys.readouterr()
-    (line,) = output.err.splitlines()
+    line, *_ = output.err.splitlines()
     assert line.startswith('error: ') and reason in line and not output.out
     assert ', got ' in line and line.endswith('.')
 
@@ -631,3 +631,13 @@ def test_control_of_a_backbone_without_a_rate_is_fine_tuned(tmp_path):
     ).optim_wrapper.paramwise_cfg.custom_keys
     assert keys['backbone'].lr_mult == 1.0
     assert keys['neck'].lr_mult == 0.5
+
+
+def test_tool_prints_the_whole_text_of_what_was_cut(tool, tmp_path, capsys):
+    advice = 'set the environment variable THAT_IS_AT_THE_END'
+    path = tmp_path / 'base.py'
+    path.write_text(f'raise RuntimeError({"a reason, " * 30 + advice!r})\n')
+    assert tool(path) == 1
+    line, *beneath = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ') and advice not in line
+    assert advice in '\n'.join(beneath)
