@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +63,7 @@ class AnnotationLook:
     Attributes:
         dropped: Annotations that MMDetection leaves out, by reason.
         objects: Annotations that it trains on.
+        without_mask: Ids of those of them that have no mask, ten at most.
         crowds: Regions that it ignores.
     """
 
@@ -77,6 +78,7 @@ class AnnotationLook:
         self._ids: set[int] = set()
         self.dropped: Counter[str] = Counter()
         self.objects = self.crowds = 0
+        self.without_mask: list[int] = []
 
     def describe(self) -> str:
         """Say how many annotations are trained on, and why not others."""
@@ -170,13 +172,22 @@ class AnnotationLook:
         self._ids |= ids
         sizes = chain.from_iterable(map(self._sizes.__getitem__, columns[1]))
         crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
-        self._count(table, np.fromiter(sizes, np.float64), np.array(crowds))
+        left = self._count(
+            table, np.fromiter(sizes, np.float64), np.array(crowds)
+        )
+        if len(self.without_mask) < 10:
+            bare = [x['id'] for x in compress(chunk, left) if is_bare(x)]
+            self.without_mask += bare[: 10 - len(self.without_mask)]
         return True
 
     def _count(
         self, table: np.ndarray, sizes: np.ndarray, crowds: np.ndarray
-    ) -> None:
-        """Count what MMDetection will train on, and what it leaves out."""
+    ) -> np.ndarray:
+        """Count what MMDetection will train on, and what it leaves out.
+
+        Returns:
+            (number,) bool, what it does not leave out.
+        """
         number = len(crowds)
         x, y, w, h = table[: 4 * number].reshape(-1, 4).T
         width, height = sizes.reshape(-1, 2).T
@@ -194,6 +205,7 @@ class AnnotationLook:
             left &= ~applies
         self.crowds += int((left & crowds).sum())
         self.objects += int((left & ~crowds).sum())
+        return left
 
     def _annotation(self, entry: Mapping[str, Any]) -> Iterator[Fault]:
         where = f'annotation {entry.get("id")!r}'
@@ -274,6 +286,11 @@ def _are_polygons(shapes: Iterable[Any]) -> bool:
 
 
 ID = f'a whole number from 0 to {MAX_ID}'
+
+
+def is_bare(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has no mask."""
+    return not annotation.get('segmentation')
 
 
 def is_id(value: Any) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import DATASETS
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 import mmfrozen  # noqa: F401  (registers)
@@ -105,8 +106,7 @@ def build(folder, content, **options):
             data_prefix=dict(img=''),
             ann_file='ann.json',
             metainfo=dict(classes=('a', 'b')),
-            pipeline=[],
-            **options,
+            **{'pipeline': [], **options},
         )
     )
 
@@ -192,3 +192,20 @@ def test_annotations_that_lack_a_key_are_refused(tmp_path, key):
     del content['annotations'][1][key]
     with pytest.raises(FaultyAnnotationsError, match=key):
         build(tmp_path, content)
+
+
+@pytest.mark.parametrize('value', [[], None])
+@pytest.mark.parametrize('kind', ['LoadAnnotations', 'LoadCompactAnnotations'])
+def test_an_object_without_a_mask_is_refused_where_masks_are_loaded(
+    tmp_path, kind, value
+):
+    content = copy.deepcopy(GOOD)
+    content['annotations'][3]['segmentation'] = value
+    init_default_scope('mmdet')
+    load = [dict(type='LoadImageFromFile'), dict(type=kind, with_bbox=True)]
+    assert len(build(tmp_path, content, pipeline=load)) == 2
+    load[1]['with_mask'] = True
+    with pytest.raises(ValueError, match='none in annotation 3.*paste_by_box'):
+        build(tmp_path, content, pipeline=load)
+    content['annotations'][3]['area'] = 0  # MMDetection leaves it out
+    assert len(build(tmp_path, content, pipeline=load)) == 2

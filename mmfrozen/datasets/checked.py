@@ -71,6 +71,13 @@ class _CheckedMixin(LoadOnce):
                 f'{self.ann_file!r} must have objects to train on, got '
                 f'{look.describe()}. Correct the file.'
             )
+        if look.without_mask and self._loads_masks():
+            raise ValueError(
+                f'Objects of {self.ann_file!r} must have a segmentation for '
+                'with_mask=True of the pipeline, got none in annotation '
+                f'{look.without_mask[0]}. Annotate masks, or set '
+                'with_mask=False, and paste_by_box=True in SimpleCopyPaste.'
+            )
         if look.dropped.total() and is_main_process():
             print_log(
                 f'{self.ann_file!r} has {look.describe()}.', logger='current'
@@ -98,6 +105,10 @@ class _CheckedMixin(LoadOnce):
         if self._check_images and local and is_main_process():
             check_images(local, turns=not self._ignores_orientation())
         return kept
+
+    def _loads_masks(self) -> bool:
+        transforms = getattr(self.pipeline, 'transforms', ())
+        return any(getattr(t, 'with_mask', False) for t in transforms)
 
     def _ignores_orientation(self) -> bool:
         """Whether the loader reads images as they are stored."""
