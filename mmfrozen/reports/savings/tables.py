@@ -220,7 +220,21 @@ def conditions(savings: Savings) -> list[str]:
         lines.append(f'RoIs an image: {counts}')
     if step.partial:
         lines.insert(0, f'PARTIAL: without {step.partial}')
+    lines[:0] = [
+        f'WARNING: the backbone of {side.label} gets no gradient, although '
+        f'{trains / 1e6:.1f} M of its parameters require one: look for '
+        'no_grad in its forward pass'
+        for side in savings.sides
+        if (trains := _idle_parameters(side.step.components))
+    ]
     return lines
+
+
+def _idle_parameters(components: Sequence[ComponentCost]) -> int:
+    """Parameters of a backbone that trains by its word alone."""
+    parts = [c for c in components if c.name.startswith('backbone')]
+    moves = any(c.flops.backward_weight for c in parts)
+    return 0 if moves else sum(c.trainable for c in parts)
 
 
 def describe_uncounted(savings: Savings, most: int = 8) -> str:

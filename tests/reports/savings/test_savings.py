@@ -4,8 +4,10 @@ import json
 import re
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.models.backbones import ResNet
 from mmengine.config import Config
 from rich.console import Console
 
@@ -195,3 +197,11 @@ def test_papers_cascade_saves_nearly_what_the_paper_reports():
     assert totals['parameters'].frozen == pytest.approx(132.9e6, rel=0.001)
     assert totals['trainable'].frozen == pytest.approx(71.2e6, rel=0.005)
     assert totals['kept for backward'].saved > 0.6
+
+
+def test_control_whose_backbone_gets_no_gradient_is_told(savings, monkeypatch):
+    assert not any('WARNING' in x for x in tables.conditions(savings))
+    forward = torch.no_grad()(ResNet.forward)
+    monkeypatch.setattr(ResNet, 'forward', forward)
+    warned, *_ = tables.conditions(trace_pair(tiny_pair(), WORK))
+    assert 'WARNING: the backbone of fine-tuned gets no gradient' in warned
