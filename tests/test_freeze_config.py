@@ -609,6 +609,19 @@ def test_fast_takes_batched_types_and_says_what_stays(
         assert not any(' stays ' in n for n in result.notes)
 
 
+@pytest.mark.parametrize(
+    'name, reason',
+    [
+        ('legacy_1.x/mask-rcnn_r50_fpn_1x_coco_v1.py', 'box coder Legacy'),
+        ('sabl/sabl-cascade-rcnn_r50_fpn_1x_coco.py', 'SABLHead'),
+    ],
+)
+def test_fast_builds_with_parts_that_have_no_batched_form(name, reason):
+    notes = freeze_config(ZOO / name, fast=True).notes
+    wanted = f'model.roi_head works image by image: {reason}'
+    assert any(note.startswith(wanted) for note in notes), notes
+
+
 def test_without_fast_types_stay_mmdetections(tmp_path):
     out = tmp_path / 'x.py'
     freeze_config(locate(BASE), out)

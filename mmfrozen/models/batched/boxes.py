@@ -53,6 +53,8 @@ class BoxCoder:
     """
 
     def __init__(self, coder: DeltaXYWHBBoxCoder) -> None:
+        if self.why_not(coder):
+            return  # the head does MMDetection's step
         self.means, self.stds = list(coder.means), list(coder.stds)
         self.clip_border = coder.clip_border
         self._constants: dict[Any, tuple[Tensor, Tensor]] = {}

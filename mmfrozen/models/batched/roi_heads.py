@@ -65,11 +65,13 @@ class Stage:
         self.extractors = extractors
         self.assigner, self.sampler = assigner, sampler
         self.settings = settings
-        self.coder = BoxCoder(box_head.bbox_coder)
+        self.coder = BoxCoder(getattr(box_head, 'bbox_coder', None))
 
     def why_not(self) -> str | None:
         """Say which part has no batched form."""
         box_head, mask_head = self.box_head, self.mask_head
+        if not isinstance(box_head, BBoxHead):
+            return type(box_head).__name__
         reasons = [
             why_not_assign(self.assigner),
             why_not_sample(self.sampler),
