@@ -613,7 +613,7 @@ def test_fast_takes_batched_types_and_says_what_stays(
     'name, reason',
     [
         ('legacy_1.x/mask-rcnn_r50_fpn_1x_coco_v1.py', 'box coder Legacy'),
-        ('sabl/sabl-cascade-rcnn_r50_fpn_1x_coco.py', 'SABLHead'),
+        ('sabl/sabl-cascade-rcnn_r50_fpn_1x_coco.py', 'box coder Bucketing'),
     ],
 )
 def test_fast_builds_with_parts_that_have_no_batched_form(name, reason):

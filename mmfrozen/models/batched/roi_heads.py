@@ -82,7 +82,9 @@ class Stage:
             reasons.append(
                 stock.overridden(box_head, ConvFCBBoxHead, ('forward',))
             )
-        if not (box_head.with_cls and box_head.with_reg):
+        if not all(
+            getattr(box_head, f'with_{x}', False) for x in ('cls', 'reg')
+        ):
             reasons.append('a box head without classes or boxes')
         for extractor in self.extractors:
             reasons.append(
