@@ -16,12 +16,14 @@ MAX_ID = 2**63 - 1
 MAX_COORDINATE = 1e6
 IDS = ('id', 'image_id', 'category_id')
 NUMBER = (int, float)
-#: What MMDetection leaves out in silence, by what it says of itself here.
-DROPPED = (
-    'of area 0 or less',
-    'with a box less than a pixel wide or high',
-    'with a box outside of the image',
-)
+#: What MMDetection leaves out in silence, and how a sentence says it.
+DROPPED = {
+    'area of 0 or less': 'of area 0 or less',
+    'box less than a pixel wide or high': (
+        'with a box less than a pixel wide or high'
+    ),
+    'box outside of the image': 'with a box outside of the image',
+}
 
 
 class Fault(NamedTuple):
@@ -39,9 +41,14 @@ class Fault(NamedTuple):
     required: str
     got: Any
 
+    @property
+    def shown(self) -> str:
+        """What is, as text."""
+        return self.got if isinstance(self.got, str) else repr(self.got)
+
     def line(self, source: str) -> str:
         """Say it in one line."""
-        got = self.got if isinstance(self.got, str) else repr(self.got)
+        got = self.shown
         got = got if len(got) < 120 else f'{got[:117]}...'
         return (
             f'{self.where} of {source!r} must have {self.required}, got '
@@ -61,7 +68,8 @@ class AnnotationLook:
         categories: Likewise.
 
     Attributes:
-        dropped: Annotations that MMDetection leaves out, by reason.
+        dropped: Annotations that MMDetection leaves out, by the keys of
+            ``DROPPED``.
         objects: Annotations that it trains on.
         without_mask: Ids of those of them that have no mask, ten at most.
         crowds: Regions that it ignores.
@@ -83,7 +91,7 @@ class AnnotationLook:
     def describe(self) -> str:
         """Say how many annotations are trained on, and why not others."""
         parts = [f'{self.objects:,} objects', f'{self.crowds:,} crowds']
-        parts += [f'{n:,} {why}' for why, n in self.dropped.items() if n]
+        parts += [f'{n:,} {DROPPED[k]}' for k, n in self.dropped.items() if n]
         left_out = ', which MMDetection leaves out'
         return ', '.join(parts) + left_out * bool(self.dropped.total())
 

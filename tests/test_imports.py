@@ -19,6 +19,7 @@ SHARED = {
     'ops',
     'pairing',
     'run_files',
+    'type_names',
     'version',
 }
 #: Parts that may not import one another.

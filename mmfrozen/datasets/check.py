@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..annotation_faults import AnnotationLook, Fault, is_id
+from ..annotation_faults import AnnotationLook, is_id
+from .images import look_at_image
 
 EXAMPLES = 3
 #: Kinds that make a wrong result, or end a run; the others are told.
@@ -100,9 +101,17 @@ def check(
     found = Findings()
     images, categories, annotations = (content[part] for part in PARTS)
     look = AnnotationLook(images, categories)
-    for fault in (*look.header(), *_each(look, annotations)):
-        got = fault.got if isinstance(fault.got, str) else repr(fault.got)
-        found.add(fault.kind, f'{fault.where}: {got[:80]}', error=True)
+    faults = list(look.header())
+    # one at a time, so that what is right beside a fault is counted
+    for annotation in annotations:
+        before = look.dropped.copy()
+        faults += look.annotations([annotation])
+        for kind in look.dropped - before:
+            example = f'annotation {annotation["id"]}: {annotation["bbox"]}'
+            found.add(kind, example, error=False)
+    for fault in faults:
+        example = f'{fault.where}: {fault.shown[:80]}'
+        found.add(fault.kind, example, error=True)
     for kind, example in (
         *_names(images, categories),
         *_unusual(images, categories, annotations),
@@ -120,12 +129,6 @@ def check(
     if folder is not None:
         _look_at_pixels(found, images, folder, threads, progress)
     return found
-
-
-def _each(look: AnnotationLook, annotations: list[Any]) -> Iterator[Fault]:
-    """One at a time, so that what is right beside a fault is counted."""
-    for annotation in annotations:
-        yield from look.annotations([annotation])
 
 
 def _names(
@@ -201,14 +204,10 @@ def _unusual_box(
         area = float(one['area'])
     except (KeyError, TypeError, ValueError):
         return  # told as a fault
-    example = f'{where}: {one["bbox"]} in {width:g} x {height:g}'
-    if area <= 0:
-        yield 'area of 0 or less', where
-    elif w < 1 or h < 1:
-        yield 'box less than a pixel wide or high', example
-    elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        yield 'box outside of the image', example
-    elif x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
+    if area <= 0 or w < 1 or h < 1:
+        return  # told as left out
+    if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
+        example = f'{where}: {one["bbox"]} in {width:g} x {height:g}'
         yield 'box over the edge of the image', example
     elif area > 1.01 * w * h + 1:
         yield 'area larger than the box', f'{where}: {area:g}'
@@ -221,19 +220,17 @@ def _look_at_pixels(
     threads: int,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
 ) -> None:
-    from .images import look_at_image
-
     def look(image: dict[str, Any]) -> Any:
         name = file_of(image)
         if name is None or '://' in name:
-            return None, []
+            return []
         return look_at_image(
             str(folder / name), image.get('width'), image.get('height')
         )
 
     with ThreadPoolExecutor(threads) as pool:
         looks = progress(pool.map(look, images), len(images))
-        for image, (_, faults) in zip(images, looks, strict=True):
+        for image, faults in zip(images, looks, strict=True):
             for kind, text in faults:
                 found.add(
                     kind,
@@ -267,7 +264,7 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
         for entry in content[part]:
             for key in keys:
                 number = _whole(entry.get(key))
-                if number is not None and number is not entry.get(key):
+                if number is not None and type(entry[key]) is not int:
                     entry[key] = number
                     done[f'{part}: {key} is a number'] += 1
     for image in content['images']:

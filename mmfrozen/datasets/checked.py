@@ -71,7 +71,7 @@ class _CheckedMixin(LoadOnce):
                 f'{self.ann_file!r} must have objects to train on, got '
                 f'{look.describe()}. Correct the file.'
             )
-        if look.without_mask and self._loads_masks():
+        if look.without_mask and any(self._options('with_mask')):
             raise ValueError(
                 f'Objects of {self.ann_file!r} must have a segmentation for '
                 'with_mask=True of the pipeline, got none in annotation '
@@ -103,20 +103,18 @@ class _CheckedMixin(LoadOnce):
             )
         local = [info for info in used if '://' not in info['img_path']]
         if self._check_images and local and is_main_process():
-            check_images(local, turns=not self._ignores_orientation())
+            check_images(local, turns=not self._loads_as_stored())
         return kept
 
-    def _loads_masks(self) -> bool:
+    def _options(self, name: str) -> list[Any]:
+        """An option of the transforms of the pipeline that have it."""
         transforms = getattr(self.pipeline, 'transforms', ())
-        return any(getattr(t, 'with_mask', False) for t in transforms)
+        return [getattr(t, name) for t in transforms if hasattr(t, name)]
 
-    def _ignores_orientation(self) -> bool:
-        """Whether the loader reads images as they are stored."""
-        transforms = getattr(self.pipeline, 'transforms', ())
-        return any(
-            'ignore_orientation' in str(getattr(t, 'color_type', ''))
-            for t in transforms
-        )
+    def _loads_as_stored(self) -> bool:
+        """Whether images are read without the turn that EXIF asks for."""
+        colours = map(str, self._options('color_type'))
+        return any('ignore_orientation' in colour for colour in colours)
 
 
 @DATASETS.register_module()

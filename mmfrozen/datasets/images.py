@@ -38,10 +38,8 @@ def image_fault(
     """
     try:
         with Image.open(path) as image:
-            size, stored = (
-                shown_size(image) if turns else image.size,
-                image.size,
-            )
+            stored = image.size
+            size = shown_size(image) if turns else stored
             if size != (width, height):
                 turned = (
                     f' (stored as {stored[0]} x {stored[1]}, turned by its '
@@ -69,9 +67,7 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def look_at_image(
-    path: str, width: Any, height: Any
-) -> tuple[tuple[int, int] | None, list[tuple[str, str]]]:
+def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
     """Decode an image and list all that is unusual.
 
     Args:
@@ -80,12 +76,11 @@ def look_at_image(
         height: Height by the annotations, in pixels.
 
     Returns:
-        Width and height as shown, None if it cannot be read; and pairs of a
-        kind and of what was found.
+        Pairs of a kind and of what was found.
     """
     try:
         if not Path(path).stat().st_size:
-            return None, [('image empty', 'has no bytes')]
+            return [('image empty', 'has no bytes')]
         with Image.open(path) as image:
             found = list(_unusual(image, path))
             size = shown_size(image)
@@ -102,10 +97,10 @@ def look_at_image(
                 )
             image.load()
     except FileNotFoundError:
-        return None, [('image missing', 'does not exist')]
+        return [('image missing', 'does not exist')]
     except Exception as error:  # whatever a decoder raises
-        return None, [('image unreadable', f'cannot be read ({error})')]
-    return size, found
+        return [('image unreadable', f'cannot be read ({error})')]
+    return found
 
 
 def _unusual(image: Image.Image, path: str) -> Iterator[tuple[str, str]]:

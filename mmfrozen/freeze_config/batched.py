@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..type_names import type_name
 from . import meta
 
 #: MMDetection's types and their batched ones, by path in a config.
@@ -42,9 +43,7 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
         part = model.get(key) if key else model
         if not isinstance(part, dict) or 'type' not in part:
             continue
-        kind = part['type']
-        name = kind if isinstance(kind, str) else kind.__name__
-        name = name.rpartition('.')[2]
+        name = type_name(part['type'])
         if name in types:
             found[path] = types[name]
         elif key in HEADS and name not in {*BATCHED, *types.values()}:

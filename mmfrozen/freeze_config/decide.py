@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from ..freezing import checkpoint_of, find_faults
+from ..type_names import type_name
 from . import meta
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
@@ -179,7 +180,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
 
 def is_wrapper(cfg: Any) -> bool:
     """Whether a backbone's config is a ``FrozenBackbone``."""
-    return bool(cfg.type.rpartition('.')[2] == 'FrozenBackbone')
+    return type_name(cfg.type) == 'FrozenBackbone'
 
 
 class Key:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..type_names import type_name
+
 # Norms that a class puts on its outputs and that no classifier has: left at
 # scale 1 and shift 0 they only normalise, and the neck's first convolution
 # can express any other scale and shift.
@@ -104,9 +106,8 @@ class LoadRecorder:
 def is_pretrained(init_cfg: dict[str, Any]) -> bool:
     """Whether an ``init_cfg`` loads a checkpoint: ``'Pretrained'``, with a
     scope or without, or MMEngine's class ``PretrainedInit``."""
-    kind = init_cfg.get('type', 'Pretrained')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
+    name = type_name(init_cfg.get('type', 'Pretrained'))
+    return name in ('Pretrained', 'PretrainedInit')
 
 
 def checkpoint_of(module: nn.Module) -> str | None:

@@ -44,13 +44,10 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
                     for k, v in outputs.items()
                 }
             )
-        intervals = {
-            hook.interval
+        if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
+            self.every_n_inner_iters(batch_idx, hook.interval)
             for hook in runner.hooks
             if isinstance(hook, LoggerHook)
-        }
-        if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
-            self.every_n_inner_iters(batch_idx, n) for n in intervals
         ):
             self._record(runner)
 

@@ -11,11 +11,12 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+
+from .runner_access import find_model
 
 #: Largest difference from the plain outputs, as a share of their largest
 #: number. The same kernels run, but cuDNN may choose others for a capture.
@@ -42,7 +43,7 @@ class CUDAGraphHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the model; the capture is at its first batch."""
-        model = _unwrapped(runner)
+        model = find_model(runner)
         reason = _why_not(runner, model)
         if reason:
             runner.logger.warning(
@@ -53,12 +54,7 @@ class CUDAGraphHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
-        vars(_unwrapped(runner)).pop('run_static', None)
-
-
-def _unwrapped(runner: Runner) -> Any:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
+        vars(find_model(runner)).pop('run_static', None)
 
 
 def _why_not(runner: Runner, model: Any) -> str | None:
@@ -156,10 +152,11 @@ class GraphedStaticPart:
                     f'The step runs without a CUDA graph: {reason}', level=30
                 )
                 return None
-        error = max(
-            float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+        errors = [
+            (a - b).abs().max() / b.abs().max().clamp(min=1e-12)
             for a, b in zip(found, wanted, strict=True)
-        )
+        ]
+        error = float(torch.stack(errors).max())  # NaN if any is
         if not error <= TOLERANCE:
             self._say(
                 'The step runs without a CUDA graph, whose outputs differ by '

@@ -13,6 +13,7 @@ from ..freeze_config import locate
 from ..freeze_config.decide import explain, is_detectors
 from ..freezing import freeze, is_kept_in_eval
 from ..pairing import CONTROLS, in_state, state_of_folder
+from ..type_names import type_name
 
 #: What is done to a model before its step: nothing, or all of its backbone
 #: is frozen, or all of it trains.
@@ -131,9 +132,7 @@ def find_pair(
 def _says_frozen(cfg: object) -> bool:
     """Whether a model's config freezes with this package."""
     if isinstance(cfg, dict):
-        kind = cfg.get('type')
-        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-        if name.rpartition('.')[2] in ('FrozenBackbone', 'FrozenModule'):
+        if type_name(cfg.get('type')) in ('FrozenBackbone', 'FrozenModule'):
             return True
         return any(map(_says_frozen, cfg.values()))
     return isinstance(cfg, (list, tuple)) and any(map(_says_frozen, cfg))

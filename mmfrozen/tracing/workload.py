@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..type_names import type_name
+
 #: Height and width, pixels.
 Shape = tuple[int, int]
 DTYPES = ('fp32', 'bf16', 'fp16')
@@ -142,9 +144,7 @@ def read_shape(cfg: Config) -> tuple[Shape, str]:
 
 
 def _name(step: Any) -> str:
-    kind = step.get('type') or ''
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name.rpartition('.')[2]
+    return type_name(step.get('type'))
 
 
 def _steps(cfg: Config) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from ...freezing import digest
+from ...freezing import changed_tensors, digest
 from ..runner_access import KEY, find_model
 
 
@@ -45,29 +45,24 @@ class MovedWatch(Hook):
         if not self._before:
             return
         after = _fingerprint(find_model(runner))
-        still: dict[bool, list[str]] = {True: [], False: []}
-        moved: dict[bool, int] = {True: 0, False: 0}
-        for name, value in self._before.items():
-            inside = name.startswith('backbone.')
-            if after.get(name) == value:
-                still[inside].append(name)
-            else:
-                moved[inside] += 1
-        if not moved[False] and not moved[True]:
+        moved = set(changed_tensors(self._before, after))
+        if not moved:
             return  # no update yet
-        if not moved[True] and still[True]:
+        inside = [n for n in self._before if n.startswith('backbone.')]
+        still = [name for name in inside if name not in moved]
+        if still and len(still) == len(inside):
             raise RuntimeError(
                 f'{KEY} must move in a {self.state} run, got at iteration '
-                f'{runner.iter} all {len(still[True])} parameters bitwise '
-                'what they were, while the rest of the model moved. Look for '
+                f'{runner.iter} all {len(still)} parameters bitwise what '
+                'they were, while the rest of the model moved. Look for '
                 'lr_mult=0 in optim_wrapper.paramwise_cfg, and for no_grad '
                 'in its forward pass.'
             )
-        if still[True]:
+        if still:
             runner.logger.warning(
-                f'{len(still[True])} of {len(still[True]) + moved[True]} '
-                f'parameters of {KEY} have not moved until iteration '
-                f'{runner.iter}, the first is {still[True][0]}.'
+                f'{len(still)} of {len(inside)} parameters of {KEY} have not '
+                f'moved until iteration {runner.iter}, the first is '
+                f'{still[0]}.'
             )
         self._before = {}
 
