@@ -28,6 +28,28 @@ def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
     return f' (did you mean {" or ".join(map(repr, near))}?)'
 
 
+def remedy_for(error: BaseException) -> str:
+    """What to do about an error that a config or a class of others raised.
+
+    It advises what fits the kind of error; upstream's own text stands
+    beneath.
+    """
+    text = str(error)
+    if isinstance(error, ImportError):
+        name = error.name or text.rpartition(' ')[2]
+        return (
+            f'Install {name}, or put the folder that holds it on PYTHONPATH.'
+        )
+    if isinstance(error, KeyError) and 'registry' in text:
+        return (
+            'Correct the type, or name the module that registers it in '
+            'custom_imports and put its folder on PYTHONPATH.'
+        )
+    if isinstance(error, OSError) and error.filename:
+        return f'Give a path that is there in place of {error.filename}.'
+    return 'Correct the config as that text says.'
+
+
 def check_options(cls: C) -> C:
     """Refuse options that a class does not have, with the nearest name.
 

@@ -53,7 +53,8 @@ class BackboneRecord:
         state: What FrozenGuardHook was told: ``'frozen'``, ``'partial'``,
             ``'finetuned'``, ``'scratch'`` or ``'thawed'``.
         backbone_type: Class of the backbone.
-        classifier: Checkpoint that it was filled from.
+        classifier: Checkpoint that it was filled from, or the call of a
+            class that fills itself, such as ``Hub(model='vit_b')``.
         backbone: Parameters of the backbone.
         model: Parameters of the whole detector.
         verified_iter: Last iteration at which a frozen backbone was found

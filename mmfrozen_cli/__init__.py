@@ -44,7 +44,9 @@ def print_error(error: Exception) -> None:
         text = str(cause).strip()
         if ' '.join(text.split()).rstrip('.') not in str(error):
             print(f'{type(cause).__name__}: {text}', file=sys.stderr)
-        cause = cause.__cause__
+        # mmengine names the module that failed, not what failed in it
+        hidden = cause.__context__ if isinstance(cause, ImportError) else None
+        cause = cause.__cause__ or hidden
 
 
 def main() -> int:

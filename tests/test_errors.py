@@ -1,10 +1,13 @@
-"""A misspelt name is answered with the nearest one."""
+"""A misspelt name is answered with the nearest one; advice fits."""
+
+from pathlib import Path
 
 import pytest
+from mmdet.models import ResNet
 from mmdet.registry import MODELS
 
 import mmfrozen  # noqa: F401  (registers)
-from mmfrozen.errors import did_you_mean
+from mmfrozen.errors import did_you_mean, remedy_for
 
 
 def test_nearest_names_are_suggested_and_nothing_where_none_is_near():
@@ -45,3 +48,24 @@ def test_misspelt_option_of_adapters_is_refused():
         ValueError, match="got 'reducton' .did you mean 'reduction'"
     ):
         MODELS.build(cfg)
+
+
+def raised(action):
+    try:
+        action()
+    except Exception as error:
+        return error
+    raise AssertionError('nothing was raised')
+
+
+@pytest.mark.parametrize(
+    ('action', 'advice'),
+    [
+        (lambda: __import__('no_such_package'), 'Install no_such_package'),
+        (lambda: MODELS.build(dict(type='Nobodys')), 'custom_imports'),
+        (lambda: Path('no/such.json').read_text(), 'in place of no/such.json'),
+        (lambda: ResNet(depth=7), 'Correct the config'),
+    ],
+)
+def test_advice_fits_the_kind_of_error(action, advice):
+    assert advice in remedy_for(raised(action))

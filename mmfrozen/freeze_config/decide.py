@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from ..errors import remedy_for
 from ..freezing import checkpoint_of, find_faults
 from ..type_names import type_name
 from . import meta
@@ -164,8 +165,8 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
         control = thaw(Key(inner), is_keyed=stages is not None)
     except Exception as error:  # whatever a constructor raises
         raise CannotFreezeError(
-            f'{path} must build here, got {explain(error)}. Install what '
-            'it needs.'
+            f'{path} must build here, got {explain(error)}. '
+            f'{remedy_for(error)}'
         ) from error
     reload: dict[str, Any] = {}
     if detector and path == 'model.backbone':

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from ..errors import remedy_for
 from ..freezing import find_faults
 from ..run_files import ParameterCounts
 from . import meta
@@ -35,8 +36,8 @@ def load(path: Path) -> Config:
         return Config.fromfile(path)
     except Exception as error:  # a config is a program
         raise CannotFreezeError(
-            f'A config must load here, got {explain(error)}. Mend it or '
-            'install what it needs.'
+            f'A config must load here, got {explain(error)}. '
+            f'{remedy_for(error)}'
         ) from error
 
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from ..type_names import type_name
 
-# Norms that a class puts on its outputs and that no classifier has: left at
-# scale 1 and shift 0 they only normalise, and the neck's first convolution
-# can express any other scale and shift.
-OUTPUT_NORMS = {'SwinTransformer': re.compile(r'norm\d+\.(weight|bias)')}
+# Norms that a class puts on its outputs and that a classifier may lack (norm0
+# to norm2 of Swin and of mmpretrain's ConvNeXt): left at scale 1 and shift 0
+# they only normalise, and the neck's first convolution can express any other
+# scale and shift.
+OUTPUT_NORM = re.compile(r'(out_?)?norms?[_.]?\d+')
 
 
 class LoadRecorder:
@@ -27,7 +28,7 @@ class LoadRecorder:
     Three kinds of tensors need no source: integer buffers (counters, and
     index tables such as Swin's ``relative_position_index``), buffers that a
     layer works out while it loads (the standardisation of DetectoRS's
-    convolutions), and Swin's output norms while they are the identity.
+    convolutions), and output norms while they are the identity.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -89,17 +90,13 @@ class LoadRecorder:
         )
 
     def _is_identity(self, name: str, tensor: torch.Tensor) -> bool:
-        pattern = next(
-            (
-                OUTPUT_NORMS[cls.__name__]
-                for cls in type(self._module).__mro__
-                if cls.__name__ in OUTPUT_NORMS
-            ),
-            None,
-        )
-        if pattern is None or not pattern.fullmatch(name):
+        owner, _, last = name.rpartition('.')
+        if not OUTPUT_NORM.fullmatch(owner):
             return False
-        value = 1.0 if name.endswith('weight') else 0.0
+        norm = self._module.get_submodule(owner)
+        if getattr(norm, 'running_mean', None) is not None:
+            return False  # statistics of none are no normalisation
+        value = 1.0 if last == 'weight' else 0.0
         return bool((tensor == value).all())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..freezing import checkpoint_of, count_parameters
 from ..run_files import BACKBONE, BackboneRecord
+from ..type_names import type_name
 
 KEY = 'model.backbone'
 
@@ -35,6 +36,17 @@ def find_backbone(runner: Runner) -> nn.Module:
     return model.backbone
 
 
+def backbone_config(runner: Runner) -> tuple[str, Any]:
+    """The key and the config of the backbone's own class, inside
+    ``FrozenBackbone``; None where the runner was given a built model."""
+    key, config = KEY, (runner.cfg.get('model') or {}).get('backbone')
+    while isinstance(config, dict) and (
+        type_name(config.get('type')) == 'FrozenBackbone'
+    ):
+        key, config = f'{key}.backbone', config['backbone']
+    return key, config
+
+
 def optimizer_groups(wrapper: OptimWrapper) -> list[dict[str, Any]]:
     """Parameter groups of one optimizer, or of several."""
     is_many = isinstance(wrapper, OptimWrapperDict)
@@ -52,6 +64,24 @@ def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _source_of_weights(runner: Runner, state: str) -> str | None:
+    """The checkpoint that filled the backbone, or the call that did."""
+    checkpoint = checkpoint_of(find_backbone(runner))
+    if checkpoint or state == 'scratch':
+        return checkpoint
+    if state == 'partial' and runner.cfg.get('load_from'):
+        return str(runner.cfg.load_from)
+    config = backbone_config(runner)[1]
+    if not isinstance(config, dict):
+        return None
+    options = ', '.join(
+        f'{name}={value!r}'
+        for name, value in config.items()
+        if name != 'type' and (isinstance(value, str) or value is True)
+    )
+    return f'{type_name(config["type"])}({options})'
+
+
 def write_record(
     runner: Runner, state: str, verified_iter: int | None = None
 ) -> BackboneRecord:
@@ -60,7 +90,7 @@ def write_record(
     record = BackboneRecord(
         state=state,
         backbone_type=type(backbone).__name__,
-        classifier=checkpoint_of(backbone),
+        classifier=_source_of_weights(runner, state),
         backbone=count_parameters(backbone),
         model=count_parameters(find_model(runner)),
         verified_iter=verified_iter,

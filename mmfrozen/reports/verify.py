@@ -138,22 +138,50 @@ def _read_weights(path: str) -> dict[str, Tensor]:
 def _match_names(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """Find the source of every tensor; None if one has none."""
-    known: dict[str, Tensor] = {}
-    for key, tensor in weights.items():
-        key = key.removeprefix('backbone.')
-        # timm's FeatureListNet names a.b.c a_b.c
-        for alias in (key, key.replace('.', '_', 1)):
-            known.setdefault(alias, tensor)
+    """Find the source of every tensor; None if one has none.
+
+    Names may differ by what all of them begin with, on either side: a
+    wrapper's ``model.``, or the ``encoder.`` of the file's own network.
+    """
+    plain = {k.removeprefix('backbone.'): t for k, t in weights.items()}
+    # timm's FeatureListNet names a.b.c a_b.c
+    known = {k.replace('.', '_', 1): t for k, t in plain.items()} | plain
+    bare = {name: name for name in own}
+    while True:
+        matches = [
+            found
+            for prefix in _prefixes(next(iter(bare)), known, plain)
+            if (found := _match(own, bare, known, prefix)) is not None
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        heads = {name.partition('.')[0] for name in bare}
+        if matches or len(heads) > 1 or not all('.' in n for n in bare):
+            return None  # two networks in one file match, or none does
+        bare = {k.partition('.')[2]: v for k, v in bare.items()}
+
+
+def _prefixes(
+    name: str, known: Mapping[str, Tensor], plain: Mapping[str, Tensor]
+) -> list[str]:
+    """What may stand before a tensor's name in a file; nothing, if it can."""
+    if name in known:
+        return ['']
+    return [k.removesuffix(name) for k in plain if k.endswith(f'.{name}')]
+
+
+def _match(
+    own: Mapping[str, Tensor],
+    bare: Mapping[str, str],
+    known: Mapping[str, Tensor],
+    prefix: str,
+) -> dict[str, Tensor] | None:
     found = {}
-    for name, tensor in own.items():
-        bare = name
-        while bare not in known and bare.startswith('model.'):
-            bare = bare.removeprefix('model.')  # TimmBackbone's, timm's own
-        source = known.get(bare)
+    for stripped, name in bare.items():
+        source = known.get(prefix + stripped)
         if source is None and name.endswith(COUNTER):
-            source = torch.zeros_like(tensor)
-        if source is None or source.shape != tensor.shape:
+            source = torch.zeros_like(own[name])
+        if source is None or source.shape != own[name].shape:
             return None
         found[name] = source
     return found

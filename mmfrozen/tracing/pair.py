@@ -9,6 +9,7 @@ from typing import Literal
 from mmengine.config import Config
 from torch import nn
 
+from ..errors import remedy_for
 from ..freeze_config import locate
 from ..freeze_config.decide import explain, is_detectors
 from ..freezing import freeze, is_kept_in_eval
@@ -62,7 +63,7 @@ def load_config(config: str) -> Config:
     except Exception as error:  # a config is a program
         raise ValueError(
             f'A config must load here, got {explain(error)} from {config}. '
-            'Mend it or install what it needs.'
+            f'{remedy_for(error)}'
         ) from error
     if not isinstance(cfg.get('model'), dict):
         raise ValueError(

@@ -93,3 +93,23 @@ def test_exported_weights_are_timms_and_are_not_written_twice(tmp_path):
         == path
     )
     assert (tmp_path / path).stat().st_mtime_ns == before
+
+
+def test_cause_inside_a_module_of_the_user_is_printed_whole(tmp_path):
+    (tmp_path / 'users_module.py').write_text('import no_such_package\n')
+    (tmp_path / 'config.py').write_text(
+        "custom_imports = dict(imports=['users_module'],\n"
+        '    allow_failed_imports=False)\n'
+        "model = dict(type='RetinaNet')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-m', 'mmfrozen_cli', 'savings', 'config.py'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': f'{ROOT}:{tmp_path}'},
+    )
+    assert done.returncode == 2
+    assert 'Failed to import users_module' in done.stderr
+    assert "No module named 'no_such_package'" in done.stderr
+    assert 'Traceback' not in done.stderr

@@ -250,3 +250,53 @@ def test_weights_of_another_architecture_are_refused(tmp_path, resnet18):
     torch.save(state, other)
     with pytest.raises(ValueError, match='layer3.0.conv1.weight'):
         verify(path, str(other))
+
+
+def move(state, old, new):
+    """Rename what begins with one prefix."""
+    return {
+        new + k.removeprefix(old): v
+        for k, v in state.items()
+        if k.startswith(old)
+    }
+
+
+@pytest.mark.parametrize(
+    ('of_file', 'of_detector'),
+    [('encoder.', ''), ('', 'net.'), ('encoder.q.', 'net.body.')],
+)
+def test_names_may_differ_by_a_constant_prefix(
+    of_file, of_detector, tmp_path, resnet18
+):
+    state = torch.load(resnet18)
+    classifier = tmp_path / 'moco.pth'
+    torch.save(
+        {**move(state, '', of_file), 'projector.weight': torch.ones(2, 2)},
+        classifier,
+    )
+    body = {k: v for k, v in state.items() if not k.startswith('fc.')}
+    trained = tmp_path / 'trained.pth'
+    torch.save(
+        dict(state_dict=move(body, '', f'backbone.{of_detector}')), trained
+    )
+    result = verify(str(trained), str(classifier))
+    assert result.changed == []
+    body['layer4.1.conv2.weight'] += 1
+    torch.save(
+        dict(state_dict=move(body, '', f'backbone.{of_detector}')), trained
+    )
+    (moved,) = verify(str(trained), str(classifier)).changed
+    assert moved == f'{of_detector}layer4.1.conv2.weight'
+
+
+def test_file_of_a_student_and_its_teacher_is_not_guessed_at(
+    tmp_path, resnet18
+):
+    state = torch.load(resnet18)
+    both = tmp_path / 'dino.pth'
+    torch.save(move(state, '', 'student.') | move(state, '', 'teacher.'), both)
+    path = tmp_path / 'trained.pth'
+    body = {k: v for k, v in state.items() if not k.startswith('fc.')}
+    torch.save(dict(state_dict=move(body, '', 'backbone.')), path)
+    with pytest.raises(ValueError, match='different names'):
+        verify(str(path), str(both))

@@ -215,6 +215,31 @@ def test_recorder_needs_no_source_for_what_is_no_weight():
     assert recorder.stop() == ['0.size', '0.weight']
 
 
+class OutputNorms(nn.Module):
+    """A norm on each output, as in mmpretrain's ConvNeXt."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(3, 3)
+        self.norm0 = nn.LayerNorm(3)
+        self.norm1 = nn.BatchNorm2d(3)
+        self.blocks = nn.ModuleDict(dict(norm1=nn.LayerNorm(3)))
+
+
+def test_output_norms_need_no_source_while_they_are_the_identity():
+    net = OutputNorms()
+    recorder = LoadRecorder(net)
+    net.stem.load_state_dict(nn.Linear(3, 3).state_dict())
+    missing = recorder.stop()
+    assert not any(name.startswith('norm0') for name in missing)
+    inside = ['blocks.norm1.bias', 'blocks.norm1.weight']
+    assert missing[:2] == inside, 'only norms on outputs are excused'
+    assert 'norm1.running_mean' in missing, 'statistics need a source'
+    with torch.no_grad():
+        net.norm0.bias[0] = 0.1
+    assert 'norm0.bias' in recorder.stop()
+
+
 def test_checkpoint_is_named_by_init_cfg_or_by_pretrained():
     net = Net()
     assert checkpoint_of(net) is None

@@ -11,13 +11,20 @@ from ...fit import check_fit
 from ...freezing import LoadRecorder
 from ...pairing import STATES
 from ..runner_access import (
+    backbone_config,
     find_backbone,
     find_model,
     optimizer_groups,
     write_record,
 )
 from .frozen_watch import FrozenWatch
-from .init_checks import check_filled, check_init, check_same, check_stages
+from .init_checks import (
+    check_filled,
+    check_init,
+    check_random,
+    check_same,
+    check_stages,
+)
 from .moved_watch import MovedWatch
 from .part_watch import PartWatch
 
@@ -74,8 +81,8 @@ class FrozenGuardHook(Hook):
             return  # testing: nothing is trained
         backbone, model = find_backbone(runner), find_model(runner)
         check_fit(model)
+        check_init(model, self.state, backbone_config(runner)[0])
         if self.state == 'partial':
-            check_init(model, self.state)
             self._recorder = LoadRecorder(model)
             if self._watch is None:
                 self._watch = PartWatch(model)
@@ -83,7 +90,6 @@ class FrozenGuardHook(Hook):
             return
         groups = optimizer_groups(runner.optim_wrapper)
         check_stages(backbone, self.state, groups)
-        check_init(model, self.state)
         self._recorder = LoadRecorder(backbone)
         if self._watch is None:
             self._watch = (
@@ -101,7 +107,8 @@ class FrozenGuardHook(Hook):
             return  # a part may be filled from this very file
         self._finish_loading(runner)
         if self.state == 'frozen':
-            check_same(find_backbone(runner), checkpoint)
+            key = backbone_config(runner)[0]
+            check_same(find_backbone(runner), checkpoint, key)
 
     def before_train(self, runner: Runner) -> None:
         """Check where the weights came from and take their fingerprint."""
@@ -109,7 +116,9 @@ class FrozenGuardHook(Hook):
             if self._recorder:
                 missing = self._recorder.stop()
                 self._recorder = None
-                self._watch.remember(find_model(runner), missing)
+                self._watch.remember(
+                    find_model(runner), runner.cfg.get('model'), missing
+                )
         else:
             self._finish_loading(runner)
             if isinstance(self._watch, MovedWatch):
@@ -132,5 +141,9 @@ class FrozenGuardHook(Hook):
             return
         missing = self._recorder.stop()
         self._recorder = None
-        if self.state != 'scratch':
-            check_filled(find_backbone(runner), missing)
+        backbone = find_backbone(runner)
+        key, config = backbone_config(runner)
+        if self.state == 'scratch':
+            check_random(backbone, config, key)
+        else:
+            check_filled(backbone, config, missing, key)

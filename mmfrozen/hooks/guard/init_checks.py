@@ -11,38 +11,38 @@ from torch import nn
 from ...freezing import checkpoint_of, digest, is_pretrained
 from ...freezing.weights_file import check_file, is_local
 from ..runner_access import KEY, backbone_tensors
+from .second_build import SecondBuild
 
 THAW = 'or use configs/finetuned/'
 
 
-def check_init(model: nn.Module, state: str) -> None:
-    """Check that the config names a classifier where the state has one."""
+def check_init(model: nn.Module, state: str, key: str) -> None:
+    """Check what the config says of the backbone's weights.
+
+    Args:
+        model: The detector.
+        state: What FrozenGuardHook was told.
+        key: Where the config of the backbone's class is.
+    """
     init_cfg = getattr(model, 'init_cfg', None)
     if isinstance(init_cfg, dict) and is_pretrained(init_cfg):
         raise ValueError(
             'model.init_cfg must be None, for it fills the backbone instead '
             f'of its classifier, got {init_cfg.get("checkpoint")!r}. Use '
-            f'load_from, and name the classifier as {KEY}.init_cfg.checkpoint.'
+            f'load_from, and name the classifier as {key}.init_cfg.checkpoint.'
         )
     checkpoint = checkpoint_of(model.backbone)
-    if state == 'scratch':
-        if checkpoint:
-            raise ValueError(
-                f'{KEY}.init_cfg must be None from scratch, got '
-                f'{checkpoint!r}. Set it to None, {THAW}.'
-            )
-    elif not checkpoint:
+    if state == 'scratch' and checkpoint:
         raise ValueError(
-            f'{KEY}.init_cfg must name a classifier in a {state} '
-            "run, got None. Set init_cfg=dict(type='Pretrained', "
-            'checkpoint=...), or use configs/scratch/.'
+            f'{key}.init_cfg must be None from scratch, got '
+            f'{checkpoint!r}. Set it to None, {THAW}.'
         )
-    elif is_local(checkpoint):
-        check_file(checkpoint, f'{KEY}.init_cfg.checkpoint')
-        _check_prefix(model.backbone.init_cfg, checkpoint)
+    if checkpoint and is_local(checkpoint):
+        check_file(checkpoint, f'{key}.init_cfg.checkpoint')
+        _check_prefix(model.backbone.init_cfg, checkpoint, key)
 
 
-def _check_prefix(init_cfg: Any, checkpoint: str) -> None:
+def _check_prefix(init_cfg: Any, checkpoint: str, key: str) -> None:
     prefix = init_cfg.get('prefix') if isinstance(init_cfg, dict) else None
     if not prefix or checkpoint.endswith('.safetensors'):  # has no prefix
         return
@@ -50,7 +50,7 @@ def _check_prefix(init_cfg: Any, checkpoint: str) -> None:
     keys = list(weights.get('state_dict', weights))
     if not any(key.startswith(prefix.rstrip('.') + '.') for key in keys):
         raise ValueError(
-            f'{KEY}.init_cfg.prefix must begin some of the keys of '
+            f'{key}.init_cfg.prefix must begin some of the keys of '
             f'{checkpoint!r}, got {prefix!r}; its first key is {keys[0]}. '
             'Correct the prefix or leave it out.'
         )
@@ -96,20 +96,55 @@ def check_stages(
         )
 
 
-def check_filled(backbone: nn.Module, missing: list[str]) -> None:
-    """Check that the classifier filled every tensor."""
+def check_filled(
+    backbone: nn.Module, config: Any, missing: list[str], key: str
+) -> None:
+    """Check that a classifier filled every tensor, whoever loaded it.
+
+    Args:
+        backbone: Initialised.
+        config: What it was built from.
+        missing: Tensors whose load was not seen.
+        key: Where the config of the backbone's class is.
+    """
+    checkpoint = checkpoint_of(backbone)
+    if missing:
+        missing = SecondBuild(backbone, config).find_random(
+            missing, constants=not checkpoint
+        )
     if not missing:
         return
+    name = type(backbone).__name__
+    if not checkpoint:
+        raise ValueError(
+            f'{key}.init_cfg must name a classifier, or {name} must fill '
+            f'itself, got None, which leaves {len(missing)} tensors random, '
+            f"the first is {missing[0]}. Set init_cfg=dict(type='Pretrained', "
+            'checkpoint=...), or use configs/scratch/.'
+        )
     more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
     raise ValueError(
-        f'{KEY}.init_cfg.checkpoint must fill every tensor of '
-        f'{type(backbone).__name__}, got {checkpoint_of(backbone)!r}, which '
-        f'leaves {len(missing)} random: {", ".join(missing[:5])}{more}. Give '
-        'the weights of that architecture.'
+        f'{key}.init_cfg.checkpoint must fill every tensor of {name}, got '
+        f'{checkpoint!r}, which leaves {len(missing)} random: '
+        f'{", ".join(missing[:5])}{more}. Give the weights of that '
+        'architecture.'
     )
 
 
-def check_same(backbone: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+def check_random(backbone: nn.Module, config: Any, key: str) -> None:
+    """Check that a backbone from scratch does not fill itself."""
+    share = SecondBuild(backbone, config).filled_share()
+    if share > 0.5:  # tables of positions are the same under any seed
+        raise ValueError(
+            f'{key} must be random from scratch, got a '
+            f'{type(backbone).__name__} that fills {share:.0%} of its '
+            f'weights itself. Take out what names them, {THAW}.'
+        )
+
+
+def check_same(
+    backbone: nn.Module, checkpoint: Mapping[str, Any], key: str
+) -> None:
     """Check that a detector to load has this backbone, bit by bit."""
     own = backbone.state_dict()
     other = backbone_tensors(checkpoint.get('state_dict', checkpoint))
@@ -123,5 +158,5 @@ def check_same(backbone: nn.Module, checkpoint: Mapping[str, Any]) -> None:
             'load_from and resume must keep the classifier in a frozen '
             f'run, got a checkpoint whose backbone differs in '
             f'{len(differ)} tensors, the first is {differ[0]}. Name as '
-            f'{KEY}.init_cfg.checkpoint what it was trained from, {THAW}.'
+            f'{key}.init_cfg.checkpoint what it was trained from, {THAW}.'
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -9,11 +11,13 @@ from torch import nn
 
 from ...freezing import (
     changed_tensors,
+    checkpoint_of,
     fingerprint,
     frozen_tensors,
 )
 from ..runner_access import find_model, optimizer_groups, write_record
 from .frozen_faults import CONSTRUCTOR
+from .second_build import SecondBuild
 
 
 class PartWatch(Hook):
@@ -45,14 +49,21 @@ class PartWatch(Hook):
         self._before: dict[str, str] = {}
         self._is_checked = False
 
-    def remember(self, model: nn.Module, missing: list[str]) -> None:
+    def remember(
+        self, model: nn.Module, config: Any, missing: list[str]
+    ) -> None:
         """Take the fingerprint, once all weights are loaded.
 
         Args:
             model: After loading.
-            missing: Tensors that no file has filled.
+            config: What it was built from.
+            missing: Tensors whose load was not seen.
         """
         random = [name for name in missing if name in self._names]
+        if random:
+            random = SecondBuild(model, config).find_random(
+                random, constants=not checkpoint_of(model.backbone)
+            )
         if random:
             raise ValueError(
                 'What is frozen must be filled from init_cfg or load_from, '
