@@ -155,8 +155,8 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
     if not isinstance(cfg.get('type'), str):
         raise CannotFreezeError(
             f"{path}.type must name a class of MMDetection's registry, got "
-            f'{cfg.get("type")!r}. Freeze a foreign model with '
-            'mmfrozen.freezing.freeze.'
+            f'{cfg.get("type")!r}. Write {type_name(cfg.get("type"))!r} as '
+            'text, or freeze a foreign model with mmfrozen.freezing.freeze.'
         )
     is_wrapped = is_wrapper(cfg)
     try:

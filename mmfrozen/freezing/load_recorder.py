@@ -15,7 +15,12 @@ from ..type_names import type_name
 # to norm2 of Swin and of mmpretrain's ConvNeXt): left at scale 1 and shift 0
 # they only normalise, and the neck's first convolution can express any other
 # scale and shift.
-OUTPUT_NORM = re.compile(r'(out_?)?norms?[_.]?\d+')
+OUTPUT_NORM = re.compile(r'(out_?)?norms?[_.]?\d+\.(weight|bias)')
+
+
+def is_output_norm(name: str) -> bool:
+    """Whether a backbone's tensor has the name of a norm on an output."""
+    return OUTPUT_NORM.fullmatch(name) is not None
 
 
 class LoadRecorder:
@@ -90,13 +95,12 @@ class LoadRecorder:
         )
 
     def _is_identity(self, name: str, tensor: torch.Tensor) -> bool:
-        owner, _, last = name.rpartition('.')
-        if not OUTPUT_NORM.fullmatch(owner):
+        if not is_output_norm(name):
             return False
-        norm = self._module.get_submodule(owner)
+        norm = self._module.get_submodule(name.rpartition('.')[0])
         if getattr(norm, 'running_mean', None) is not None:
             return False  # statistics of none are no normalisation
-        value = 1.0 if last == 'weight' else 0.0
+        value = 1.0 if name.endswith('weight') else 0.0
         return bool((tensor == value).all())
 
 

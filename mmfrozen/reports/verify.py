@@ -17,6 +17,7 @@ from ..freeze_config import meta
 from ..freezing import LoadRecorder
 from ..freezing.components import backbone_namer
 from ..freezing.drift import changed, measure
+from ..freezing.load_recorder import is_output_norm
 from ..freezing.weights_file import check_file, is_local
 from ..run_files import Verification
 from .config_text import check_types, read_backbone_config
@@ -181,6 +182,8 @@ def _match(
         source = known.get(prefix + stripped)
         if source is None and name.endswith(COUNTER):
             source = torch.zeros_like(own[name])
+        if source is None and is_output_norm(name):
+            source = torch.full_like(own[name], name.endswith('weight'))
         if source is None or source.shape != own[name].shape:
             return None
         found[name] = source

@@ -1,0 +1,1 @@
+"""Configs as other people write them, through every command."""
