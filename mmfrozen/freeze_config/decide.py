@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from ..freezing import checkpoint_of, find_faults
-from ..type_names import type_name
+from ..type_names import find_type, known_name
 from . import meta
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
@@ -180,7 +181,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
 
 def is_wrapper(cfg: Any) -> bool:
     """Whether a backbone's config is a ``FrozenBackbone``."""
-    return type_name(cfg.type) == 'FrozenBackbone'
+    return known_name(find_type(cfg.type, MODELS)) == 'FrozenBackbone'
 
 
 class Key:

@@ -120,10 +120,12 @@ def check_types(config: Any) -> None:
 
 
 def _is_trusted(name: Any) -> bool:
-    registry = MODELS
-    while registry is not None:
-        part = registry.module_dict.get(name) if type(name) is str else None
-        if part is not None:
-            return str(part.__module__).startswith(TRUSTED)
-        registry = registry.parent
-    return False
+    if type(name) is not str:
+        return False
+    scope, name = MODELS.split_scope_key(name)
+    scopes = MODELS.root.children
+    places = [scopes.get(scope)] if scope else [MODELS, MODELS.root]
+    found = [
+        p.module_dict[name] for p in places if p and name in p.module_dict
+    ]
+    return bool(found) and found[0].__module__.startswith(TRUSTED)
