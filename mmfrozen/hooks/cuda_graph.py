@@ -38,7 +38,8 @@ class CUDAGraphHook(Hook):
     Example config::
 
         custom_hooks = [
-            dict(type='NumClassCheckHook'), dict(type='mmfrozen.CUDAGraphHook')]
+            dict(type='NumClassCheckHook'),
+            dict(type='mmfrozen.CUDAGraphHook')]
     """
 
     def before_train(self, runner: Runner) -> None:

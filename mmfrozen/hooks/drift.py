@@ -49,7 +49,8 @@ class DriftHook(Hook):
 
     Example config::
 
-        default_hooks = dict(drift=dict(type='mmfrozen.DriftHook', interval=500))
+        default_hooks = dict(
+            drift=dict(type='mmfrozen.DriftHook', interval=500))
     """
 
     priority = 'LOW'

@@ -123,9 +123,10 @@ def _is_trusted(name: Any) -> bool:
     if type(name) is not str:
         return False
     scope, name = MODELS.split_scope_key(name)
-    scopes = MODELS.root.children
-    places = [scopes.get(scope)] if scope else [MODELS, MODELS.root]
-    found = [
-        p.module_dict[name] for p in places if p and name in p.module_dict
-    ]
-    return bool(found) and found[0].__module__.startswith(TRUSTED)
+    if scope is None:
+        parts = {**MODELS.root.module_dict, **MODELS.module_dict}
+    elif scope in MODELS.root.children:
+        parts = MODELS.root.children[scope].module_dict
+    else:
+        return False
+    return name in parts and parts[name].__module__.startswith(TRUSTED)

@@ -80,7 +80,9 @@ class SimpleCopyPaste(BaseTransform):
 
     Example config::
 
-        dict(type='mmfrozen.SimpleCopyPaste', sources=dict(type='mmfrozen.RareSources'))
+        dict(
+            type='mmfrozen.SimpleCopyPaste',
+            sources=dict(type='mmfrozen.RareSources'))
     """
 
     def __init__(

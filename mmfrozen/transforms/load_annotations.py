@@ -28,7 +28,10 @@ class LoadCompactAnnotations(LoadAnnotations):
 
     Example config::
 
-        dict(type='mmfrozen.LoadCompactAnnotations', with_bbox=True, with_mask=True)
+        dict(
+            type='mmfrozen.LoadCompactAnnotations',
+            with_bbox=True,
+            with_mask=True)
     """
 
     def _load_masks(self, results: dict[str, Any]) -> None:

@@ -138,13 +138,8 @@ def build_sources(config: dict | None) -> Any:
     """
     config = config or dict(type='mmfrozen.UniformSources')
     kind = config.get('type') if isinstance(config, dict) else config
-    names = (
-        'UniformSources',
-        'RepeatFactorSources',
-        'RareSources',
-        'ObjectBank',
-    )
-    known = [f'mmfrozen.{name}' for name in names]
+    known = ['mmfrozen.UniformSources', 'mmfrozen.RepeatFactorSources']
+    known += ['mmfrozen.RareSources', 'mmfrozen.ObjectBank']
     require(
         isinstance(config, dict)
         and find_type(kind, mmdet.TASK_UTILS) is not None,
