@@ -286,7 +286,7 @@ def test_our_own_control_is_frozen_without_a_second_wrapper(tmp_path):
     own = root / 'configs/finetuned/mask_rcnn_lite0_mini-lvis.py'
     _, frozen, control = convert_to(tmp_path / 'x.py', own)
     assert frozen.model.backbone.frozen and frozen.model.backbone.norm_eval
-    assert frozen.model.backbone.backbone.type == 'TimmBackbone'
+    assert frozen.model.backbone.backbone.type == 'mmfrozen.TimmBackbone'
     assert not control.model.backbone.frozen
 
 
