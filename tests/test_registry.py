@@ -36,7 +36,9 @@ def register():
     for registry, classes in names.items():
         for name in classes:
             getattr(sys.modules[package + '.registry'], registry) \\
-                .register_module(module=type(name, (), {}))
+                .register_module(
+                    module=type(name, (), {}),
+                    force=(package, order) == ('mmengine', 'after'))
 
 if order == 'before':
     register()
@@ -100,7 +102,12 @@ def run(names, package, order, configs=PACK):
 
 @pytest.mark.parametrize(
     ('package', 'order'),
-    [('mmdet', 'before'), ('mmdet', 'after'), ('mmengine', 'before')],
+    [
+        ('mmdet', 'before'),
+        ('mmdet', 'after'),
+        ('mmengine', 'before'),
+        ('mmengine', 'after'),  # which mmengine wants to be forced
+    ],
 )
 def test_classes_of_others_live_beside_ours(package, order):
     done = run(GENERIC, package, order)
