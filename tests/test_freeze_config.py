@@ -281,6 +281,21 @@ def test_layer_decay_is_dropped_when_frozen_and_kept_in_the_control(
     assert control.optim_wrapper == original
 
 
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'mmengine.DefaultOptimWrapperConstructor',
+        'mmfrozen.TrainableOptimWrapperConstructor',
+    ],
+)
+def test_constructors_are_known_with_a_scope(base, kind, tmp_path):
+    source = base(f'optim_wrapper = dict(constructor={kind!r})\n')
+    result, *_ = convert_to(tmp_path / 'x.py', source)
+    assert not any(kind in note for note in result.notes)
+    known = kind.startswith('mmfrozen.')
+    assert ('optim_wrapper =' in (tmp_path / 'x.py').read_text()) != known
+
+
 def test_our_own_control_is_frozen_without_a_second_wrapper(tmp_path):
     root = Path(__file__).parents[1]
     own = root / 'configs/finetuned/mask_rcnn_lite0_mini-lvis.py'

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
@@ -138,8 +138,11 @@ def decide(cfg: Config) -> Plan:
         )
     wrapper = cfg.get('optim_wrapper') or {}
     constructor = wrapper.get('constructor')
-    if constructor == 'DefaultOptimWrapperConstructor':
+    known = known_name(find_type(constructor, OPTIM_WRAPPER_CONSTRUCTORS))
+    if known == 'DefaultOptimWrapperConstructor':
         constructor = None  # as without one: ours is that, less the frozen
+    elif known == CONSTRUCTOR:
+        constructor = known
     return Plan(
         backbones=backbones,
         imports=merge_imports(cfg.get('custom_imports')),

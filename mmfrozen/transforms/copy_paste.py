@@ -162,8 +162,8 @@ class SimpleCopyPaste(BaseTransform):
         if not self._is_prepared:
             print_log(
                 "SimpleCopyPaste looks at the data set's annotations in "
-                'every worker. Use CopyPasteDataset in place of '
-                'MultiImageMixDataset to do it once.',
+                'every worker. Use mmfrozen.CopyPasteDataset in place '
+                'of MultiImageMixDataset to do it once.',
                 logger='current',
                 level=logging.WARNING,
             )
