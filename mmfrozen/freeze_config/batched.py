@@ -47,7 +47,7 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
             continue
         name = known_name(find_type(part['type'], MODELS))
         if name in types:
-            found[path] = types[name]
+            found[path] = f'mmfrozen.{types[name]}'
         elif key in HEADS and name not in {*BATCHED, *types.values()}:
             name = type_name(part['type'])
             stay.append(f'{path} stays {name}: it has no batched type')
