@@ -571,7 +571,9 @@ def test_misspelt_config_is_answered_with_its_neighbour():
             'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
             {
                 'type': 'mmfrozen.BatchedTwoStageDetector',
-                'data_preprocessor.type': 'mmfrozen.BatchedDetDataPreprocessor',
+                'data_preprocessor.type': (
+                    'mmfrozen.BatchedDetDataPreprocessor'
+                ),
                 'rpn_head.type': 'mmfrozen.BatchedRPNHead',
                 'roi_head.type': 'mmfrozen.BatchedStandardRoIHead',
             },
