@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope, Registry
 
 import mmfrozen.registry
 from mmfrozen.type_names import find_type, known_name
-from tests.tiny import ROOT
+from tests.tiny import ROOT, build, tiny_config
 
 REGISTRIES = {
     name: ours
@@ -163,6 +163,15 @@ def test_plain_names_of_older_configs_mean_ours(path):
                 registry = getattr(mmdet, name)
                 plain = find_type(kind.removeprefix('mmfrozen.'), registry)
                 assert plain is find_type(kind, registry)
+
+
+def test_run_of_an_older_config_trains(tmp_path, mini_lvis, resnet18):
+    scoped = tiny_config(tmp_path / 'run', mini_lvis, resnet18).pretty_text
+    plain = scoped.replace("'mmfrozen.", "'")
+    assert scoped != plain
+    build(Config.fromstring(plain, '.py')).train()
+    written = {path.name for path in (tmp_path / 'run').iterdir()}
+    assert {'backbone.json', 'drift.json', 'step_cost.json'} <= written
 
 
 class FrozenBackbone:
