@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from .type_names import known_name
+
 #: Necks whose `in_channels` list every level of the backbone.
 NECKS = {
     'AnySizeBiFPN',
@@ -61,9 +63,7 @@ def backbone_channels(backbone: nn.Module) -> list[Any] | None:
 
 def _is_known(part: Any, names: set[str]) -> bool:
     """Whether a module's class is MMDetection's or ours, of these names."""
-    cls = type(part)
-    package = cls.__module__.partition('.')[0]
-    return package in ('mmdet', 'mmfrozen') and cls.__name__ in names
+    return known_name(type(part)) in names
 
 
 def output_channels(block: nn.Module) -> int | None:

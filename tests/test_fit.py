@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
+from torch import nn
 
 from mmfrozen.fit import check_fit
 from tests.tiny import ROOT
@@ -131,6 +132,31 @@ class SkippingFPN(FPN):
 def test_necks_of_others_are_not_judged(neck):
     model = MODELS.build(load())
     model.neck = neck([64, 128, 256], 256, 5)
+    check_fit(model)
+
+
+class TimmBackbone(nn.Module):
+    """Somebody else's, with our name and attribute."""
+
+    channels = ('RGB',)
+
+
+class SingleRoIExtractor(nn.Module):
+    """Somebody else's, which gives fewer channels than a level has."""
+
+    out_channels = 7
+
+
+def test_backbones_and_extractors_of_others_are_not_judged():
+    model = MODELS.build(load())
+    model.backbone = TimmBackbone()
+    model.roi_head.bbox_roi_extractor = SingleRoIExtractor()
+    check_fit(model)
+
+
+def test_detector_inside_a_detector_is_not_judged():
+    model = MODELS.build(load())
+    model.teacher = MODELS.build(load(**{'model.neck.out_channels': 128}))
     check_fit(model)
 
 

@@ -274,11 +274,26 @@ def test_layer_decay_is_dropped_when_frozen_and_kept_in_the_control(
     result, frozen, control = convert_to(tmp_path / 'x.py', source)
     assert any('LearningRateDecay' in note for note in result.notes)
     wrapper = frozen.optim_wrapper
-    assert wrapper.constructor == 'TrainableOptimWrapperConstructor'
+    assert wrapper.constructor == 'mmfrozen.TrainableOptimWrapperConstructor'
     # MMDetection's layer decay spares norms and biases
     assert wrapper.paramwise_cfg == dict(norm_decay_mult=0, bias_decay_mult=0)
     original = Config.fromfile(source).optim_wrapper
     assert control.optim_wrapper == original
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'mmengine.DefaultOptimWrapperConstructor',
+        'mmfrozen.TrainableOptimWrapperConstructor',
+    ],
+)
+def test_constructors_are_known_with_a_scope(base, kind, tmp_path):
+    source = base(f'optim_wrapper = dict(constructor={kind!r})\n')
+    result, *_ = convert_to(tmp_path / 'x.py', source)
+    assert not any(kind in note for note in result.notes)
+    known = kind.startswith('mmfrozen.')
+    assert ('optim_wrapper =' in (tmp_path / 'x.py').read_text()) != known
 
 
 def test_our_own_control_is_frozen_without_a_second_wrapper(tmp_path):
@@ -286,7 +301,7 @@ def test_our_own_control_is_frozen_without_a_second_wrapper(tmp_path):
     own = root / 'configs/finetuned/mask_rcnn_lite0_mini-lvis.py'
     _, frozen, control = convert_to(tmp_path / 'x.py', own)
     assert frozen.model.backbone.frozen and frozen.model.backbone.norm_eval
-    assert frozen.model.backbone.backbone.type == 'TimmBackbone'
+    assert frozen.model.backbone.backbone.type == 'mmfrozen.TimmBackbone'
     assert not control.model.backbone.frozen
 
 
@@ -555,31 +570,36 @@ def test_misspelt_config_is_answered_with_its_neighbour():
         (
             'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
             {
-                'type': 'BatchedTwoStageDetector',
-                'data_preprocessor.type': 'BatchedDetDataPreprocessor',
-                'rpn_head.type': 'BatchedRPNHead',
-                'roi_head.type': 'BatchedStandardRoIHead',
+                'type': 'mmfrozen.BatchedTwoStageDetector',
+                'data_preprocessor.type': (
+                    'mmfrozen.BatchedDetDataPreprocessor'
+                ),
+                'rpn_head.type': 'mmfrozen.BatchedRPNHead',
+                'roi_head.type': 'mmfrozen.BatchedStandardRoIHead',
             },
             [],
         ),
         (
             'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
-            {'roi_head.type': 'BatchedCascadeRoIHead'},
+            {'roi_head.type': 'mmfrozen.BatchedCascadeRoIHead'},
             [],
         ),
         (
             'retinanet/retinanet_r50_fpn_1x_coco.py',
-            {'type': 'RetinaNet', 'bbox_head.type': 'BatchedRetinaHead'},
+            {
+                'type': 'RetinaNet',
+                'bbox_head.type': 'mmfrozen.BatchedRetinaHead',
+            },
             [],
         ),
         (
             'pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py',
-            {'rpn_head.type': 'BatchedRPNHead'},
+            {'rpn_head.type': 'mmfrozen.BatchedRPNHead'},
             ['model.roi_head stays PISARoIHead'],
         ),
         (
             'faster_rcnn/faster-rcnn_r50_fpn_ohem_1x_coco.py',
-            {'roi_head.type': 'BatchedStandardRoIHead'},
+            {'roi_head.type': 'mmfrozen.BatchedStandardRoIHead'},
             ['model.roi_head works image by image: sampler OHEMSampler'],
         ),
         (

@@ -24,7 +24,7 @@ model = dict(
     ),
     neck=dict(
         _delete_=True,  # drops FPN: there is one map
-        type='SimpleFeaturePyramid',
+        type='mmfrozen.SimpleFeaturePyramid',
         in_channels=_base_.classifier_channels,
         out_channels=256,
         strides=(4, 8, 16, 32, 64),  # P2 to P6

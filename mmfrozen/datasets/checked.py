@@ -8,12 +8,12 @@ from typing import Any
 from unittest import mock
 
 from mmdet.datasets import CocoDataset, LVISV1Dataset
-from mmdet.registry import DATASETS
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from ..annotation_faults import AnnotationLook, refuse
 from ..categories import ABSENT, check_positions, ids_of_classes
+from ..registry import DATASETS
 from .annotation_store import LoadOnce
 from .images import check_images
 from .pieces import (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mmdet.registry import METRICS
 
+from ..registry import METRICS
 from .lvis_metric import SIZES, log_classes
 from .matches import Matches
 from .options import check_count

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mmdet.registry import METRICS
 from mmengine.logging import print_log
 
 from ..categories import check_positions
+from ..registry import METRICS
 from .matches import Matches
 from .options import check_count
 from .strata import frequency_bins, mean

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..type_names import type_name
+from mmdet.registry import MODELS
+
+from ..type_names import find_type, known_name, type_name
 from . import meta
 
 #: MMDetection's types and their batched ones, by path in a config.
@@ -43,10 +45,11 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
         part = model.get(key) if key else model
         if not isinstance(part, dict) or 'type' not in part:
             continue
-        name = type_name(part['type'])
+        name = known_name(find_type(part['type'], MODELS))
         if name in types:
-            found[path] = types[name]
+            found[path] = f'mmfrozen.{types[name]}'
         elif key in HEADS and name not in {*BATCHED, *types.values()}:
+            name = type_name(part['type'])
             stay.append(f'{path} stays {name}: it has no batched type')
     if not {'model.rpn_head', 'model.roi_head'} & found.keys():
         found.pop('model', None)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmdet.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from ..errors import remedy_for
 from ..freezing import checkpoint_of, find_faults
-from ..type_names import type_name
+from ..type_names import find_type, known_name
 from . import meta
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
@@ -138,8 +139,11 @@ def decide(cfg: Config) -> Plan:
         )
     wrapper = cfg.get('optim_wrapper') or {}
     constructor = wrapper.get('constructor')
-    if constructor == 'DefaultOptimWrapperConstructor':
+    known = known_name(find_type(constructor, OPTIM_WRAPPER_CONSTRUCTORS))
+    if known == 'DefaultOptimWrapperConstructor':
         constructor = None  # as without one: ours is that, less the frozen
+    elif known == CONSTRUCTOR:
+        constructor = known
     return Plan(
         backbones=backbones,
         imports=merge_imports(cfg.get('custom_imports')),
@@ -181,7 +185,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
 
 def is_wrapper(cfg: Any) -> bool:
     """Whether a backbone's config is a ``FrozenBackbone``."""
-    return type_name(cfg.type) == 'FrozenBackbone'
+    return known_name(find_type(cfg.type, MODELS)) == 'FrozenBackbone'
 
 
 class Key:

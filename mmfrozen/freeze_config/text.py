@@ -35,12 +35,12 @@ def frozen_text(plan: Plan, base: str, head: str) -> str:
     for one in plan.backbones:
         _put(settings, one.path, _freezing(one))
     if plan.trains and plan.constructor != CONSTRUCTOR:
-        wrapper: dict[str, Any] = {'constructor': CONSTRUCTOR}
+        wrapper: dict[str, Any] = {'constructor': f'mmfrozen.{CONSTRUCTOR}'}
         if plan.constructor:
             wrapper['paramwise_cfg'] = _without_layers(plan.constructor)
         settings['optim_wrapper'] = wrapper
     if plan.has_guard:
-        guard = {'type': 'FrozenGuardHook', 'state': 'frozen'}
+        guard = {'type': 'mmfrozen.FrozenGuardHook', 'state': 'frozen'}
         settings['default_hooks'] = {'frozen_guard': guard}
     return _file(head, base, settings)
 
@@ -91,7 +91,7 @@ def _freezing(one: BackbonePlan) -> dict[str, Any]:
     own: Any = Code(f'_base_.{one.path}')
     return {
         '_delete_': Noted(True, "the base's settings move one level in"),
-        'type': 'FrozenBackbone',
+        'type': 'mmfrozen.FrozenBackbone',
         **freezing,
         'backbone': {'': own, **one.reload} if one.reload else own,
     }

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
+
+from ..registry import HOOKS
 
 
 @HOOKS.register_module()
@@ -23,7 +24,7 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     Example config::
 
         default_hooks = dict(
-            runtime_info=dict(type='BufferedRuntimeInfoHook'))
+            runtime_info=dict(type='mmfrozen.BufferedRuntimeInfoHook'))
     """
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..registry import HOOKS
 from .runner_access import find_model
 
 #: Largest difference from the plain outputs, as a share of their largest
@@ -38,7 +38,8 @@ class CUDAGraphHook(Hook):
     Example config::
 
         custom_hooks = [
-            dict(type='NumClassCheckHook'), dict(type='CUDAGraphHook')]
+            dict(type='NumClassCheckHook'),
+            dict(type='mmfrozen.CUDAGraphHook')]
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..freezing import digest
 from ..freezing.components import backbone_namer
 from ..freezing.drift import measure
+from ..registry import HOOKS
 from ..run_files import DRIFT, DriftRecord
 from .runner_access import find_backbone
 
@@ -49,7 +49,8 @@ class DriftHook(Hook):
 
     Example config::
 
-        default_hooks = dict(drift=dict(type='DriftHook', interval=500))
+        default_hooks = dict(
+            drift=dict(type='mmfrozen.DriftHook', interval=500))
     """
 
     priority = 'LOW'

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
-from mmdet.registry import MODELS
+from mmdet import registry as mmdet
 from torch import nn
 
+from .. import registry
 from ..errors import did_you_mean
 from ..freezing import (
     freeze,
@@ -22,7 +23,7 @@ from .adapters import add_adapters
 KEY = 'model.backbone'
 
 
-@MODELS.register_module()
+@registry.MODELS.register_module()
 def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
     backbone: dict[str, Any],
     frozen: bool | Sequence[str] = True,
@@ -81,7 +82,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
             f'{KEY}.frozen_stages must be left out where frozen is set, got '
             f'{frozen_stages!r} beside frozen={frozen!r}. Keep one of them.'
         )
-    module = MODELS.build(backbone)
+    module = mmdet.MODELS.build(backbone)
     if whole:
         freeze(module)
     else:
@@ -101,7 +102,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
     return module
 
 
-@MODELS.register_module()
+@registry.MODELS.register_module()
 def FrozenModule(  # noqa: N802  (registered, so named like a class)
     module: dict[str, Any],
     patterns: Sequence[str] | None = None,
@@ -137,7 +138,7 @@ def FrozenModule(  # noqa: N802  (registered, so named like a class)
                 out_channels=256,
                 num_outs=5))
     """
-    built = MODELS.build(dict(module, **options))
+    built = mmdet.MODELS.build(dict(module, **options))
     if patterns is None:
         return freeze(built)
     return freeze_matching(built, patterns, 'patterns of FrozenModule')

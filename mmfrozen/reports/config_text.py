@@ -120,10 +120,13 @@ def check_types(config: Any) -> None:
 
 
 def _is_trusted(name: Any) -> bool:
-    registry = MODELS
-    while registry is not None:
-        part = registry.module_dict.get(name) if type(name) is str else None
-        if part is not None:
-            return str(part.__module__).startswith(TRUSTED)
-        registry = registry.parent
-    return False
+    if type(name) is not str:
+        return False
+    scope, name = MODELS.split_scope_key(name)
+    if scope is None:
+        parts = {**MODELS.root.module_dict, **MODELS.module_dict}
+    elif scope in MODELS.root.children:
+        parts = MODELS.root.children[scope].module_dict
+    else:
+        return False
+    return name in parts and parts[name].__module__.startswith(TRUSTED)

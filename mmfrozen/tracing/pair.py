@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
@@ -14,7 +15,7 @@ from ..freeze_config import locate
 from ..freeze_config.decide import explain, is_detectors
 from ..freezing import freeze, is_kept_in_eval
 from ..pairing import CONTROLS, in_state, state_of_folder
-from ..type_names import type_name
+from ..type_names import find_type, known_name
 
 #: What is done to a model before its step: nothing, or all of its backbone
 #: is frozen, or all of it trains.
@@ -133,7 +134,8 @@ def find_pair(
 def _says_frozen(cfg: object) -> bool:
     """Whether a model's config freezes with this package."""
     if isinstance(cfg, dict):
-        if type_name(cfg.get('type')) in ('FrozenBackbone', 'FrozenModule'):
+        kind = find_type(cfg.get('type'), MODELS)
+        if known_name(kind) in ('FrozenBackbone', 'FrozenModule'):
             return True
         return any(map(_says_frozen, cfg.values()))
     return isinstance(cfg, (list, tuple)) and any(map(_says_frozen, cfg))

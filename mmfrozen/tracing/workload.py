@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mmdet.registry import MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 
-from ..type_names import type_name
+from ..type_names import find_type, known_name
 
 #: Height and width, pixels.
 Shape = tuple[int, int]
@@ -74,7 +77,8 @@ def read_workload(
 def read_dtype(cfg: Config) -> str:
     """Read in which dtype a config trains."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if _name(wrapper) != 'AmpOptimWrapper':
+    kind = find_type(wrapper.get('type'), OPTIM_WRAPPERS)
+    if not (inspect.isclass(kind) and issubclass(kind, AmpOptimWrapper)):
         return 'fp32'
     return 'bf16' if 'bfloat16' in str(wrapper.get('dtype')) else 'fp16'
 
@@ -129,10 +133,11 @@ def read_shape(cfg: Config) -> tuple[Shape, str]:
             size, source = new, f'{_name(step)} of the train pipeline'
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
     for augment in preprocessor.get('batch_augments') or ():
-        if augment.get('size') and 'Pad' in _name(augment):
+        name = known_name(find_type(augment.get('type'), MODELS))
+        if augment.get('size') and 'Pad' in name:
             height, width = augment['size']
             size = (height, width)
-            source = f'{_name(augment)} of model.data_preprocessor'
+            source = f'{name} of model.data_preprocessor'
     if size is None:
         raise ValueError(
             'The train pipeline of CONFIG must resize, crop or pad images to '
@@ -144,7 +149,7 @@ def read_shape(cfg: Config) -> tuple[Shape, str]:
 
 
 def _name(step: Any) -> str:
-    return type_name(step.get('type'))
+    return known_name(find_type(step.get('type'), TRANSFORMS))
 
 
 def _steps(cfg: Config) -> Iterator[dict[str, Any]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmdet.registry import TRANSFORMS
 from mmengine.logging import print_log
 
 from ..errors import check_options, is_number, require
 from ..mask_crops import Crop, tighten
+from ..registry import TRANSFORMS
 from . import federated
 from .class_index import distinct, transforms_of
 from .compact_masks import CompactMasks, rectangles
@@ -80,7 +80,9 @@ class SimpleCopyPaste(BaseTransform):
 
     Example config::
 
-        dict(type='SimpleCopyPaste', sources=dict(type='RareSources'))
+        dict(
+            type='mmfrozen.SimpleCopyPaste',
+            sources=dict(type='mmfrozen.RareSources'))
     """
 
     def __init__(
@@ -160,8 +162,8 @@ class SimpleCopyPaste(BaseTransform):
         if not self._is_prepared:
             print_log(
                 "SimpleCopyPaste looks at the data set's annotations in "
-                'every worker. Use CopyPasteDataset in place of '
-                'MultiImageMixDataset to do it once.',
+                'every worker. Use mmfrozen.CopyPasteDataset in place '
+                'of MultiImageMixDataset to do it once.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mmdet.datasets.transforms import LoadAnnotations
-from mmdet.registry import TRANSFORMS
 
+from ..registry import TRANSFORMS
 from .compact_masks import CompactMasks
 from .crops import encode
 
@@ -28,7 +28,10 @@ class LoadCompactAnnotations(LoadAnnotations):
 
     Example config::
 
-        dict(type='LoadCompactAnnotations', with_bbox=True, with_mask=True)
+        dict(
+            type='mmfrozen.LoadCompactAnnotations',
+            with_bbox=True,
+            with_mask=True)
     """
 
     def _load_masks(self, results: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdet.datasets import MultiImageMixDataset
-from mmdet.registry import DATASETS
 
 from ..errors import check_options, did_you_mean, require
+from ..registry import DATASETS
 from .seeded_sampler import seeded
 
 
@@ -38,10 +38,10 @@ class CopyPasteDataset(MultiImageMixDataset):
     Example config::
 
         dataset=dict(
-            type='CopyPasteDataset',
+            type='mmfrozen.CopyPasteDataset',
             dataset=dict(type='CheckedLVISV1Dataset', ...),
             pipeline=[
-                dict(type='SimpleCopyPaste'),
+                dict(type='mmfrozen.SimpleCopyPaste'),
                 dict(type='PackDetInputs')])
     """
 

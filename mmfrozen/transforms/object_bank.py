@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from mmdet.registry import TASK_UTILS, TRANSFORMS
+from mmdet.registry import TRANSFORMS
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import track
 
 from ..errors import check_options, is_number, require
 from ..mask_crops import Crop, tighten
+from ..registry import TASK_UTILS
 from .class_index import ClassIndex, distinct, index_classes, transforms_of
 from .compact_masks import nearest
 from .crops import decode, encode
@@ -73,7 +74,7 @@ class ObjectBank:
 
     Example config::
 
-        sources=dict(type='ObjectBank', max_bytes=256 * 2**20)
+        sources=dict(type='mmfrozen.ObjectBank', max_bytes=256 * 2**20)
     """
 
     def __init__(

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mmdet.registry import TASK_UTILS
+from mmdet import registry as mmdet
 
+from .. import registry
 from ..errors import check_options, did_you_mean, is_number, require
+from ..type_names import find_type
 from .class_index import ClassIndex, index_classes
 
 #: Places of the images to load, and a class whose objects must be pasted.
 Draw = tuple[list[int], int | None]
 
 
-@TASK_UTILS.register_module()
+@registry.TASK_UTILS.register_module()
 @check_options
 class UniformSources:
     """Every item of the wrapped data set is equally likely.
@@ -25,7 +27,7 @@ class UniformSources:
 
     Example config::
 
-        sources=dict(type='UniformSources')
+        sources=dict(type='mmfrozen.UniformSources')
     """
 
     def prepare(self, dataset: Any) -> None:
@@ -36,7 +38,7 @@ class UniformSources:
         return [np.random.randint(len(dataset))], None
 
 
-@TASK_UTILS.register_module()
+@registry.TASK_UTILS.register_module()
 @check_options
 class RepeatFactorSources:
     """Images are drawn in proportion to their repeat factor (LVIS paper).
@@ -49,7 +51,7 @@ class RepeatFactorSources:
 
     Example config::
 
-        sources=dict(type='RepeatFactorSources', oversample_thr=1e-3)
+        sources=dict(type='mmfrozen.RepeatFactorSources', oversample_thr=1e-3)
     """
 
     def __init__(self, oversample_thr: float = 1e-3) -> None:
@@ -73,7 +75,7 @@ class RepeatFactorSources:
         return [int(self.places[pick(self.ends)])], None
 
 
-@TASK_UTILS.register_module()
+@registry.TASK_UTILS.register_module()
 @check_options
 class RareSources:
     """A class is drawn first, rare ones oftener, then an image that has it.
@@ -93,7 +95,7 @@ class RareSources:
 
     Example config::
 
-        sources=dict(type='RareSources', power=0.5)
+        sources=dict(type='mmfrozen.RareSources', power=0.5)
     """
 
     def __init__(
@@ -134,19 +136,19 @@ def build_sources(config: dict | None) -> Any:
     Raises:
         ValueError: If no such class is registered.
     """
-    config = config or dict(type='UniformSources')
+    config = config or dict(type='mmfrozen.UniformSources')
     kind = config.get('type') if isinstance(config, dict) else config
-    known = ('UniformSources', 'RepeatFactorSources', 'RareSources')
-    known += ('ObjectBank',)
+    known = ['mmfrozen.UniformSources', 'mmfrozen.RepeatFactorSources']
+    known += ['mmfrozen.RareSources', 'mmfrozen.ObjectBank']
     require(
         isinstance(config, dict)
-        and (not isinstance(kind, str) or TASK_UTILS.get(kind) is not None),
+        and find_type(kind, mmdet.TASK_UTILS) is not None,
         'SimpleCopyPaste.sources',
         f'a config of {", ".join(known)}',
         config,
         f"Name one as dict(type='{known[0]}'){did_you_mean(kind, known)}.",
     )
-    return TASK_UTILS.build(config)
+    return mmdet.TASK_UTILS.build(config)
 
 
 def check_classes(name: str, power: Any, max_class_images: Any) -> None:

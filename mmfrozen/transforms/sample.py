@@ -44,7 +44,7 @@ def other_image(results: Results) -> Results:
         'SimpleCopyPaste',
         'given one other image in mix_results',
         None if others is None else len(others),
-        'Put it into the pipeline of CopyPasteDataset or '
+        'Put it into the pipeline of mmfrozen.CopyPasteDataset or '
         'MultiImageMixDataset, not into that of the data set inside.',
     )
     return others[0]

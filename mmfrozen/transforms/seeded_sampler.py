@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATA_SAMPLERS
+from mmdet import registry as mmdet
 from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
+from .. import registry
 from ..errors import check_options
 
 
@@ -35,7 +36,7 @@ class NumberedIndex(int):
         return type(self), (int(self), self.key)
 
 
-@DATA_SAMPLERS.register_module()
+@registry.DATA_SAMPLERS.register_module()
 @check_options
 class NumberedSampler(Sampler):
     """Any sampler, whose indices carry the number of their draw.
@@ -56,7 +57,7 @@ class NumberedSampler(Sampler):
     Example config::
 
         sampler=dict(
-            type='NumberedSampler',
+            type='mmfrozen.NumberedSampler',
             sampler=dict(type='DefaultSampler', shuffle=True))
     """
 
@@ -64,7 +65,7 @@ class NumberedSampler(Sampler):
         self, dataset: Sized, sampler: dict, *, seed: int | None = None
     ) -> None:
         self.dataset = dataset  # which batch samplers ask for
-        self.sampler = DATA_SAMPLERS.build(
+        self.sampler = mmdet.DATA_SAMPLERS.build(
             sampler, default_args=dict(dataset=dataset, seed=seed)
         )
         # which MMDetection has synchronised over the processes, if it was None

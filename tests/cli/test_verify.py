@@ -18,7 +18,7 @@ RESNET = dict(type='ResNet', depth=18, frozen_stages=4)
 TIMM = dict(
     type='FrozenBackbone',
     backbone=dict(
-        type='TimmBackbone',
+        type='mmfrozen.TimmBackbone',
         model_name='test_efficientnet',
         out_indices=(1, 2, 3),
     ),
@@ -189,6 +189,11 @@ HOSTILE = {
     'no Python': ('model = dict(', 'plain model.backbone'),
     'a type that the registry would import': (
         'model = dict(backbone=dict(type="hostile.Part", ' + BUILT,
+        'registered parts of backbones',
+    ),
+    'such a type with our scope': (
+        'model = dict(backbone=dict(type="mmfrozen.config_path.main", '
+        + BUILT,
         'registered parts of backbones',
     ),
     'such a type deep inside': (

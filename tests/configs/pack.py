@@ -64,7 +64,7 @@ NECKS = {
     'fpn': 'FPN',
     'wide-fpn': 'FPN',
     'bifpn': 'AnySizeBiFPN',
-    'sfp': 'SimpleFeaturePyramid',
+    'sfp': 'mmfrozen.SimpleFeaturePyramid',
 }
 HEADS = ('2fc', '4conv1fc', 'rpn2-4conv1fc', '2-stage', 'wide-heads')
 #: Epochs; None is the demo's.

@@ -4,8 +4,10 @@ import re
 
 import pytest
 import timm
+from mmengine.registry import Registry
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from mmfrozen import registry
 from mmfrozen.freezing import count_parameters, find_faults
 
 from .pack import (
@@ -167,9 +169,8 @@ def _check_data(name, cfg):
         leaves = flat(loader.to_dict())
         scales = {v for k, v in leaves.items() if re.search(r'\.scale\.', k)}
         assert scales == {size}, 'pipelines are of one size'
-    assert (cfg.train_dataloader.dataset.type == 'CopyPasteDataset') == bool(
-        name['augmentation']
-    )
+    copies = cfg.train_dataloader.dataset.type == 'mmfrozen.CopyPasteDataset'
+    assert copies == bool(name['augmentation'])
     thresholds = find(cfg.train_dataloader.to_dict(), 'oversample_thr')
     if 'lvis' in name['dataset']:
         assert (thresholds == [0]) == bool(name['sampling'])
@@ -250,6 +251,24 @@ def test_head_says_what_it_tests_and_how_to_run_it(path):
         assert int(images) == cfg.train_dataloader.batch_size
         batch = int(cards) * int(images)
         assert batch == cfg.auto_scale_lr.base_batch_size
+
+
+def test_names_that_others_may_have_are_said_with_our_scope():
+    plain = {
+        name
+        for part in vars(registry).values()
+        if isinstance(part, Registry)
+        for name, cls in part.root.module_dict.items()
+        if cls.__module__.startswith('mmfrozen.')
+    }
+    assert len(plain) > 10
+    seen = set()
+    for path in CONFIGS:
+        leaves = flat(load(path).to_dict()).items()
+        types = {v for k, v in leaves if k.rpartition('.')[2] == 'type'}
+        assert not types & plain, path
+        seen |= {t.removeprefix('mmfrozen.') for t in types} & plain
+    assert len(seen) > 5
 
 
 def test_pipelines_in_the_loaders_are_the_top_level_ones():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 from torch import nn
 
 from mmfrozen.freezing import freeze
@@ -40,12 +41,24 @@ def test_hosts_config_is_frozen_and_thawed_in_memory():
     ]
 
 
-def test_config_that_freezes_with_this_package_is_taken_as_it_is(tmp_path):
+@pytest.mark.parametrize('scope', ['', 'mmdet.', 'mmfrozen.'])
+def test_config_that_freezes_with_this_package_is_taken_as_it_is(
+    tmp_path, scope
+):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f"model = dict(type='D', backbone=dict(type='{scope}FrozenBackbone'))"
+    )
+    assert [change for *_, change in pair(str(path))] == ['none', 'thaw']
+
+
+def test_anothers_class_of_that_name_freezes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'FrozenBackbone', nn.Identity)
     path = tmp_path / 'mine.py'
     path.write_text(
         "model = dict(type='D', backbone=dict(type='FrozenBackbone'))"
     )
-    assert [change for *_, change in pair(str(path))] == ['none', 'thaw']
+    assert [change for *_, change in pair(str(path))] == ['freeze', 'thaw']
 
 
 @pytest.mark.parametrize(

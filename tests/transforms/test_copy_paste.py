@@ -386,7 +386,7 @@ def test_a_missing_image_to_paste_from_is_refused():
         (dict(max_num_past=5), ['max_num_past', "mean 'max_num_pasted'"]),
         (
             dict(sources=dict(type='RareSource')),
-            ["did you mean 'RareSources'"],
+            ["did you mean 'mmfrozen.RareSources'"],
         ),
         (dict(sources='bank'), ['sources', 'ObjectBank', "dict(type='"]),
     ],

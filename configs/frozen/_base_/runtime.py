@@ -5,11 +5,11 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmfrozen'], allow_failed_imports=False)
 
 default_hooks = dict(
-    runtime_info=dict(type='BufferedRuntimeInfoHook'),
+    runtime_info=dict(type='mmfrozen.BufferedRuntimeInfoHook'),
     checkpoint=dict(max_keep_ckpts=2),
     frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
-    drift=dict(type='DriftHook', interval=500),
-    step_cost=dict(type='StepCostHook', interval=50),
+    drift=dict(type='mmfrozen.DriftHook', interval=500),
+    step_cost=dict(type='mmfrozen.StepCostHook', interval=50),
 )
 custom_hooks = [dict(type='NumClassCheckHook')]
 randomness = dict(seed=0)

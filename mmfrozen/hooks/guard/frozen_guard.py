@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -10,6 +9,7 @@ from mmengine.runner import Runner
 from ...fit import check_fit
 from ...freezing import LoadRecorder
 from ...pairing import STATES
+from ...registry import HOOKS
 from ..runner_access import (
     backbone_config,
     find_backbone,

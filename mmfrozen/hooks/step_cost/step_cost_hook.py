@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from ...registry import HOOKS
 from ...run_files import STEP_COST, StepCost
 from .step_context import describe
 from .step_meter import StepMeter
@@ -65,7 +65,7 @@ class StepCostHook(Hook):
 
     Example config::
 
-        default_hooks = dict(step_cost=dict(type='StepCostHook'))
+        default_hooks = dict(step_cost=dict(type='mmfrozen.StepCostHook'))
     """
 
     priority = 'HIGHEST'

@@ -6,13 +6,13 @@ import re
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 
 from ...errors import check_options, did_you_mean
 from ...freezing import is_pretrained, layer_names
 from ...freezing.weights_file import check_file, is_local
+from ...registry import MODELS
 
 TIMM = 'timm://'
 # What lets a family take images of any size: the first that it knows.
@@ -63,7 +63,7 @@ class TimmBackbone(BaseModule):
         backbone=dict(
             type='FrozenBackbone',
             backbone=dict(
-                type='TimmBackbone',
+                type='mmfrozen.TimmBackbone',
                 model_name='resnetrs101',
                 out_indices=(1, 2, 3, 4),
                 init_cfg=dict(

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
-from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor
+
+from ...registry import MODELS
 
 
 @MODELS.register_module()

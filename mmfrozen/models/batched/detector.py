@@ -6,10 +6,10 @@ import copy
 from typing import Any
 
 from mmdet.models.detectors import TwoStageDetector
-from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor
 
+from ...registry import MODELS
 from .roi_heads import BatchedRoIs
 from .rpn_head import BatchedRPNHead
 from .truth import Truth

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from mmdet.models.dense_heads import AnchorHead, RetinaHead
 from mmdet.models.task_modules.samplers import PseudoSampler
-from mmdet.registry import MODELS
 from torch import Tensor
 
+from ...registry import MODELS
 from . import stock
 from .anchor_head import BatchedAnchorHead
 from .dense import gather, sizes_of

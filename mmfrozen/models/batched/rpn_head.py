@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss
-from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ...registry import MODELS
 from .anchor_head import BatchedAnchorHead
 from .dense import Flat, flatten, gather, largest, sizes_of
 from .sample import sample, why_not_sample

@@ -7,9 +7,9 @@ from typing import Any
 import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ...registry import MODELS
 from .activations import set_activation
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mmdet.models.dense_heads import RetinaSepBNHead
-from mmdet.registry import MODELS
 
+from ...registry import MODELS
 from ..batched.retina_head import BatchedAnchorTargets
 from .activations import set_activation
 

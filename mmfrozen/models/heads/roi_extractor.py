@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.registry import MODELS
 from torch import Tensor
+
+from ...registry import MODELS
 
 
 @MODELS.register_module()

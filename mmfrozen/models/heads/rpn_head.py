@@ -7,9 +7,9 @@ from typing import Any
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmdet.models.utils import multi_apply
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ...registry import MODELS
 from ..batched.rpn_head import BatchedRPNHead
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_activation_layer
-from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...errors import check_options
+from ...registry import MODELS
 from .levels import (
     check_count,
     check_in_channels,

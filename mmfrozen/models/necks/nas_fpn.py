@@ -8,10 +8,10 @@ from typing import Any
 import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmdet.models.necks import NASFPN
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import check_options
+from ...registry import MODELS
 from .levels import (
     check_count,
     check_in_channels,

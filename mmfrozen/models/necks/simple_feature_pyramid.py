@@ -8,11 +8,11 @@ from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...errors import check_options
+from ...registry import MODELS
 
 KEY = 'model.neck'
 
@@ -51,11 +51,11 @@ class SimpleFeaturePyramid(BaseModule):
         backbone=dict(
             type='FrozenBackbone',
             backbone=dict(
-                type='TimmBackbone',
+                type='mmfrozen.TimmBackbone',
                 model_name='vit_base_patch16_dinov3',
                 out_indices=(11,))),       # the last of 12 blocks
         neck=dict(
-            type='SimpleFeaturePyramid',
+            type='mmfrozen.SimpleFeaturePyramid',
             in_channels=768,
             out_channels=256,
             strides=(4, 8, 16, 32, 64))

@@ -117,8 +117,10 @@ def _read(path: Path, label: str, experiment: str, state: str) -> ComparedRun:
     drift = read_drift(path)
     aps = read_aps(record.metrics)
     found = {
-        'step_cost.json (FLOPs, memory, time by part): add StepCostHook': cost,
-        'drift.json (how far the backbone moved): add DriftHook': drift,
+        'step_cost.json (FLOPs, memory, time by part): add '
+        'mmfrozen.StepCostHook': cost,
+        'drift.json (how far the backbone moved): add '
+        'mmfrozen.DriftHook': drift,
         'backbone.json (state, parameters): add FrozenGuardHook': (
             record.backbone
         ),

@@ -162,7 +162,8 @@ def compare_work_dirs(run: Path, control: Path) -> CostComparison:
     records = [read_run(path) for path in (run, control)]
     costs = [choose(read_step_costs(path)) for path in (run, control)]
     warnings = [
-        f'{path} has no {STEP_COST.name}: add StepCostHook to its config'
+        f'{path} has no {STEP_COST.name}: add '
+        'mmfrozen.StepCostHook to its config'
         for path, cost in zip((run, control), costs, strict=True)
         if cost is None
     ]

@@ -5,7 +5,7 @@ used.
 """
 
 classifier = dict(
-    type='TimmBackbone',
+    type='mmfrozen.TimmBackbone',
     model_name='tf_efficientnet_b7',
     out_indices=(1, 2, 3, 4),  # C2 to C5
     init_cfg=dict(

@@ -7,7 +7,7 @@ ResNets are.
 """
 
 classifier = dict(
-    type='TimmBackbone',
+    type='mmfrozen.TimmBackbone',
     model_name='vit_large_patch16_dinov3',
     out_indices=(23,),  # the last of 24 blocks
     init_cfg=dict(

@@ -5,7 +5,7 @@ normalised with a mean of 127 and a deviation of 128.
 """
 
 classifier = dict(
-    type='TimmBackbone',
+    type='mmfrozen.TimmBackbone',
     model_name='tf_efficientnet_lite0',
     out_indices=(2, 3, 4),  # C3 to C5
     init_cfg=dict(

@@ -4,7 +4,7 @@ Images are normalised as MMDetection's ResNets are.
 """
 
 classifier = dict(
-    type='TimmBackbone',
+    type='mmfrozen.TimmBackbone',
     model_name='resnetrs101',
     out_indices=(1, 2, 3, 4),  # C2 to C5
     init_cfg=dict(type='Pretrained', checkpoint='timm://resnetrs101.tf_in1k'),

@@ -4,7 +4,7 @@ Images are normalised as MMDetection's ResNets are.
 """
 
 classifier = dict(
-    type='TimmBackbone',
+    type='mmfrozen.TimmBackbone',
     model_name='swin_large_patch4_window12_384',
     out_indices=(0, 1, 2, 3),  # C2 to C5
     # for the control; frozen, it is off

@@ -6,7 +6,9 @@ image_size = (1024, 1024)  # height, width
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadCompactAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='mmfrozen.LoadCompactAnnotations', with_bbox=True, with_mask=True
+    ),
     dict(
         type='RandomResize',
         scale=image_size,

@@ -7,12 +7,12 @@ test_pipeline = _base_.lsj_test
 train_dataloader = dict(
     sampler=dict(
         _delete_=True,  # drops the plain sampler: this one numbers its draws
-        type='NumberedSampler',
+        type='mmfrozen.NumberedSampler',
         sampler=dict(type='DefaultSampler', shuffle=True),
     ),
     dataset=dict(
         _delete_=True,  # drops the data set of single images
-        type='CopyPasteDataset',
+        type='mmfrozen.CopyPasteDataset',
         dataset=dict(
             _base_.train_dataloader.dataset,
             dataset=dict(

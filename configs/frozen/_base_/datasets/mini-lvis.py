@@ -6,7 +6,9 @@ image_size = (256, 256)  # height, width
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadCompactAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='mmfrozen.LoadCompactAnnotations', with_bbox=True, with_mask=True
+    ),
     # the paper's 0.1 to 2.0 needs the paper's 72 epochs; this demo has few
     dict(
         type='RandomResize',

@@ -4,7 +4,9 @@ lsj_size = (1280, 1280)  # height, width
 
 lsj_train = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadCompactAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='mmfrozen.LoadCompactAnnotations', with_bbox=True, with_mask=True
+    ),
     dict(
         type='RandomResize',
         scale=lsj_size,

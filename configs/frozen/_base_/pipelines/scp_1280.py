@@ -5,7 +5,9 @@ lsj_size = (1280, 1280)  # height, width
 # of each of the two images; masks are drawn after the crop
 lsj_train = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadCompactAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='mmfrozen.LoadCompactAnnotations', with_bbox=True, with_mask=True
+    ),
     dict(
         type='RandomResize',
         scale=lsj_size,
@@ -23,7 +25,10 @@ lsj_train = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='Pad', size=lsj_size, pad_val=dict(img=(114, 114, 114))),
 ]
-paste_train = [dict(type='SimpleCopyPaste'), dict(type='PackDetInputs')]
+paste_train = [
+    dict(type='mmfrozen.SimpleCopyPaste'),
+    dict(type='PackDetInputs'),
+]
 lsj_test = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=lsj_size, keep_ratio=True),

@@ -1,0 +1,61 @@
+"""Registries of this package: a config says ``type='mmfrozen.X'``.
+
+MMEngine imports this module when it meets that scope. Plain names work too,
+and leave room for other people's classes: those that hardly anybody else
+would choose are MMDetection's as well, all others are at MMEngine's root,
+where MMDetection's registries look last. A name that is taken stays whose it
+is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmdet import registry as mmdet
+from mmengine.registry import Registry
+
+#: What the names begin with that are registered with MMDetection.
+DISTINCT = (
+    'AnySize',
+    'Batched',
+    'Checked',
+    'Float32',
+    'Frozen',
+    'NormAct',
+    'Stratified',
+    'Trainable',
+)
+
+
+class _Registry(Registry):
+    """A registry of the scope ``mmfrozen``, beside one of MMDetection."""
+
+    def __init__(self, beside: Registry) -> None:
+        super().__init__(beside.name, parent=beside.root, scope='mmfrozen')
+        self._beside = beside
+
+    def register_module(self, *args: Any, **kwargs: Any) -> Callable:
+        """Return a decorator that registers a class, here and under its
+        plain name."""
+        register = super().register_module(*args, **kwargs)
+
+        def decorate(cls: Any) -> Any:
+            name = cls.__name__
+            is_distinct = name.startswith(DISTINCT)
+            plain = self._beside if is_distinct else self.root
+            if name not in plain.module_dict:
+                plain.register_module(module=cls)
+            return register(cls)
+
+        return decorate
+
+
+DATA_SAMPLERS = _Registry(mmdet.DATA_SAMPLERS)
+DATASETS = _Registry(mmdet.DATASETS)
+HOOKS = _Registry(mmdet.HOOKS)
+METRICS = _Registry(mmdet.METRICS)
+MODELS = _Registry(mmdet.MODELS)
+OPTIM_WRAPPER_CONSTRUCTORS = _Registry(mmdet.OPTIM_WRAPPER_CONSTRUCTORS)
+TASK_UTILS = _Registry(mmdet.TASK_UTILS)
+TRANSFORMS = _Registry(mmdet.TRANSFORMS)
