@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import remedy_for
 from ..freezing import checkpoint_of, find_faults
-from ..type_names import find_type, known_name
+from ..type_names import find_type, known_name, type_name
 from . import meta
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'

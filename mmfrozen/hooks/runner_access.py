@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import MODELS
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ..freezing import checkpoint_of, count_parameters
 from ..run_files import BACKBONE, BackboneRecord
-from ..type_names import type_name
+from ..type_names import find_type, known_name, type_name
 
 KEY = 'model.backbone'
 
@@ -41,7 +42,7 @@ def backbone_config(runner: Runner) -> tuple[str, Any]:
     ``FrozenBackbone``; None where the runner was given a built model."""
     key, config = KEY, (runner.cfg.get('model') or {}).get('backbone')
     while isinstance(config, dict) and (
-        type_name(config.get('type')) == 'FrozenBackbone'
+        known_name(find_type(config.get('type'), MODELS)) == 'FrozenBackbone'
     ):
         key, config = f'{key}.backbone', config['backbone']
     return key, config

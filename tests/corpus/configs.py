@@ -83,11 +83,6 @@ WORKS = {
         "assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, "
         'pos_weight=-1, debug=False))'
     ),
-    'a detector in a detector': (
-        "model = dict(_delete_=True, type='DetectorInDetector', "
-        'data_preprocessor={{_base_.model.data_preprocessor}}, '
-        'detector={{_base_.model}})'
-    ),
     # optimizers
     'AdamW': optim("optimizer=dict(_delete_=True, type='AdamW', lr=1e-4)"),
     'scoped wrapper': optim("type='mmengine.OptimWrapper'"),
@@ -132,6 +127,13 @@ WORKS = {
     ),
     'seed': 'randomness = dict(seed=3, deterministic=False)',
 }
+
+#: FrozenGuardHook looks after `model.backbone` alone.
+NESTED = (
+    "model = dict(_delete_=True, type='DetectorInDetector', "
+    'data_preprocessor={{_base_.model.data_preprocessor}}, '
+    'detector={{_base_.model}})'
+)
 
 #: What cannot be right, and the words that say so: config, words.
 REFUSED = {

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
 
 from mmfrozen.freeze_config import control_path, freeze_config
 from mmfrozen.freezing import describe
@@ -16,7 +18,7 @@ from mmfrozen.tracing.trace_pair import trace_pair
 from mmfrozen.tracing.workload import Workload
 from tests.tiny import build
 
-from .configs import REFUSED, WORKS
+from .configs import NESTED, REFUSED, WORKS
 
 WORK = Workload(shape=(64, 64), shape_source='test', batch_size=2, objects=2)
 
@@ -62,6 +64,23 @@ def test_config_of_another_workspace_goes_through_every_command(
     source, out = write(workspace, name, WORKS[name])
     frozen, finetuned = through_all(source, out, tmp_path)
     assert 0 < frozen < finetuned
+
+
+def test_detector_in_a_detector_keeps_its_classifier(workspace, tmp_path):
+    source, out = write(workspace, 'nested', NESTED)
+    freeze_config(source, out)
+    savings = trace_pair(find_pair(str(out)), WORK)
+    frozen, control = (side.step.total for side in savings.sides)
+    assert frozen.trainable < control.trainable
+    cfg = Config.fromfile(out)
+    cfg.work_dir = str(tmp_path)
+    build(cfg).train()
+    trained = CheckpointLoader.load_checkpoint(f'{tmp_path}/epoch_1.pth')
+    classifier = torch.load(workspace / 'r18.pth')
+    for name, tensor in trained['state_dict'].items():
+        if name.startswith('detector.backbone.'):
+            source = classifier[name.removeprefix('detector.backbone.')]
+            assert torch.equal(tensor, source), name
 
 
 def test_dump_of_a_resolved_config_goes_through_every_command(
