@@ -174,7 +174,7 @@ class AnnotationLook:
             return False
         if not (
             known
-            and set(map(type, chain(ids, images, categories))) <= {int}
+            and set(map(type, ids + images + categories)) <= {int}
             and set(map(len, boxes)) <= {4}
             and set(map(type, boxes)) <= {list, tuple}
             and set(map(type, numbers)) <= {int, float}
