@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, compress
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .mask_crops import rle_lengths
 
 #: Largest id: above it numpy, and above 2**53 JavaScript, lose digits.
 MAX_ID = 2**63 - 1
 #: Pixels. Polygons beyond it take gigabytes to draw, or crash what draws them.
 MAX_COORDINATE = 1e6
 IDS = ('id', 'image_id', 'category_id')
-NUMBER = (int, float)
+#: What every annotation has, in one call.
+_columns = itemgetter(*IDS, 'bbox', 'area')
 #: What MMDetection leaves out in silence, and how a sentence says it.
 DROPPED = {
     'area of 0 or less': 'of area 0 or less',
@@ -81,7 +86,8 @@ class AnnotationLook:
         categories: Sequence[Mapping[str, Any]],
     ) -> None:
         self._images, self._categories = images, categories
-        self._sizes: dict[int, tuple[float, float]] = {}
+        self._sizes: list[tuple[float, float]] = []
+        self._rows: dict[int, int] = {}  # of the sizes, by image id
         self._category_ids: set[int] = set()
         self._ids: set[int] = set()
         self.dropped: Counter[str] = Counter()
@@ -104,7 +110,7 @@ class AnnotationLook:
             seen: set[int] = set()
             for place, entry in enumerate(entries):
                 number = entry.get('id')
-                where = f'{kind} {number!r} at position {place}'
+                where = f'{kind} {number!r:.80} at position {place}'
                 if not is_id(number):
                     yield Fault(f'{kind} id', where, ID, number)
                     continue
@@ -118,10 +124,10 @@ class AnnotationLook:
 
     def _image(self, entry: Mapping[str, Any], where: str) -> Iterator[Fault]:
         size = entry.get('width'), entry.get('height')
-        if all(_is_number(x) and x > 0 for x in size):
-            self._sizes[entry['id']] = size
-        else:
-            self._sizes[entry['id']] = (math.inf, math.inf)
+        fits = all(_is_finite(x) and x > 0 for x in size)
+        self._rows[entry['id']] = len(self._sizes)
+        self._sizes.append(size if fits else (math.inf, math.inf))
+        if not fits:
             yield Fault(
                 'image size', where, 'a width and height in pixels', size
             )
@@ -142,10 +148,10 @@ class AnnotationLook:
 
         What is right is found so in a few calls for all of them.
         """
-        if chunk and not self._are_usual(chunk):
+        shapes = [entry.get('segmentation') for entry in chunk]
+        if chunk and not self._are_usual(chunk, shapes):
             for entry in chunk:
                 yield from self._annotation(entry)
-        shapes = [entry.get('segmentation') for entry in chunk]
         if not _are_polygons(chain.from_iterable(filter(None, shapes))):
             for entry, shape in zip(chunk, shapes, strict=True):
                 if shape and not (
@@ -153,43 +159,46 @@ class AnnotationLook:
                 ):
                     yield from self._segmentation(entry, shape)
 
-    def _are_usual(self, chunk: Sequence[Mapping[str, Any]]) -> bool:
+    def _are_usual(
+        self, chunk: Sequence[Mapping[str, Any]], shapes: Sequence[Any]
+    ) -> bool:
         try:
-            columns = [[x[key] for x in chunk] for key in IDS]
-            boxes = [x['bbox'] for x in chunk]
-            areas = [x['area'] for x in chunk]
-            ids, images, categories = map(set, columns)
+            columns = tuple(zip(*map(_columns, chunk), strict=True))
+            ids, images, categories, boxes, areas = columns
             numbers = [*chain.from_iterable(boxes), *areas]
-        except (KeyError, TypeError):
+            table = np.array(numbers, np.float64)
+            rows = [self._rows[image] for image in images]
+            own = set(ids)
+            known = set(categories) <= self._category_ids
+        except (KeyError, OverflowError, TypeError, ValueError):
             return False
         if not (
-            set(map(type, chain(*columns))) <= {int}
-            and images <= self._sizes.keys()
-            and categories <= self._category_ids
+            known
+            and set(map(type, ids + images + categories)) <= {int}
             and set(map(len, boxes)) <= {4}
             and set(map(type, boxes)) <= {list, tuple}
             and set(map(type, numbers)) <= {int, float}
-            and len(ids) == len(chunk)
-            and all(0 <= i <= MAX_ID for i in (min(ids), max(ids)))
-            and not ids & self._ids
+            and np.isfinite(table).all()
+            and len(own) == len(chunk)
+            and min(own) >= 0
+            and max(own) <= MAX_ID
+            and own.isdisjoint(self._ids)
         ):
             return False
-        table = np.array(numbers, np.float64)
-        if not np.isfinite(table).all():
-            return False
-        self._ids |= ids
-        sizes = chain.from_iterable(map(self._sizes.__getitem__, columns[1]))
+        self._ids |= own
         crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
-        left = self._count(
-            table, np.fromiter(sizes, np.float64), np.array(crowds)
-        )
-        if len(self.without_mask) < 10:
+        left = self._count(table, rows, np.array(crowds))
+        if len(self.without_mask) < 10 and not all(shapes):
             bare = [x['id'] for x in compress(chunk, left) if is_bare(x)]
             self.without_mask += bare[: 10 - len(self.without_mask)]
         return True
 
+    @cached_property
+    def _size_table(self) -> np.ndarray:
+        return np.array(self._sizes, np.float64)
+
     def _count(
-        self, table: np.ndarray, sizes: np.ndarray, crowds: np.ndarray
+        self, table: np.ndarray, rows: Sequence[int], crowds: np.ndarray
     ) -> np.ndarray:
         """Count what MMDetection will train on, and what it leaves out.
 
@@ -198,7 +207,7 @@ class AnnotationLook:
         """
         number = len(crowds)
         x, y, w, h = table[: 4 * number].reshape(-1, 4).T
-        width, height = sizes.reshape(-1, 2).T
+        width, height = self._size_table[rows].T
         left = np.ones(number, bool)
         for reason, applies in zip(
             DROPPED,
@@ -216,7 +225,7 @@ class AnnotationLook:
         return left
 
     def _annotation(self, entry: Mapping[str, Any]) -> Iterator[Fault]:
-        where = f'annotation {entry.get("id")!r}'
+        where = f'annotation {entry.get("id")!r:.80}'
         for key in IDS:
             if not is_id(entry.get(key)):
                 got = repr(entry[key]) if key in entry else 'none'
@@ -229,7 +238,7 @@ class AnnotationLook:
                 )
             self._ids.add(number)
         for key, known in (
-            ('image_id', self._sizes.keys()),
+            ('image_id', self._rows.keys()),
             ('category_id', self._category_ids),
         ):
             if is_id(entry.get(key)) and entry[key] not in known:
@@ -243,19 +252,19 @@ class AnnotationLook:
         if (
             not isinstance(box, (list, tuple))
             or len(box) != 4
-            or not all(_is_number(x) and math.isfinite(x) for x in box)
+            or not all(map(_is_finite, box))
         ):
             yield Fault(
                 'bbox', where, 'bbox: x, y, width, height in pixels', box
             )
         area = entry.get('area')
-        if not _is_number(area) or not math.isfinite(area):
+        if not _is_finite(area):
             yield Fault('area', where, 'area: square pixels', area)
 
     def _segmentation(
         self, entry: Mapping[str, Any], shape: Any
     ) -> Iterator[Fault]:
-        where = f'annotation {entry.get("id")!r}'
+        where = f'annotation {entry.get("id")!r:.80}'
         if isinstance(shape, list):
             yield Fault(
                 'polygon',
@@ -268,14 +277,36 @@ class AnnotationLook:
         if not isinstance(shape, Mapping) or 'counts' not in shape:
             yield Fault('segmentation', where, 'polygons or an RLE', shape)
             return
-        size, counts = shape.get('size'), shape['counts']
-        width, height = self._sizes.get(entry.get('image_id', -1), (0, 0))
-        if width < math.inf and size != [height, width]:
+        image_id = entry.get('image_id')
+        row = self._rows.get(image_id) if is_id(image_id) else None
+        if row is None or math.inf in self._sizes[row]:
+            return  # which is a fault already
+        width, height = self._sizes[row]
+        if shape.get('size') != [height, width]:
             wanted = f'an RLE of the size of its image, {[height, width]}'
-            yield Fault('RLE size', where, wanted, size)
-        elif isinstance(counts, list) and sum(counts) != math.prod(size):
-            wanted = f'RLE counts that sum up to {math.prod(size)}'
-            yield Fault('RLE length', where, wanted, sum(counts))
+            yield Fault('RLE size', where, wanted, shape.get('size'))
+            return
+        total = _total(shape['counts'])
+        if total != height * width:
+            wanted = f'RLE counts that sum up to {height * width}'
+            got = shape['counts'] if total is None else total
+            yield Fault('RLE length', where, wanted, got)
+
+
+def _total(counts: Any) -> int | None:
+    """Pixels of an RLE, compressed or not; None if it is garbled."""
+    if isinstance(counts, str):
+        try:
+            lengths = rle_lengths(counts.encode('ascii')).tolist()
+        except ValueError:
+            return None
+    elif isinstance(counts, list):
+        lengths = counts
+    else:
+        return None
+    if not all(type(x) is int and x >= 0 for x in lengths):
+        return None
+    return sum(lengths)
 
 
 def _are_polygons(shapes: Iterable[Any]) -> bool:
@@ -288,7 +319,7 @@ def _are_polygons(shapes: Iterable[Any]) -> bool:
                 and sum(polygon) < math.inf  # not NaN
             ):
                 return False
-    except (TypeError, ValueError):  # no list of numbers, or an RLE's key
+    except (OverflowError, TypeError, ValueError):  # no numbers, or an RLE
         return False
     return True
 
@@ -306,8 +337,12 @@ def is_id(value: Any) -> bool:
     return type(value) is int and 0 <= value <= MAX_ID
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, NUMBER) and not isinstance(value, bool)
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number, and has a place among the floats."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def refuse(faults: Iterable[Fault], source: str) -> None:

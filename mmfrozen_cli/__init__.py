@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from difflib import get_close_matches
 from importlib import import_module
 
 COMMANDS = {
@@ -68,9 +69,11 @@ def main() -> int:
         print(__version__)
         return 0
     if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1)
+        remedy = f'Did you mean {near[0]!r}?' if near else 'Correct it.'
         print(
             f'error: COMMAND must be one of {", ".join(COMMANDS)}, got '
-            f'{command!r}. See mmfrozen --help.',
+            f'{command!r}. {remedy} See mmfrozen --help.',
             file=sys.stderr,
         )
         return 2

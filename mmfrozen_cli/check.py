@@ -88,18 +88,26 @@ def run(args: argparse.Namespace) -> int:
     """Check, and repair where that is asked for."""
     from mmfrozen.datasets.check import check, read, repair
 
+    if args.threads < 1:
+        raise ValueError(
+            f'--threads must be 1 or more, got {args.threads}. Correct it.'
+        )
     for name, path in (('ANN', args.ann), ('IMAGES', args.images)):
         exists = path is None or (
             path.is_file() if name == 'ANN' else path.is_dir()
         )
         if not exists:
             raise FileNotFoundError(
-                f'{name} must exist, got {str(path)!r}. Correct the path.'
+                f'{name} must be an existing '
+                f'{"file" if name == "ANN" else "folder"}, got '
+                f'{str(path)!r}. Correct the path.'
             )
-    if args.fix is not None and args.fix.exists():
+    if args.fix is not None and (
+        args.fix.exists() or not args.fix.absolute().parent.is_dir()
+    ):
         raise FileExistsError(
-            f'--fix must name a new file, got {str(args.fix)!r}. Choose '
-            'another name.'
+            '--fix must name a new file in a folder that exists, got '
+            f'{str(args.fix)!r}. Choose another name.'
         )
     content = read(args.ann)
     err = Console(stderr=True)
@@ -118,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.fix is not None:
         fixed, done = repair(content)
-        args.fix.write_text(json.dumps(fixed), encoding='utf-8')
+        with open(args.fix, 'x', encoding='utf-8') as stream:
+            json.dump(fixed, stream)
         record['fixed'] = done
         left = check(fixed)
         record['errors_left'] = left.errors
@@ -130,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         if args.fix is not None:
             for what, number in done.items():
                 console.print(f'{number:,} x {what}')
-            console.print(
+            print(
                 f'wrote {args.fix}: {left.errors.total():,} errors are left'
                 + ''.join(
                     f'\n  {n:,} {kind}' for kind, n in left.errors.items()

@@ -84,6 +84,34 @@ CHANGES = {
         'annotations', 'segmentation', dict(size=[48, 64], counts=[9, 9000]),
         'sum up to 3072',
     ),
+    'compressed RLE longer than its image': (
+        'annotations', 'segmentation', dict(size=[48, 64], counts='PPX3'),
+        'sum up to 3072',
+    ),
+    'compressed RLE cut short': (
+        'annotations', 'segmentation', dict(size=[48, 64], counts='PPP'),
+        'sum up to 3072',
+    ),
+    'compressed RLE of other characters': (
+        'annotations', 'segmentation', dict(size=[48, 64], counts='\xc5 '),
+        'sum up to 3072',
+    ),
+    'negative RLE counts': (
+        'annotations', 'segmentation', dict(size=[48, 64], counts=[-5, 3077]),
+        'sum up to 3072',
+    ),
+    'RLE counts of text': (
+        'annotations', 'segmentation', dict(size=[48, 64], counts=['x']),
+        'sum up to 3072',
+    ),
+    'box of 400 digits': (
+        'annotations', 'bbox', [10**400, 2, 3, 4], 'x, y, width, height',
+    ),
+    'vertex of 400 digits': (
+        'annotations', 'segmentation', [[10**400, 8, 9, 8, 24, 24]], 'lists',
+    ),
+    'area of 400 digits': ('annotations', 'area', 10**400, 'square pixels'),
+    'width of 400 digits': ('images', 'width', 10**400, 'width and height'),
 }  # fmt: skip
 
 

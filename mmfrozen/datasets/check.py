@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from ..annotation_faults import AnnotationLook, is_id
 from .images import look_at_image
 
 EXAMPLES = 3
+MAX_LENGTH = 240  # characters of an example
 #: Kinds that make a wrong result, or end a run; the others are told.
 IMAGE_ERRORS = (
     'image missing',
@@ -49,7 +49,9 @@ class Findings:
         """Count one."""
         (self.errors if error else self.notes)[kind] += 1
         if len(self.examples[kind]) < EXAMPLES:
-            self.examples[kind].append(example)
+            # half a pair of UTF-16 cannot be printed
+            text = example[:MAX_LENGTH].encode('utf-8', 'backslashreplace')
+            self.examples[kind].append(text.decode('utf-8'))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -65,7 +67,12 @@ def read(path: Path) -> dict[str, Any]:
             f'ANN must be UTF-8, got {str(path)!r} with another byte at '
             f'{error.start}. Save it as UTF-8.'
         ) from error
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise ValueError(
+            f'ANN must be lists of flat entries, got {str(path)!r} with '
+            'hundreds of lists inside one another. Write it again.'
+        ) from error
+    except ValueError as error:  # whole numbers of 5,000 digits too
         raise ValueError(
             f'ANN must be whole JSON, got {str(path)!r} ({error}). Download '
             'or write it again.'
@@ -148,7 +155,9 @@ def _names(
             yield 'no file_name', f'image {image.get("id")!r}'
         elif '\\' in name:
             yield 'file_name with backslashes', name
-        elif '://' not in name and Path(name).is_absolute():
+        elif '://' in name:
+            yield 'file_name that is no local file', name
+        elif Path(name).is_absolute():
             yield 'file_name that is absolute', name
 
 
@@ -160,7 +169,7 @@ def _unusual(
     }
     seen: set[Any] = set()
     for one in annotations:
-        where = f'annotation {one.get("id")!r}'
+        where = f'annotation {one.get("id")!r:.80}'
         ids = [one.get(key) for key in ('id', 'image_id', 'category_id')]
         if any(is_id(number) and number > 2**53 for number in ids):
             yield 'id beyond 53 bits', where
@@ -202,7 +211,7 @@ def _unusual_box(
         x, y, w, h = map(float, one['bbox'])
         width, height = map(float, sizes[str(one.get('image_id'))])
         area = float(one['area'])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         return  # told as a fault
     if area <= 0 or w < 1 or h < 1:
         return  # told as left out
@@ -254,7 +263,8 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
     Returns:
         New content, and how often each was done.
     """
-    content = copy.deepcopy(content)
+    copies = {part: [dict(x) for x in content[part]] for part in PARTS}
+    content = {**content, **copies}
     done: Counter[str] = Counter()
     for part, keys in (
         ('images', ('id', 'width', 'height')),
@@ -277,7 +287,7 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
             try:
                 one['area'] = float(one['bbox'][2]) * float(one['bbox'][3])
                 done['annotations: area of the box'] += 1
-            except (IndexError, TypeError, ValueError):
+            except (IndexError, OverflowError, TypeError, ValueError):
                 pass
     ids = [one.get('id') for one in content['annotations']]
     if not all(map(is_id, ids)) or len(set(ids)) < len(ids):

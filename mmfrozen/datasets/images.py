@@ -54,7 +54,11 @@ def image_fault(
             if image.format != 'JPEG' or not _has_jpeg_end(path):
                 image.load()
     except FileNotFoundError:
-        return 'does not exist'
+        backslashes = (
+            ' (its file_name has backslashes, which `mmfrozen check --fix` '
+            'makes slashes)'
+        )
+        return 'does not exist' + backslashes * ('\\' in path)
     except (OSError, SyntaxError, ValueError) as error:
         return f'cannot be read ({error})'
     return None

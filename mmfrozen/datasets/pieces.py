@@ -18,8 +18,8 @@ from ..annotation_faults import AnnotationLook, refuse
 START = re.compile(rb'"annotations"\s*:\s*\[')
 #: From an annotation to the next, or to the end of the list.
 BOUNDARY = re.compile(rb'\}\s*(?:,\s*\{|\])')
-#: Annotations that are parsed together: some MB.
-CHUNK = 4096
+#: Annotations that are parsed together: what fits into a processor's cache.
+CHUNK = 256
 
 
 class AnnotationFile:

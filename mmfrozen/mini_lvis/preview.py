@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 COLUMNS = 4
-SCALE = 2  # of the images on the sheet
+WIDTH = 512  # pixels of an image on the sheet
 GAP = 8  # pixels between images
 MASK_OPACITY = 0.2
 
@@ -56,13 +56,13 @@ def contact_sheet(
 def _draw(
     pixels: np.ndarray, found: list[dict[str, Any]], labels: dict[int, str]
 ) -> np.ndarray:
-    tile = cv2.resize(
-        pixels, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC
-    )
+    scale = WIDTH / pixels.shape[1]
+    kind = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    tile = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=kind)
     for item in found:
         colour = _colour_of(item['category_id'])
         outlines = [
-            np.rint(np.reshape(polygon, (-1, 2)) * SCALE).astype(np.int32)
+            np.rint(np.reshape(polygon, (-1, 2)) * scale).astype(np.int32)
             for polygon in item['segmentation']
         ]
         painted = cv2.fillPoly(tile.copy(), outlines, colour)
@@ -70,20 +70,22 @@ def _draw(
             painted, MASK_OPACITY, tile, 1 - MASK_OPACITY, 0
         )
         cv2.polylines(tile, outlines, True, colour, 1, cv2.LINE_AA)
-        left, top, width, height = np.rint(np.array(item['bbox']) * SCALE)
+        left, top, width, height = np.rint(np.array(item['bbox']) * scale)
         box = int(left), int(top), int(width), int(height)
         cv2.rectangle(tile, box, colour, 1)
     for item in found:
-        _write(tile, labels[item['category_id']], item)
+        _write(tile, labels[item['category_id']], item, scale)
     return cv2.copyMakeBorder(
         tile, 0, GAP, 0, GAP, cv2.BORDER_CONSTANT, value=(255, 255, 255)
     )
 
 
-def _write(tile: np.ndarray, text: str, item: dict[str, Any]) -> None:
+def _write(
+    tile: np.ndarray, text: str, item: dict[str, Any], scale: float
+) -> None:
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     (width, height), _ = cv2.getTextSize(text, font, size, 1)
-    left, top = np.rint(np.array(item['bbox'][:2]) * SCALE).astype(int)
+    left, top = np.rint(np.array(item['bbox'][:2]) * scale).astype(int)
     left = int(np.clip(left, 0, tile.shape[1] - width))
     bottom = int(max(top - 3, height + 2))
     corner = left + width, bottom + 2

@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Polygon, Rectangle
+from matplotlib.patches import Patch, PathPatch, Rectangle
+from matplotlib.path import Path as MaskPath
 
 #: Classes by the number of training images that hold them, as in LVIS.
 GROUPS = ('rare', 'common', 'frequent')
@@ -30,14 +30,15 @@ OPACITY = 0.35  # of masks
 
 @dataclass(frozen=True)
 class Sample:
-    """One augmented image.
+    """One augmented image, no larger than it is shown.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) left, top, right, bottom in pixels; None where boxes
-            are of another kind.
+        boxes: (N, 4) left, top, right, bottom in its pixels; None where
+            boxes are of another kind.
         labels: (N,) classes.
-        masks: (N, H, W) bool; None if there are none.
+        outlines: One tuple a mask, of (P, 2) points in its pixels, holes
+            turning the other way; None if there are none.
         ignored: (N,) bool, objects that the losses leave out.
         name: Of the image.
     """
@@ -45,7 +46,7 @@ class Sample:
     image: np.ndarray
     boxes: np.ndarray | None
     labels: np.ndarray
-    masks: np.ndarray | None
+    outlines: Sequence[Sequence[np.ndarray]] | None
     ignored: np.ndarray
     name: str
 
@@ -67,7 +68,7 @@ def sample_of(item: Any) -> Sample:
             dict with ``img``; of several branches the first is taken.
 
     Returns:
-        The sample.
+        The sample, reduced to the pixels of a tile.
 
     Raises:
         ValueError: If it is neither.
@@ -77,48 +78,42 @@ def sample_of(item: Any) -> Sample:
         if isinstance(inputs, dict):
             branch = next(iter(inputs))
             inputs, found = inputs[branch], found[branch]
-        image = np.asarray(inputs).transpose(1, 2, 0)
-        kept = _objects(found.get('gt_instances'), image.shape, False)
-        ignored = _objects(found.get('ignored_instances'), image.shape, True)
-        path = found.get('img_path')
-        parts = [part for part in (kept, ignored) if len(part[1])] or [kept]
+        channels, path = np.asarray(inputs), found.get('img_path')
+        parts = [
+            _objects(found.get(f'{name}_instances'), name == 'ignored')
+            for name in ('gt', 'ignored')
+        ]
+        parts = [part for part in parts if len(part[1])] or parts[:1]
     elif isinstance(item, dict) and 'img' in item:
-        image, path = item['img'], item.get('img_path')
+        image, path = np.asarray(item['img']), item.get('img_path')
+        channels = np.moveaxis(np.atleast_3d(image), -1, 0)
         parts = [_unpacked(item)]
     else:
         raise ValueError(
             'The training pipeline must return inputs or img, got '
             f'{type(item).__name__}. End it with PackDetInputs.'
         )
+    scale = min(1, TILE_INCHES * DOTS_PER_INCH / channels.shape[2])
     boxes, labels, masks, ignored = zip(*parts, strict=True)
+    outlines = [_outlines(found, scale) for found in masks]
+    known = all(found is not None for found in boxes)
     return Sample(
-        image=_as_rgb(image),
-        boxes=_join(boxes),
+        image=_as_rgb(channels, scale),
+        boxes=np.concatenate(boxes) * scale if known else None,
         labels=np.concatenate(labels),
-        masks=_join(masks),
+        outlines=None if None in outlines else sum(outlines, []),
         ignored=np.concatenate(ignored),
         name=Path(path).stem if path else '',
     )
 
 
-def _join(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    known = [part for part in parts if part is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
-
-
-def _objects(instances: Any, shape: tuple[int, ...], ignored: bool) -> Any:
+def _objects(instances: Any, ignored: bool) -> Any:
     """Read one group of packed instances."""
     get = instances.get if instances is not None else lambda _: None
     labels = get('labels')
     labels = np.zeros(0, int) if labels is None else np.asarray(labels)
-    boxes = _boxes(get('bboxes'))
-    masks = get('masks')
-    return (
-        boxes,
-        labels,
-        _bitmaps(masks, len(labels), shape),
-        np.full(len(labels), ignored),
-    )
+    flags = np.full(len(labels), ignored)
+    return _boxes(get('bboxes')), labels, get('masks'), flags
 
 
 def _unpacked(results: dict[str, Any]) -> Any:
@@ -127,7 +122,7 @@ def _unpacked(results: dict[str, Any]) -> Any:
     return (
         _boxes(results.get('gt_bboxes')),
         labels,
-        _bitmaps(results.get('gt_masks'), len(labels), results['img'].shape),
+        results.get('gt_masks'),
         np.zeros(len(labels), bool) if flags is None else np.asarray(flags),
     )
 
@@ -139,24 +134,45 @@ def _boxes(boxes: Any) -> np.ndarray | None:
     return boxes if boxes.ndim == 2 and boxes.shape[1] == 4 else None
 
 
-def _bitmaps(
-    masks: Any, count: int, shape: tuple[int, ...]
-) -> np.ndarray | None:
+def _outlines(masks: Any, scale: float) -> list[Any] | None:
+    """Trace masks, which are drawn one at a time, at the size of a tile."""
     if masks is None:
         return None
-    found = masks.to_ndarray().astype(bool)
-    whole = np.zeros((count, *shape[:2]), bool)
-    height, width = found.shape[1:]
-    whole[:, :height, :width] = found[:, : shape[0], : shape[1]]
-    return whole
+    height, width = (
+        max(1, round(size * scale)) for size in (masks.height, masks.width)
+    )
+    if len(masks) and scale < 1:
+        masks = masks.resize((height, width))
+    found = []
+    for number in range(len(masks)):
+        bitmap = masks[number].to_ndarray()[0].astype(np.uint8)
+        lines = cv2.findContours(
+            bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+        )[0]
+        found.append(tuple(line.reshape(-1, 2) for line in lines))
+    return found
 
 
-def _as_rgb(image: np.ndarray) -> np.ndarray:
-    """Make BGR of any range something to look at."""
-    image = np.asarray(image)
-    if image.ndim == 2 or image.shape[2] < 3:
-        image = np.repeat(image.reshape(*image.shape[:2], -1)[..., :1], 3, 2)
-    image = image[..., 2::-1]
+def _as_rgb(channels: np.ndarray, scale: float) -> np.ndarray:
+    """Make BGR of any range something to look at.
+
+    Args:
+        channels: (C, H, W).
+        scale: At most 1.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    channels = channels[2::-1] if len(channels) > 2 else channels[[0, 0, 0]]
+    if scale < 1:
+        height, width = (max(1, round(n * scale)) for n in channels.shape[1:])
+        channels = np.stack(
+            [
+                cv2.resize(c, (width, height), interpolation=cv2.INTER_AREA)
+                for c in channels
+            ]
+        )
+    image = channels.transpose(1, 2, 0)
     if image.dtype != np.uint8:
         image = image.astype(np.float64)
         if image.min() < 0 or image.max() > 255 or image.max() <= 1:
@@ -231,14 +247,14 @@ def draw_tile(
         for label, ignored in zip(sample.labels, sample.ignored, strict=True)
     ]
     height, width = sample.image.shape[:2]
-    axis.imshow(_with_masks(sample, groups), interpolation='lanczos')
+    axis.imshow(sample.image, interpolation='lanczos')
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axis.set(xticks=[], yticks=[])
     axis.set_title(f'{sample.name}   {len(groups)} objects', fontsize=7, pad=2)
     # rare ones last, so that they are on top; and named first
     order = sorted(range(len(groups)), key=lambda i: -_rank(groups[i]))
-    for i in order if sample.masks is not None else ():
-        _outline(axis, sample.masks[i], groups[i])
+    for i in order if sample.outlines is not None else ():
+        _draw_mask(axis, sample.outlines[i], COLOURS[groups[i]])
     if sample.boxes is None:
         return groups
     for i in order:
@@ -274,32 +290,18 @@ def _name(label: int, classes: Sequence[str]) -> str:
     return classes[label] if 0 <= label < len(classes) else str(label)
 
 
-def _with_masks(sample: Sample, groups: Sequence[str]) -> np.ndarray:
-    """Tint masks."""
-    image = sample.image.copy()
-    if sample.masks is None:
-        return image
-    for mask, group in zip(sample.masks, groups, strict=True):
-        colour = np.array(to_rgb(COLOURS[group])) * 255
-        image[mask] = (image[mask] * (1 - OPACITY) + colour * OPACITY).astype(
-            np.uint8
-        )
-    return image
-
-
-def _outline(axis: Axes, mask: np.ndarray, group: str) -> None:
-    """Draw a mask's outline along the outer pixels."""
-    found = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )[0]
-    for points in found:
+def _draw_mask(
+    axis: Axes, outlines: Sequence[np.ndarray], colour: str
+) -> None:
+    """Tint a mask, and draw its outline along the outer pixels."""
+    if outlines:
+        rings = [MaskPath([*ring, ring[0]], closed=True) for ring in outlines]
         axis.add_patch(
-            Polygon(
-                points.reshape(-1, 2),
-                closed=True,
-                fill=False,
+            PathPatch(
+                MaskPath.make_compound_path(*rings),
+                facecolor=(colour, OPACITY),
+                edgecolor=colour,
                 linewidth=0.8,
-                edgecolor=COLOURS[group],
             )
         )
 

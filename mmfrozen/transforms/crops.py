@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pycocotools.mask as coco_mask
 
-from ..mask_crops import EMPTY, Crop, tighten
+from ..mask_crops import EMPTY, Crop, rle_lengths, tighten
 
 
 class Runs(NamedTuple):
@@ -67,34 +67,13 @@ def encode(annotation: Any, height: int, width: int) -> Runs:
             f'an RLE of {tuple(rle["size"])}. Correct the annotation file.'
         )
     counts = rle['counts']
-    lengths = _lengths(counts.encode() if isinstance(counts, str) else counts)
+    lengths = rle_lengths(
+        counts.encode() if isinstance(counts, str) else counts
+    )
     bounds = np.cumsum(lengths)
     if len(bounds) % 2:  # the last run is of zeros
         bounds = bounds[:-1]
     return Runs(bounds, height)
-
-
-def _lengths(text: bytes) -> np.ndarray:
-    """Read the run lengths of a compressed RLE.
-
-    The code of pycocotools' ``rleFrString``, for all characters at once:
-    5 bits a character, low ones first; bit 5 says that more follow; from
-    the fourth number on, differences to the last but one.
-    """
-    characters = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero((characters & 32) == 0)
-    if not len(last):
-        return np.zeros(0, np.int64)
-    first = np.concatenate(([0], last[:-1] + 1))
-    digit = np.arange(last[-1] + 1) - np.repeat(first, last - first + 1)
-    values = np.add.reduceat(
-        (characters[: last[-1] + 1] & 31) << 5 * digit, first
-    )
-    negative = (characters[last] & 16) != 0
-    values[negative] -= np.int64(1) << 5 * (last - first + 1)[negative]
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
 
 
 def decode(

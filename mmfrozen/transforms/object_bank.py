@@ -136,10 +136,11 @@ class ObjectBank:
         plans = self._plan(images, index, labels)
         require(
             len(plans) > 0,
-            'ObjectBank.max_bytes',
-            'enough for one object with a mask',
-            self.max_bytes,
-            'Raise it, and load annotations with masks.',
+            'Objects for ObjectBank',
+            'of two pixels or more, with masks',
+            f'none among {len(labels)} classes',
+            'Annotate masks, or paste by box: sources=None, '
+            'paste_by_box=True in SimpleCopyPaste, with_mask=False.',
         )
         self.buffer = np.empty(sum(p.num_bytes for p in plans), np.uint8)
         self.entries: list[_Entry] = []
@@ -188,6 +189,13 @@ class ObjectBank:
                 if plan is None:
                     turns.remove(turn)
                 elif plan.num_bytes > left:
+                    require(
+                        len(plans) > 0,
+                        'ObjectBank.max_bytes',
+                        f'enough for an object of {plan.num_bytes} bytes',
+                        self.max_bytes,
+                        'Raise it.',
+                    )
                     return plans
                 else:
                     plans.append(plan)

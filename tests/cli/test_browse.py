@@ -1,12 +1,15 @@
 """The sheet of augmented samples, for this pack's configs and others."""
 
 import sys
+import tracemalloc
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 
 from mmfrozen.reports.augmentation_sheet import (
@@ -129,14 +132,58 @@ def test_samples_are_read_packed_or_not(pack):
     np.testing.assert_array_equal(sample.image, results['img'][..., ::-1])
     assert sorted(sample.labels) == sorted(results['gt_bboxes_labels'])
     assert sample.ignored.sum() == results['gt_ignore_flags'].sum()
-    for box, mask in zip(sample.boxes, sample.masks, strict=True):
-        columns, rows = (np.flatnonzero(mask.any(i)) for i in (0, 1))
-        assert box.tolist() == [
-            columns[0],
-            rows[0],
-            columns[-1] + 1,
-            rows[-1] + 1,
-        ]
+    for box, lines in zip(sample.boxes, sample.outlines, strict=True):
+        points = np.concatenate(lines)
+        assert box.tolist() == [*points.min(0), *(points.max(0) + 1)]
+
+
+def test_a_large_image_with_many_masks_is_reduced_to_its_tile():
+    """Whole bitmaps would be 7 GB."""
+    height, width, count = 3120, 4160, 570
+    left, top = np.arange(count) * 6, np.arange(count) * 4
+    boxes = np.stack([left, top, left + 600, top + 500], 1).astype(np.float32)
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].astype(np.float64)
+    masks = PolygonMasks([[c] for c in corners], height, width)
+    results = dict(
+        img=np.zeros((height, width, 3), np.uint8),
+        img_path='big.jpg',
+        gt_bboxes=boxes,
+        gt_bboxes_labels=np.zeros(count, int),
+        gt_ignore_flags=np.zeros(count, bool),
+        gt_masks=CompactMasks.of(masks),
+    )
+    for item in (results, packed(results)):
+        tracemalloc.start()
+        sample = sample_of(item)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 48 * 2**20
+        assert sample.image.shape == (384, 512, 3)
+        found = [np.concatenate(lines) for lines in sample.outlines]
+        around = [[*x.min(0), *(x.max(0) + 1)] for x in found]
+        np.testing.assert_allclose(sample.boxes, around, atol=1)
+
+
+def test_holes_of_a_mask_are_not_tinted():
+    results = scene(4, 1, ignored=0)
+    bitmap = np.zeros((1, 48, 64), np.uint8)
+    bitmap[:, 4:40, 4:40] = 1
+    bitmap[:, 12:32, 12:32] = 0
+    results['gt_masks'] = BitmapMasks(bitmap, 48, 64)
+    results['gt_bboxes'] = results['gt_bboxes'][:1]
+    results['gt_bboxes_labels'] = np.array([0])
+    results['gt_ignore_flags'] = np.array([False])
+    results['img'] = np.zeros_like(results['img'])
+    figure = draw_sheet([sample_of(results)], ['a'], np.array([500]), '')
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1]
+    places = figure.axes[0].transData.transform([(8, 20), (20, 20)])
+    (red, green, blue), hole = (
+        pixels[int(y), int(x), :3].tolist() for x, y in places
+    )
+    assert blue > green > red  # as classes of many images
+    assert hole == [0, 0, 0]
 
 
 def test_several_branches_show_their_first():

@@ -128,6 +128,89 @@ def faulty(tmp_path):
     return path, folder, found
 
 
+#: Values that a fault may have, anywhere.
+ODD = ('1', 1.5, True, -1, None, 2**63, 10**400, [], {}, [[]], 'x' * 9999,
+       '\ud800', math.nan, -math.inf)  # fmt: skip
+PLACES = (
+    *(('images', key) for key in ('id', 'width', 'file_name')),
+    *(('categories', key) for key in ('id', 'name')),
+    *(
+        ('annotations', key)
+        for key in (
+            *('id', 'image_id', 'category_id', 'bbox', 'area'),
+            *('iscrowd', 'segmentation'),
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize('part, key', PLACES)
+def test_no_value_anywhere_ends_in_a_traceback(
+    tmp_path, monkeypatch, capsys, part, key
+):
+    draw(tmp_path, '1.jpg')
+    for number, value in enumerate(ODD):
+        values = [value]
+        if key == 'bbox':
+            values += [[value, 1, 2, 3]]
+        if key == 'segmentation':
+            rle = dict(size=[48, 64])
+            values += [[[value, 1, 2, 3, 4, 5]], {**rle, 'counts': [value]}]
+            values += [{**rle, 'counts': value}, dict(size=value, counts='')]
+        for place, odd in enumerate(values):
+            content = dict(
+                images=[dict(id=1, file_name='1.jpg', width=64, height=48)],
+                categories=[dict(id=1, name='a')],
+                annotations=[
+                    dict(id=1, image_id=1, category_id=1, bbox=BOX, area=9)
+                ],
+            )
+            content[part][0][key] = odd
+            path = tmp_path / f'{number}.{place}.json'
+            path.write_text(json.dumps(content))
+            for more in ((tmp_path,), ('--fix', path.with_suffix('.fixed'))):
+                status = run(monkeypatch, path, *more)
+                output = capsys.readouterr()
+                assert status in (0, 1), output.err
+                assert (status == 0) == ('no errors' in output.out)
+                assert len(output.out) < 4000
+
+
+def test_images_elsewhere_are_told_and_the_others_looked_at(
+    tmp_path, monkeypatch, capsys
+):
+    images = [
+        dict(id=i, file_name=name, width=64, height=48)
+        for i, name in enumerate(('s3://mine/1.jpg', 'absent.jpg'))
+    ]
+    path = tmp_path / 'ann.json'
+    path.write_text(
+        json.dumps(dict(images=images, categories=[], annotations=[]))
+    )
+    assert run(monkeypatch, path, tmp_path, '--json') == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record['errors'] == {'image missing': 1}
+    assert record['notes']['file_name that is no local file'] == 1
+
+
+def test_a_repaired_file_is_only_written_where_none_is(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / 'ann.json'
+    path.write_text('{"images": [], "categories": [], "annotations": []}')
+    (tmp_path / 'link.json').symlink_to(tmp_path / 'elsewhere.json')
+    for name in ('ann.json', 'link.json', 'absent/ann.json'):
+        assert run(monkeypatch, path, '--fix', tmp_path / name) == 2
+        assert name in capsys.readouterr().err
+    assert not (tmp_path / 'elsewhere.json').exists()
+
+
+def test_a_misspelt_command_names_the_nearest(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['mmfrozen', 'chek'])
+    assert main() == 2
+    assert "Did you mean 'check'?" in capsys.readouterr().err
+
+
 def test_every_kind_is_found_counted_and_shown(faulty, monkeypatch, capsys):
     path, folder, pixels = faulty
     assert run(monkeypatch, path, folder, '--json') == 1
@@ -204,8 +287,11 @@ def test_what_is_safe_is_repaired_into_a_new_file(
     [
         (b'{"images": [', 'must be whole JSON'),
         (b'[]', 'must have lists of images'),
+        (b'[' * 100_000, 'inside one another'),
+        (b'{"images": ' + b'9' * 5000 + b'}', 'must be whole JSON'),
+        (b'\xef\xbb\xbf{}', 'BOM'),
         (b'{"images": [], "categories": "\xff"}', 'must be UTF-8'),
-        (None, 'must exist'),
+        (None, 'must be an existing file'),
     ],
 )
 def test_what_is_no_annotation_file_is_one_line_and_status_2(

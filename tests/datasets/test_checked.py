@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from mmdet.registry import DATASETS
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 import mmfrozen  # noqa: F401  (registers)
@@ -213,3 +214,57 @@ def test_lvis_categories_in_another_order_are_refused(root):
     """Labels of MMDetection are places in the file, whatever the ids."""
     edit(root, lambda content: content['categories'].reverse())
     refused(ValueError, 'metainfo.classes', root=root)
+
+
+def test_backslashes_in_a_file_name_are_named(root):
+    def change(content):
+        image = content['images'][0]
+        image['file_name'] = image['coco_url'].split('/')[-1]
+        image['coco_url'] = 'train2017\\\\' + image['file_name']
+
+    edit(root, change)
+    refused(ValueError, 'backslashes', 'mmfrozen check --fix', root=root)
+
+
+def test_an_image_elsewhere_does_not_switch_the_look_at_others_off(root):
+    def change(content):
+        content['images'][0]['coco_url'] = 's3://mine/train2017/1.jpg'
+
+    edit(root, change)
+    build(root)
+    (root / 'train2017' / sorted((root / 'train2017').iterdir())[5]).unlink()
+    refused(ValueError, 'does not exist', root=root)
+
+
+@pytest.mark.parametrize('step', [1, 2])
+def test_objects_without_masks_are_refused_before_they_are_pasted(root, step):
+    def change(content):
+        for annotation in content['annotations'][::step]:
+            annotation['segmentation'] = []
+
+    edit(root, change)
+    init_default_scope('mmdet')
+
+    def mixed(with_mask, **options):
+        load = dict(
+            type='LoadCompactAnnotations', with_bbox=True, with_mask=with_mask
+        )
+        return DATASETS.build(
+            dict(
+                type='CopyPasteDataset',
+                dataset=dict(
+                    type='CheckedLVISV1Dataset',
+                    data_root=str(root),
+                    data_prefix=dict(img=''),
+                    ann_file='annotations/lvis_v1_train.json',
+                    pipeline=[dict(type='LoadImageFromFile'), load],
+                ),
+                pipeline=[dict(type='SimpleCopyPaste', **options)],
+            )
+        )
+
+    with pytest.raises(ValueError) as caught:
+        mixed(True)
+    line = str(caught.value)
+    assert 'paste_by_box=True' in line and 'with_mask=False' in line
+    assert len(mixed(False, paste_by_box=True)[0]['gt_bboxes'])

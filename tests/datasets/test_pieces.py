@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from mmdet.registry import DATASETS
+from pycocotools import mask as mask_utils
 
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.annotation_faults import FaultyAnnotationsError
@@ -59,6 +60,11 @@ def content_of(annotations, order=('annotations', 'images', 'categories')):
             if isinstance(shape['counts'], list):
                 rest = 50 * width - sum(shape['counts'])
                 shape['counts'] = [*shape['counts'], rest]
+            else:
+                rle = mask_utils.frPyObjects(
+                    {**shape, 'counts': [9, 9, 50 * width - 18]}, 50, width
+                )
+                shape['counts'] = rle['counts'].decode()
     content = dict(
         annotations=[{**x, 'id': i} for i, x in enumerate(annotations)],
         images=[

@@ -56,6 +56,25 @@ def test_it_stays_within_its_memory_and_takes_the_rarest_first(
     assert len(made) < len(full)
 
 
+def test_only_a_budget_that_is_too_small_is_told_to_be_raised(mini_lvis):
+    dataset = lvis(mini_lvis)
+    with pytest.raises(ValueError, match='ObjectBank.max_bytes.*Raise it'):
+        bank(dataset, max_bytes=9, max_class_images=24)
+    get = dataset.get_data_info
+
+    def bare(index):
+        info = get(index)
+        for one in info['instances']:
+            one.pop('mask', None)
+        return info
+
+    dataset.get_data_info = bare
+    with pytest.raises(ValueError, match='paste_by_box=True') as caught:
+        bank(dataset, max_class_images=24)
+    assert 'with_mask=False' in str(caught.value)
+    assert 'max_bytes' not in str(caught.value)
+
+
 def test_large_objects_are_stored_smaller(mini_lvis):
     dataset = lvis(mini_lvis)
     made = bank(dataset, max_side=16, max_class_images=24)
