@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .composite import run_in_parts
 from .flops import Flops, sum_flops
 from .formulas import (
     BACKWARD,
@@ -184,7 +185,11 @@ class FlopCounter(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = run_in_parts(self, func, args, kwargs)
+        if out is not NotImplemented:
+            return out
+        out = func(*args, **kwargs)
         self.record(func, args, out)
         return out
 

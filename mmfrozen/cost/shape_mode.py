@@ -34,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .composite import run_in_parts
 from .meta_kernels import KERNELS
 from .shape_recipes import describe, follow_recipe, is_dense, make_recipe
 from .shape_tensor import CPU, ShapeTensor, to_meta
@@ -121,7 +122,11 @@ class ShapeMode(TorchDispatchMode):
     ) -> Any:
         if func is DEVICE:  # the most frequent by far
             return CPU
-        out = self.run(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        out = run_in_parts(self, func, args, kwargs)
+        if out is not NotImplemented:
+            return out
+        out = self.run(func, args, kwargs)
         for record in self.recorders:
             record(func, args, out)
         return out

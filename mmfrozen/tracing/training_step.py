@@ -21,6 +21,8 @@ from ..cost import FlopCounter, Flops
 from ..cost.shape_mode import ShapeMode, drop_data, empty
 from ..cost.storage_tracker import SavedBytes, StorageTracker
 from ..empty_weights import empty_weights
+from ..errors import remedy_for
+from ..fit import check_fit
 from ..freeze_config import meta
 from ..freeze_config.decide import explain
 from ..freezing.components import OTHER, component_namer
@@ -85,6 +87,7 @@ def trace_step(
         with _naming('model', 'build'):
             model = meta.build(settings)
             model.train()
+        check_fit(model)
         apply_change(model, change)
         with empty_weights():  # timm's are built once more for it
             name = component_namer(model)
@@ -304,10 +307,14 @@ def _naming(part: Any, phase: str) -> Iterator[None]:
     except Exception as error:  # whatever MMDetection's module raises
         if isinstance(part, nn.Module):
             part = _innermost(error, part)
+        remedy = 'Name another config or --shape'
+        if phase == 'build':
+            remedy = remedy_for(error).rstrip('.')
+        elif not str(part).startswith(('backbone', 'neck')):
+            remedy += ', or leave the heads out with --partial'
         raise CannotTraceError(
             f'A training step must run on shapes alone, got '
-            f'{explain(error)} in the {phase} of {part}. Name another config '
-            'or --shape, or leave the heads out with --partial.'
+            f'{explain(error)} in the {phase} of {part}. {remedy}.'
         ) from error
 
 

@@ -141,6 +141,10 @@ REFUSED = {
         torchvision_body('UnderNoGrad'),
         ('finetuned', 'moved'),
     ),
+    'forward pass under inference_mode': (
+        torchvision_body('UnderInferenceMode'),
+        ('finetuned', 'moved'),
+    ),
     'neck of other channels': (
         'model = dict(neck=dict(in_channels=[64, 128, 256, 500]))',
         ('model.neck.in_channels', '512'),

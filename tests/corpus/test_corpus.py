@@ -15,10 +15,11 @@ from mmfrozen.freezing import describe
 from mmfrozen.reports.verify import verify
 from mmfrozen.tracing.pair import find_pair
 from mmfrozen.tracing.trace_pair import trace_pair
+from mmfrozen.tracing.training_step import trace_step
 from mmfrozen.tracing.workload import Workload
 from tests.tiny import build
 
-from .configs import NESTED, REFUSED, WORKS
+from .configs import NESTED, REFUSED, WORKS, torchvision_body
 
 WORK = Workload(shape=(64, 64), shape_source='test', batch_size=2, objects=2)
 
@@ -108,3 +109,12 @@ def test_config_that_cannot_be_right_is_refused_in_one_line(
     line = str(caught.value).strip().splitlines()[-1]
     for word in words:
         assert word in line, line
+
+
+def test_wrappers_without_gradients_cost_what_they_compute(workspace):
+    costs = []
+    for kind in ('TorchvisionBody', 'UnderNoGrad', 'UnderInferenceMode'):
+        source, _ = write(workspace, f'cost of {kind}', torchvision_body(kind))
+        cfg = Config.fromfile(source)
+        costs.append(trace_step(cfg, WORK).total.flops.forward)
+    assert costs[0] == costs[1] == costs[2] > 1e8

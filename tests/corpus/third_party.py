@@ -72,6 +72,17 @@ class UnderNoGrad(TorchvisionBody):
 
 
 @MODELS.register_module()
+class UnderInferenceMode(TorchvisionBody):
+    """The stricter wrapper; clones can be saved for a backward pass."""
+
+    def forward(self, x):
+        """The same, by inference."""
+        with torch.inference_mode():
+            levels = super().forward(x)
+        return tuple(level.clone() for level in levels)
+
+
+@MODELS.register_module()
 class ReturnsList(ResNet):
     """Levels as a list, and a `train` of its own."""
 

@@ -231,3 +231,22 @@ def test_counting_changes_no_result_and_leaves_nothing_behind():
     hooks = torch.nn.modules.module
     assert not hooks._global_forward_hooks
     assert not hooks._global_forward_pre_hooks
+
+
+@pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode])
+def test_composite_operators_count_without_gradients(context):
+    layers = [
+        (nn.Sequential(TwoLayers(), nn.BatchNorm1d(5)), (2, 3, 8, 8)),
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (2, 5, 16)),
+    ]
+    for layer, shape in layers:
+        x = torch.randn(shape)
+        with FlopCounter(layer) as expected:
+            layer(x)
+        with context(), FlopCounter(layer) as around:
+            layer(x)
+        with FlopCounter(layer) as within, context():
+            layer(x)
+        wanted = expected.total().forward
+        assert wanted > 0
+        assert around.total().forward == within.total().forward == wanted
