@@ -674,3 +674,42 @@ def test_tool_prints_the_whole_text_of_what_was_cut(tool, tmp_path, capsys):
     line, *beneath = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ') and advice not in line
     assert advice in '\n'.join(beneath)
+
+
+IN_PART = """
+_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmfrozen'])
+model = dict(backbone=dict(
+    _delete_=True, type='{type}', {option}, backbone=dict(
+        type='ResNet', depth=50, out_indices=(0, 1, 2, 3),
+        init_cfg=dict(type='Pretrained', checkpoint='r50.pth'))))
+"""
+
+
+@pytest.mark.parametrize(
+    'kind',
+    ['FrozenBackbone', 'mmdet.FrozenBackbone', 'mmfrozen.FrozenBackbone'],
+)
+@pytest.mark.parametrize('option', ['frozen_stages=2', "frozen=['layer1']"])
+def test_backbone_that_is_frozen_in_part_is_frozen_whole(
+    kind, option, tmp_path
+):
+    source = tmp_path / 'part.py'
+    source.write_text(IN_PART.format(type=kind, option=option))
+    out = tmp_path / 'frozen' / 'part.py'
+    freeze_config(source, out)
+    for path, is_trained in ((out, False), (control_path(out), True)):
+        cfg = Config.fromfile(path)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            backbone = meta.build(cfg.model.backbone)
+        backbone.train()
+        assert {p.requires_grad for p in backbone.parameters()} == {is_trained}
+
+
+def test_adapters_are_not_dropped_in_silence(tmp_path):
+    source = tmp_path / 'adapters.py'
+    source.write_text(
+        IN_PART.format(type='FrozenBackbone', option='adapters=dict()')
+    )
+    with pytest.raises(CannotFreezeError, match=r'model\.backbone\.adapters'):
+        freeze_config(source, tmp_path / 'frozen' / 'x.py')

@@ -36,6 +36,7 @@ class BackbonePlan:
         checkpoint: The classifier that its ``init_cfg`` names.
         control: What the control sets, as nested dicts.
         reload: What loads it from ``load_from``, likewise.
+        has_stages: The base's ``FrozenBackbone`` freezes some stages.
     """
 
     path: str
@@ -45,6 +46,7 @@ class BackbonePlan:
     checkpoint: str | None
     control: dict[str, Any]
     reload: dict[str, Any]
+    has_stages: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,12 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
             'text, or freeze a foreign model with mmfrozen.freezing.freeze.'
         )
     is_wrapped = is_wrapper(cfg)
+    if is_wrapped and cfg.get('adapters') is not None:
+        raise CannotFreezeError(
+            f'{path}.adapters must be None where all of the backbone is to '
+            f'be frozen, got {dict(cfg.adapters)}. Train this config as it '
+            "is, with state='partial', or freeze the one that it inherits."
+        )
     try:
         stages, checkpoint = try_ways(Key(cfg))
         inner = cfg.backbone if is_wrapped else cfg
@@ -179,7 +187,14 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
         if 'convert_weights' in inner:  # a detector's are converted already
             reload['convert_weights'] = False
     return BackbonePlan(
-        path, inner.type, stages, is_wrapped, checkpoint, control, reload
+        path,
+        inner.type,
+        stages,
+        is_wrapped,
+        checkpoint,
+        control,
+        reload,
+        is_wrapped and cfg.get('frozen_stages') is not None,
     )
 
 

@@ -86,6 +86,8 @@ def _freezing(one: BackbonePlan) -> dict[str, Any]:
             **merged,
         }
     freezing = {'frozen': Noted(True, trains), 'norm_eval': Noted(True, moves)}
+    if one.has_stages:
+        freezing['frozen_stages'] = Noted(None, 'all of them')
     if one.is_wrapped:
         return {**freezing, **({'backbone': merged} if merged else {})}
     own: Any = Code(f'_base_.{one.path}')
