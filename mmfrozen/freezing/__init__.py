@@ -16,6 +16,7 @@ from .inspection import find_faults as find_faults
 from .inspection import fingerprint as fingerprint
 from .load_recorder import LoadRecorder as LoadRecorder
 from .load_recorder import checkpoint_of as checkpoint_of
+from .load_recorder import is_output_norm as is_output_norm
 from .load_recorder import is_pretrained as is_pretrained
 from .stages import layer_names as layer_names
 from .stages import num_stages as num_stages

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..freeze_config import meta
-from ..freezing import LoadRecorder
+from ..freezing import LoadRecorder, is_output_norm
 from ..freezing.components import backbone_namer
 from ..freezing.drift import changed, measure
-from ..freezing.load_recorder import is_output_norm
 from ..freezing.weights_file import check_file, is_local
 from ..run_files import Verification
 from .config_text import check_types, read_backbone_config

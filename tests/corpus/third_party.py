@@ -124,7 +124,7 @@ class NamedNorms(ResNet):
         )
 
 
-@MODELS.register_module(force=True)
+@MODELS.register_module()
 class PlainNeck(BaseModule):
     """A neck that shares no attribute with MMDetection's."""
 

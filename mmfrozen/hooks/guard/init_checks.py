@@ -11,7 +11,7 @@ from torch import nn
 from ...freezing import checkpoint_of, digest, is_pretrained
 from ...freezing.weights_file import check_file, is_local
 from ..runner_access import KEY, backbone_tensors
-from .second_build import SecondBuild
+from .second_build import filled_share, find_random
 
 THAW = 'or use configs/finetuned/'
 
@@ -48,7 +48,7 @@ def _check_prefix(init_cfg: Any, checkpoint: str, key: str) -> None:
         return
     weights = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     keys = list(weights.get('state_dict', weights))
-    if not any(key.startswith(prefix.rstrip('.') + '.') for key in keys):
+    if not any(k.startswith(prefix.rstrip('.') + '.') for k in keys):
         raise ValueError(
             f'{key}.init_cfg.prefix must begin some of the keys of '
             f'{checkpoint!r}, got {prefix!r}; its first key is {keys[0]}. '
@@ -108,10 +108,7 @@ def check_filled(
         key: Where the config of the backbone's class is.
     """
     checkpoint = checkpoint_of(backbone)
-    if missing:
-        missing = SecondBuild(backbone, config).find_random(
-            missing, constants=not checkpoint
-        )
+    missing = find_random(backbone, config, missing, checkpoint)
     if not missing:
         return
     name = type(backbone).__name__
@@ -133,7 +130,7 @@ def check_filled(
 
 def check_random(backbone: nn.Module, config: Any, key: str) -> None:
     """Check that a backbone from scratch does not fill itself."""
-    share = SecondBuild(backbone, config).filled_share()
+    share = filled_share(backbone, config)
     if share > 0.5:  # tables of positions are the same under any seed
         raise ValueError(
             f'{key} must be random from scratch, got a '

@@ -17,7 +17,7 @@ from ...freezing import (
 )
 from ..runner_access import find_model, optimizer_groups, write_record
 from .frozen_faults import CONSTRUCTOR
-from .second_build import SecondBuild
+from .second_build import find_random
 
 
 class PartWatch(Hook):
@@ -59,11 +59,9 @@ class PartWatch(Hook):
             config: What it was built from.
             missing: Tensors whose load was not seen.
         """
-        random = [name for name in missing if name in self._names]
-        if random:
-            random = SecondBuild(model, config).find_random(
-                random, constants=not checkpoint_of(model.backbone)
-            )
+        frozen = [name for name in missing if name in self._names]
+        checkpoint = checkpoint_of(model.backbone)
+        random = find_random(model, config, frozen, checkpoint)
         if random:
             raise ValueError(
                 'What is frozen must be filled from init_cfg or load_from, '

@@ -17,6 +17,7 @@ from mmengine.fileio import list_from_file
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.result_files import label_ids
+from ...type_names import find_type
 
 #: Where MMDetection writes the config of a run, in its work dir.
 CONFIGS = ('*/vis_data/config.py', '*.py')
@@ -95,8 +96,7 @@ def _dataset_classes(cfg: Config) -> tuple[tuple[str, ...] | None, bool]:
     dataset: Any = loader.dataset if loader else {}
     while 'dataset' in dataset or 'datasets' in dataset:  # in a wrapper
         dataset = dataset.get('dataset') or dataset['datasets'][0]
-    kind = dataset.get('type')
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    kind = find_type(dataset.get('type'), DATASETS)
     if kind is not None and issubclass(kind, LVISV05Dataset):
         return None, False  # it takes all categories of its file
     default = getattr(kind, 'METAINFO', {}).get('classes')
