@@ -327,6 +327,9 @@ class StrataRecord:
         strata: The parts.
         max_dets: Detections that take part at most: of an image and category
             (COCO), of an image (LVIS); None in older files.
+        seed: Of the draws of images; None in older files.
+        annotations: Digest of what the detections were judged by: images,
+            categories, boxes, areas, crowds; None in older files.
     """
 
     iou_type: str
@@ -339,6 +342,8 @@ class StrataRecord:
     confidence: float
     strata: list[Stratum]
     max_dets: int | None = None
+    seed: int | None = None
+    annotations: str | None = None
 
 
 @dataclass(frozen=True)
@@ -348,14 +353,17 @@ class Evaluation:
     Attributes:
         iter: Training steps done; None outside of training.
         ann_file: Annotations that it was judged by.
-        metrics: As the evaluator reports them.
+        metrics: As the metric reports them.
         records: One for each kind of AP.
+        settings: Options of the metric that change ``metrics`` without
+            changing their names; None in older files.
     """
 
     iter: int | None
     ann_file: str
     metrics: dict[str, float | None]
     records: list[StrataRecord]
+    settings: dict[str, int | None] | None = None
 
 
 @dataclass(frozen=True)

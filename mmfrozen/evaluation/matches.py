@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class Matches:
         gt_images: (G,) position in ``image_ids`` of an annotation.
         gt_categories: (G,) position in ``category_ids``.
         gt_counted: (4, G) bool: not ignored (crowd, ``ignore``, area).
+        annotations: Digest of the ground truth; empty in older files.
     """
 
     image_ids: NDArray[np.int64]
@@ -68,6 +69,7 @@ class Matches:
     gt_images: NDArray[np.int32]
     gt_categories: NDArray[np.int32]
     gt_counted: NDArray[np.bool_]
+    annotations: str = ''
 
     @property
     def is_empty(self) -> bool:
@@ -251,7 +253,9 @@ class Matches:
         try:
             with np.load(path) as file:
                 columns: dict[str, Any] = {
-                    x.name: file[x.name] for x in fields(cls)
+                    x.name: file[x.name]
+                    for x in fields(cls)
+                    if x.name in file or x.default is MISSING
                 }
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
@@ -259,8 +263,9 @@ class Matches:
                 f'{str(path)!r} ({error}). Evaluate again.'
             ) from error
         columns['category_names'] = tuple(columns['category_names'].tolist())
-        for name in ('iou_type', 'protocol', 'max_dets'):
-            columns[name] = columns[name].item()
+        for name in ('iou_type', 'protocol', 'max_dets', 'annotations'):
+            if name in columns:
+                columns[name] = columns[name].item()
         return cls(**columns)
 
 

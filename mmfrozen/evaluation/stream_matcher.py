@@ -346,6 +346,7 @@ class Matcher:
             gt_images=gt.images[self._annotations],
             gt_categories=gt.categories[self._annotations],
             gt_counted=~self._gt_ignored,
+            annotations=gt.digest,
             **columns,
         )
 

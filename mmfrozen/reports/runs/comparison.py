@@ -9,6 +9,7 @@ from pathlib import Path
 from ...freezing.drift import ALL
 from ...pairing import CONTROLS, EXPERIMENTS
 from ...run_files import DRIFT, BackboneRecord, DriftRecord, StepCost
+from .evaluations import check_evaluations
 from .identify_run import find_experiment, find_state, make_labels
 from .learning_curves import LearningCurve, read_aps, read_learning_curve
 from .step_costs import choose, read_step_costs
@@ -92,8 +93,8 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
 
     Raises:
         FileNotFoundError: If one is no work dir.
-        ValueError: If one is named twice, or holds a file that cannot be
-            read.
+        ValueError: If one is named twice, holds a file that cannot be
+            read, or was evaluated otherwise than the others.
     """
     seen: dict[Path, Path] = {}
     for path in paths:
@@ -102,6 +103,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
             raise ValueError(
                 f'Runs must differ, got {str(path)!r} twice. Name each once.'
             )
+    check_evaluations(paths)
     names = [(find_experiment(path), find_state(path)) for path in paths]
     labels = make_labels(paths, names)
     return [

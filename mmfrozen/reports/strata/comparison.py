@@ -194,6 +194,13 @@ def _compare_records(
     for file, record in zip(files, records, strict=True):
         check_record(file, record, annotations)
     limit = _same_limit([r for r in records if r.max_dets is not None])
+    for name in ('confidence', 'resamples', 'seed'):
+        values = [getattr(record, name) for record in records]
+        if None not in values and len(set(values)) > 1:
+            raise ValueError(
+                f'Intervals of both runs must have the same {name}, got '
+                f'{values[0]} and {values[1]}. Evaluate one again.'
+            )
     run, *rest = records
     control = rest[0] if rest else None
     table = ClassTable.of(annotations)

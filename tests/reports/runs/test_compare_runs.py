@@ -9,6 +9,7 @@ import pytest
 from mmfrozen.reports.runs.charts import draw_costs, draw_learning
 from mmfrozen.reports.runs.comparison import find_pairs, read_runs
 from mmfrozen.reports.runs.drift_charts import draw_drift, draw_parts
+from mmfrozen.run_files import STRATA, Evaluation, StrataRecord
 from mmfrozen_cli import compare
 
 from .work_dirs import COST, HALF, drift, evaluation, step, write_run
@@ -200,6 +201,29 @@ def test_file_that_cannot_be_read_is_named_in_one_line(file, text, runs, tool):
     status, out, err = tool(*runs)
     assert (status, out, err.count('\n')) == (2, '', 1)
     assert err.startswith('error: ') and file in err
+
+
+@pytest.mark.parametrize('folder', ['.', 'b'])
+@pytest.mark.parametrize(
+    ('setting', 'words'),
+    [
+        (dict(max_dets=300), 'max_dets 100 in .* and 300'),
+        (dict(annotations='f'), r'annotations \(digest\) 0 in .* and f'),
+        (dict(settings=dict(dets_per_class=9)), 'dets_per_class 8 in .* 9'),
+    ],
+)
+def test_runs_that_were_evaluated_otherwise_are_refused(
+    folder, setting, words, runs
+):
+    for path, changed in zip(runs[:2], ({}, setting), strict=True):
+        values = dict(max_dets=100, annotations='0') | changed
+        settings = values.pop('settings', dict(dets_per_class=8))
+        record = StrataRecord('bbox', 'lvis', 1, 1, 1, None, 0, 0.9, [])
+        record = replace(record, **values)
+        (path / folder).mkdir(exist_ok=True)
+        STRATA.write(path / folder, Evaluation(1, 'x', {}, [record], settings))
+    with pytest.raises(ValueError, match=words):
+        read_runs(runs)
 
 
 def test_folder_without_logs_and_run_named_twice_are_refused(

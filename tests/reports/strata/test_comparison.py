@@ -187,6 +187,19 @@ def test_kept_matches_stand_in_for_results(tool, shared, gain):
     assert record['bins'][0]['gain']['low'] == gain.bins[0].gain.low
 
 
+def test_kept_matches_of_boxes_that_changed_are_refused(tool, shared):
+    gt = json.loads((shared / VAL).read_text())
+    results = json.loads((shared / 'frozen/r.bbox.json').read_text())
+    gt['annotations'][0]['bbox'][2] += 1
+    folder = shared / 'kept_other'
+    folder.mkdir()
+    match(gt, results, iou_type='bbox', protocol='coco').save(
+        folder / 'matches.bbox.npz'
+    )
+    code, _, err = tool(shared, 'kept_other', *OPTIONS)
+    assert code == 2 and 'must be judged by the boxes of --ann' in err
+
+
 @pytest.mark.parametrize(
     'paths, names',
     [
