@@ -17,6 +17,15 @@ from .precision import NUM_THRESHOLDS, average_precision
 
 IouType = Literal['bbox', 'segm']
 Protocol = Literal['coco', 'lvis']
+#: Fields of :class:`Matches` with one value for a detection.
+DETECTION_COLUMNS = (
+    'categories',
+    'images',
+    'scores',
+    'ranks',
+    'errors',
+    'targets',
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,10 @@ class Matches:
         gt_categories: (G,) position in ``category_ids``.
         gt_counted: (4, G) bool: not ignored (crowd, ``ignore``, area).
         annotations: Digest of the ground truth; empty in older files.
+        errors: (N,) int8 error type at IoU 0.5, see ``error_types``; 0 for
+            none. None in older files; ``targets`` likewise.
+        targets: (N,) int32 the annotation that was found at IoU 0.5, or
+            that an error of type Cls or Loc was meant for; -1 for none.
     """
 
     image_ids: NDArray[np.int64]
@@ -70,6 +83,8 @@ class Matches:
     gt_categories: NDArray[np.int32]
     gt_counted: NDArray[np.bool_]
     annotations: str = ''
+    errors: NDArray[np.int8] | None = None
+    targets: NDArray[np.int32] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -223,8 +238,11 @@ class Matches:
 
     def select(self, keep: NDArray[np.bool_]) -> Matches:
         """Keep some detections: those left must be the best of each image."""
-        names = ('categories', 'images', 'scores', 'ranks')
-        columns = {name: getattr(self, name)[keep] for name in names}
+        columns = {
+            name: getattr(self, name)[keep]
+            for name in DETECTION_COLUMNS
+            if getattr(self, name) is not None
+        }
         return replace(
             self,
             **columns,
@@ -239,8 +257,11 @@ class Matches:
             path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1
         ) as file:
             for x in fields(self):
+                value = getattr(self, x.name)
+                if value is None:
+                    continue
                 with file.open(f'{x.name}.npy', 'w', force_zip64=True) as to:
-                    write_array(to, np.asarray(getattr(self, x.name)))
+                    write_array(to, np.asarray(value))
 
     @classmethod
     def load(cls, path: str | Path) -> Matches:

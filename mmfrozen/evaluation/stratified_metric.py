@@ -24,6 +24,12 @@ from ..errors import did_you_mean
 from ..run_files import StrataRecord
 from .bootstrap import RESAMPLES, image_weights
 from .detections import DetectionArrays
+from .error_strata import (
+    calibrations,
+    confusions,
+    error_bins,
+    error_gains,
+)
 from .ground_truth import GroundTruth
 from .masks import Masks
 from .matches import Matches, Protocol
@@ -401,15 +407,16 @@ class StratifiedMetric(CocoMetric):
 
     def _stratify(self, matches: Matches) -> StrataRecord:
         number = len(matches.image_ids)
-        strata = stratify(
-            matches,
-            default_bins(self.gt, self.counts),
-            image_weights(number, self.resamples, self.seed),
-            confidence=self.confidence,
-        )
+        bins = default_bins(self.gt, self.counts)
+        weights = image_weights(number, self.resamples, self.seed)
+        strata = stratify(matches, bins, weights, confidence=self.confidence)
+        by_error = error_bins(matches, bins)
+        errors = error_gains(matches, by_error)
         if matches.is_empty:
             nothing = dict(ap=None, ap_low=None, ap_high=None)
             strata = [replace(x, **nothing) for x in strata]
+            errors = []
+        frequency = [x for x in by_error if x.by == 'frequency']
         return StrataRecord(
             iou_type=matches.iou_type,
             protocol=matches.protocol,
@@ -423,6 +430,9 @@ class StratifiedMetric(CocoMetric):
             max_dets=self.max_dets,
             seed=self.seed,
             annotations=self.gt.digest,
+            errors=errors,
+            confusions=confusions(matches, *frequency) if frequency else None,
+            calibration=calibrations(matches, by_error),
         )
 
 

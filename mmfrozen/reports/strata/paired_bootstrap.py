@@ -119,7 +119,7 @@ def bin_gains(
     def row(
         family: str, label: str, members: NDArray[np.bool_], area: str
     ) -> BinGain:
-        return _bin(
+        return bin_gain(
             matches, samples[area], family, label, members, area, confidence
         )
 
@@ -133,7 +133,7 @@ def bin_gains(
     return tuple(rows)
 
 
-def _bin(
+def bin_gain(
     matches: Matches,
     samples: Sequence[Samples],
     family: str,
@@ -142,6 +142,17 @@ def _bin(
     area: str,
     confidence: float,
 ) -> BinGain:
+    """One bin.
+
+    Args:
+        matches: Of either run.
+        samples: Of the run, and of the control if there is one.
+        family: What the bin divides by.
+        label: Of the bin.
+        members: (C,) whether a category is in it.
+        area: A key of ``AREAS``.
+        confidence: Of the intervals.
+    """
     instances = matches.num_instances(area)[members]
     num_images = matches.num_images_of(members, area)
     estimates = [

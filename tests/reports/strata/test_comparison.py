@@ -187,6 +187,15 @@ def test_kept_matches_stand_in_for_results(tool, shared, gain):
     assert record['bins'][0]['gain']['low'] == gain.bins[0].gain.low
 
 
+def test_status_is_1_below_the_interval_of_the_control(tool, shared):
+    args = (shared, FROZEN, TUNED, *OPTIONS)
+    code, out, err = tool(*args, '--fail-below', 'APr')
+    assert code == 0 and 'failed' not in err
+    code, out, err = tool(*args, '--fail-below', 'APr', '--fail-below', 'APf')
+    assert code == 1 and err.count('failed: APf of frozen') == 1
+    assert 'rare' in out  # the tables are printed all the same
+
+
 def test_kept_matches_of_boxes_that_changed_are_refused(tool, shared):
     gt = json.loads((shared / VAL).read_text())
     results = json.loads((shared / 'frozen/r.bbox.json').read_text())
