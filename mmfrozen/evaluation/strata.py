@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..run_files import Stratum
-from .bootstrap import centred_interval
+from .bootstrap import student_interval
 from .greedy import AREAS
 from .ground_truth import GroundTruth
 from .matches import Matches
@@ -276,7 +276,7 @@ def _strata(
     point, drawn, instances = columns
     value = in_bins(bins, point, mean)
     draws = in_bins(bins, drawn, mean)
-    low, high = centred_interval(value, draws, confidence, num_images)
+    low, high = student_interval(value, draws, confidence, num_images)
     sizes = in_bins(bins, np.ones_like(instances), np.sum)
     absent = in_bins(bins, (instances == 0).astype(int), np.sum)
     total = in_bins(bins, instances, np.sum)

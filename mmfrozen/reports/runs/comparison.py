@@ -62,6 +62,11 @@ class ComparedRun:
             return self.cost.seconds['step'].median
         return self.logged_step_seconds
 
+    @property
+    def seed(self) -> int | None:
+        """Of the run; None where StepCostHook did not run."""
+        return self.cost.seed if self.cost else None
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -174,10 +179,6 @@ def find_pairs(runs: Sequence[ComparedRun]) -> list[Pair]:
             for other in runs
             if other.state in CONTROLS and other.experiment == run.experiment
         ]
-        same = [c for c in controls if _seed(c) == _seed(run)]
+        same = [c for c in controls if c.seed == run.seed]
         pairs += [Pair(run, control) for control in same or controls]
     return pairs
-
-
-def _seed(run: ComparedRun) -> int | None:
-    return run.cost.seed if run.cost else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluation.bootstrap import centred_interval, image_weights
+from ...evaluation.bootstrap import image_weights, student_interval
 from ...evaluation.match_detections import AREAS, Matches
 from ...evaluation.strata import Bins, mean, or_none
 from .class_table import ClassTable
@@ -201,7 +201,7 @@ def running_mean(
     kernel = np.exp(-(((grid[:, None] - place) / DECADES) ** 2) / 2)
     value = _smooth(shown.value[None, known], kernel)[0]
     value[kernel.sum(1) < 1] = np.nan
-    low, high = centred_interval(
+    low, high = student_interval(
         value, _smooth(shown.draws[:, known], kernel), confidence
     )
     has_interval = len(shown.draws) > 0
@@ -238,7 +238,7 @@ def _estimates(
     confidence: float,
 ) -> list[Estimate]:
     """Estimates of columns: (C,), (B, C), (C,) -> C."""
-    low, high = centred_interval(value, draws, confidence, num_images)
+    low, high = student_interval(value, draws, confidence, num_images)
     return [
         Estimate(or_none(v), or_none(a), or_none(b))
         for v, a, b in zip(value, low, high, strict=True)

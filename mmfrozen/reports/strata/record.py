@@ -13,7 +13,7 @@ FREQUENCIES = {'r': 'rare', 'c': 'common', 'f': 'frequent'}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its percentile bootstrap interval.
+    """A figure and its bootstrap interval.
 
     Attributes:
         value: On all images; None where nothing was to be measured.
