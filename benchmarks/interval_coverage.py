@@ -17,7 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from mmfrozen.evaluation.bootstrap import image_weights, student_interval
+from mmfrozen.evaluation.bootstrap import (
+    image_weights,
+    lost_variance,
+    mean_lost,
+    student_interval,
+)
 from mmfrozen.evaluation.greedy import BITS, IOU_THRESHOLDS
 from mmfrozen.evaluation.matches import Matches
 from mmfrozen.evaluation.strata import mean
@@ -29,7 +34,7 @@ EXAMPLES = """examples:
 """
 CONFIDENCE = 0.95
 #: Numbers of images of a class, from and to.
-CLASS_IMAGES = ((5, 9), (10, 19), (20, 49), (50, 10**9))
+CLASS_IMAGES = ((10, 19), (20, 49), (50, 10**9))
 
 
 def parse_args() -> argparse.Namespace:
@@ -137,9 +142,9 @@ class Figures:
     images: list[int]
 
 
-def intervals(value: Any, draws: Any, images: Any) -> np.ndarray:
+def intervals(value: Any, draws: Any, images: Any, lost: Any) -> np.ndarray:
     """(2 kinds, 2 ends, C)."""
-    own = student_interval(value, draws, CONFIDENCE, images)
+    own = student_interval(value, draws, CONFIDENCE, images, lost)
     tail = 50 * (1 - CONFIDENCE)
     shift = value - np.nanmean(draws, axis=0)
     moved = np.nanpercentile(draws, (tail, 100 - tail), axis=0) + shift
@@ -172,16 +177,20 @@ def main() -> None:
             ('AP', values[0], draws[0]),
             ('difference', values[1] - values[0], draws[1] - draws[0]),
         ):
+            counts = runs[0].num_gt_images()
+            lost = lost_variance(draw, counts)
             for name, members in groups(args):
                 images = runs[0].num_images_of(members)
                 point = np.array([mean(value[members])])
                 sample = mean(draw[:, members])[:, None]
                 row = whole.setdefault((what, name), Figures([], [], []))
                 row.values.append(float(point[0]))
-                row.ends.append(intervals(point, sample, np.array([images])))
+                ends = intervals(
+                    point, sample, np.array([images]), mean_lost(lost[members])
+                )
+                row.ends.append(ends)
                 row.images.append(images)
-            counts = runs[0].num_gt_images()
-            ends = intervals(value, draw, counts)
+            ends = intervals(value, draw, counts, lost)
             single.setdefault(what, []).append((value, ends, counts))
     print(
         f'{args.sets} sets of {args.images} images, {args.classes} classes; '

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -44,6 +46,7 @@ def student_interval(
     draws: NDArray[np.float64],
     confidence: float,
     num_images: NDArray[np.int64] | None = None,
+    lost: NDArray[np.float64] | float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Student's t interval with the standard error of the resamples.
 
@@ -53,28 +56,63 @@ def student_interval(
     few images (``benchmarks/interval_coverage.py``).
 
     Args:
-        value: (C,) on all images.
-        draws: (B, C) on resamples of them.
+        value: (P,) on all images.
+        draws: (B, P) on resamples of them.
         confidence: Share of the data sets whose interval covers the mean.
-        num_images: (C,) images that a value comes from; what comes from
+        num_images: (P,) images that a value comes from; what comes from
             fewer than ``MIN_IMAGES`` has no interval. None for many.
+        lost: (P,) variance that the resamples lack, see :func:`mean_lost`.
 
     Returns:
-        Lower and upper ends, (C,); NaN where there is none, and where fewer
+        Lower and upper ends, (P,); NaN where there is none, and where fewer
         than half of the resamples have a value.
     """
-    there = np.isfinite(draws)
-    number = there.sum(0)
+    number = np.isfinite(draws).sum(0)
     known = (number > 1) & (number * 2 >= len(draws))
-    mean = np.where(there, draws, 0).sum(0) / np.maximum(number, 1)
-    squares = np.where(there, (draws - mean) ** 2, 0).sum(0)
-    error = np.sqrt(squares / np.maximum(number - 1, 1))
     tail = (1 + confidence) / 2
-    if num_images is None:
-        half = stats.norm.ppf(tail) * error
-    else:
+    quantile = stats.norm.ppf(tail)
+    if num_images is not None:
         known &= num_images >= MIN_IMAGES
-        free = np.maximum(num_images - 1, 1)
-        half = stats.t.ppf(tail, free) * error * np.sqrt(1 + 1 / free)
+        quantile = stats.t.ppf(tail, np.maximum(num_images - 1, 1))
+    half = quantile * np.sqrt(_variance(draws) + lost)
     half = np.where(known, half, np.nan)
     return value - half, value + half
+
+
+def lost_variance(
+    draws: NDArray[np.float64], num_images: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Variance that resamples of few images lack.
+
+    Resamples of n images vary by (n - 1) / n of what new images would, and
+    those of a single image not at all.
+
+    Args:
+        draws: (B, C) AP of each category on resamples.
+        num_images: (C,) images with an instance of it.
+
+    Returns:
+        (C,); that of the others on average where there is one image, NaN
+        where there is none.
+    """
+    variance = _variance(draws)
+    free = np.maximum(num_images - 1, 1)
+    lost = np.where(num_images > 1, variance / free, np.nan)
+    whole = (variance + lost)[num_images > 1]
+    lost[num_images == 1] = whole.mean() if len(whole) else 0
+    return lost
+
+
+def mean_lost(lost: NDArray[np.float64], axis: int = -1) -> Any:
+    """That of the mean over categories, of :func:`lost_variance`."""
+    number = np.isfinite(lost).sum(axis)
+    return np.nansum(lost, axis) / np.maximum(number, 1) ** 2
+
+
+def _variance(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the values that are there, over the first axis."""
+    there = np.isfinite(draws)
+    number = there.sum(0)
+    mean = np.where(there, draws, 0).sum(0) / np.maximum(number, 1)
+    squares = np.where(there, (draws - mean) ** 2, 0).sum(0)
+    return np.asarray(squares / np.maximum(number - 1, 1))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..run_files import Stratum
-from .bootstrap import student_interval
+from .bootstrap import lost_variance, mean_lost, student_interval
 from .greedy import AREAS
 from .ground_truth import GroundTruth
 from .matches import Matches
@@ -240,7 +240,12 @@ def stratify(
     return [*strata, *_strata(each, whole, images, confidence)]
 
 
-Columns = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+Columns = tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+]
 
 
 def _images(
@@ -258,12 +263,13 @@ def _images(
 def _columns(
     matches: Matches, area: str, weights: NDArray[np.integer] | None
 ) -> Columns:
-    """AP, AP in each resample, instances of each category."""
+    """AP, AP in each resample, instances and images of each category."""
     once = np.ones((1, len(matches.image_ids)), np.int32)
     every = once if weights is None else np.vstack([once, weights])
     point, *drawn = matches.ap_per_class(area=area, image_weights=every)
     draws = np.array(drawn).reshape(-1, len(point))
-    return point, draws, matches.num_instances(area)
+    instances = matches.num_instances(area)
+    return point, draws, instances, matches.num_gt_images(area)
 
 
 def _strata(
@@ -273,10 +279,11 @@ def _strata(
     confidence: float,
 ) -> Iterator[Stratum]:
     """Each bin of a binning."""
-    point, drawn, instances = columns
+    point, drawn, instances, images = columns
     value = in_bins(bins, point, mean)
     draws = in_bins(bins, drawn, mean)
-    low, high = student_interval(value, draws, confidence, num_images)
+    lost = in_bins(bins, lost_variance(drawn, images), mean_lost)
+    low, high = student_interval(value, draws, confidence, num_images, lost)
     sizes = in_bins(bins, np.ones_like(instances), np.sum)
     absent = in_bins(bins, (instances == 0).astype(int), np.sum)
     total = in_bins(bins, instances, np.sum)

@@ -146,10 +146,9 @@ def method(gain: StrataGain) -> list[str]:
         items += [
             f'Intervals: {gain.num_resamples:,} times, {gain.num_images:,} '
             'images were drawn with replacement, the same for both runs; '
-            f'{gain.confidence:.0%} of the results lie between the ends. They '
-            'are centred on the measured value, because AP on images drawn '
-            'twice is too high. What is in fewer than '
-            f'{MIN_IMAGES} images has none.',
+            f'{gain.confidence:.0%} intervals by Student, with the standard '
+            'error of these draws and what draws of few images lack. What is '
+            f'in fewer than {MIN_IMAGES} images has none.',
             'They say how the figures vary with the images, not with the '
             'seed of training: for that, train both more than once.',
             'One in twenty intervals of 95% misses the truth: among hundreds '

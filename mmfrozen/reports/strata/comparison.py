@@ -180,7 +180,10 @@ def compare(
         ),
         classes=class_gains(table, samples['all'], request.confidence),
         running_mean=running_mean(
-            samples['all'], table.train_annotations, request.confidence
+            samples['all'],
+            table.train_annotations,
+            request.confidence,
+            table.val_images,
         ),
     )
     # pictures show both runs

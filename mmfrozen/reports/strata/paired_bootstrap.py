@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluation.bootstrap import image_weights, student_interval
+from ...evaluation.bootstrap import (
+    image_weights,
+    lost_variance,
+    mean_lost,
+    student_interval,
+)
 from ...evaluation.match_detections import AREAS, Matches
 from ...evaluation.strata import Bins, mean, or_none
 from .class_table import ClassTable
@@ -98,7 +103,13 @@ def class_gains(
         confidence: Of the intervals.
     """
     columns = [
-        _estimates(s.value, s.draws, table.val_images, confidence)
+        _estimates(
+            s.value,
+            s.draws,
+            table.val_images,
+            confidence,
+            lost_variance(s.draws, table.val_images),
+        )
         for s in _with_difference(samples)
     ]
     return tuple(
@@ -155,12 +166,14 @@ def bin_gain(
     """
     instances = matches.num_instances(area)[members]
     num_images = matches.num_images_of(members, area)
+    counts = matches.num_gt_images(area)
     estimates = [
         _estimates(
             mean(s.value[None, members]),
             mean(s.draws[:, members])[:, None],
             np.array([num_images]),
             confidence,
+            mean_lost(lost_variance(s.draws, counts)[members]),
         )[0]
         for s in _with_difference(samples)
     ]
@@ -180,6 +193,7 @@ def running_mean(
     samples: Sequence[Samples],
     annotations: NDArray[np.int64],
     confidence: float,
+    val_images: NDArray[np.int64] | None = None,
 ) -> RunningMean | None:
     """Mean of the gain (or AP) over classes of similar frequency.
 
@@ -188,6 +202,8 @@ def running_mean(
         annotations: Training annotations, (C,); classes without any are
             left out.
         confidence: Of the interval.
+        val_images: Evaluated images of each class, (C,); None where there
+            is no interval.
 
     Returns:
         None with fewer than five classes. NaN where no class is near.
@@ -201,8 +217,12 @@ def running_mean(
     kernel = np.exp(-(((grid[:, None] - place) / DECADES) ** 2) / 2)
     value = _smooth(shown.value[None, known], kernel)[0]
     value[kernel.sum(1) < 1] = np.nan
+    lost = np.zeros(1)
+    if val_images is not None:
+        missing = lost_variance(shown.draws, val_images)[known]
+        lost = kernel**2 @ np.nan_to_num(missing) / kernel.sum(1) ** 2
     low, high = student_interval(
-        value, _smooth(shown.draws[:, known], kernel), confidence
+        value, _smooth(shown.draws[:, known], kernel), confidence, None, lost
     )
     has_interval = len(shown.draws) > 0
     return RunningMean(
@@ -236,9 +256,10 @@ def _estimates(
     draws: Array,
     num_images: NDArray[np.int64],
     confidence: float,
+    lost: Array | float,
 ) -> list[Estimate]:
     """Estimates of columns: (C,), (B, C), (C,) -> C."""
-    low, high = student_interval(value, draws, confidence, num_images)
+    low, high = student_interval(value, draws, confidence, num_images, lost)
     return [
         Estimate(or_none(v), or_none(a), or_none(b))
         for v, a, b in zip(value, low, high, strict=True)
