@@ -374,11 +374,22 @@ def _naming(part: Any, phase: str) -> Iterator[None]:
             part = _innermost(error, part)
         remedy = 'Name another config or --shape'
         if phase == 'build':
-            remedy = remedy_for(error).rstrip('.')
+            remedy = _remedy_for_build(error).rstrip('.')
         raise CannotTraceError(
             f'A training step must run on shapes alone, got '
             f'{explain(error)} in the {phase} of {part}. {remedy}.'
         ) from error
+
+
+def _remedy_for_build(error: Exception) -> str:
+    """BERT reads files when it is built, which a GroundingDINO needs."""
+    if any(word in str(error) for word in ('transformers', 'huggingface')):
+        return (
+            'Install transformers and download what '
+            'model.language_model.name names, or set it to a folder with '
+            'the files'
+        )
+    return remedy_for(error)
 
 
 def _innermost(error: Exception, model: nn.Module) -> str:
