@@ -58,6 +58,10 @@ def raised(action):
     raise AssertionError('nothing was raised')
 
 
+def ask_for_fairscale():
+    raise NotImplementedError('run pip install fairscale')
+
+
 @pytest.mark.parametrize(
     ('action', 'advice'),
     [
@@ -65,6 +69,7 @@ def raised(action):
         (lambda: MODELS.build(dict(type='Nobodys')), 'custom_imports'),
         (lambda: Path('no/such.json').read_text(), 'in place of no/such.json'),
         (lambda: ResNet(depth=7), 'Correct the config'),
+        (ask_for_fairscale, 'Install what that text names'),
     ],
 )
 def test_advice_fits_the_kind_of_error(action, advice):
