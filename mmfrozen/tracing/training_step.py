@@ -108,7 +108,8 @@ def _trace(
     settings = settings.deepcopy()
     set_rois(settings, work)
     with gc_paused(), _one_thread():
-        with _naming('model', 'build'):
+        remedy = text_remedy if 'language_model' in settings else remedy_for
+        with _naming('model', 'build', remedy):
             model = meta.build(settings)
             model.train()
         check_fit(model)
@@ -365,7 +366,11 @@ def _mean_rois(log: SampleLog) -> dict[str, tuple[float, float]]:
 
 
 @contextmanager
-def _naming(part: Any, phase: str) -> Iterator[None]:
+def _naming(
+    part: Any,
+    phase: str,
+    remedy_of_build: Callable[[Exception], str] = remedy_for,
+) -> Iterator[None]:
     """Name the part of a model in which an error was raised."""
     try:
         yield
@@ -374,15 +379,16 @@ def _naming(part: Any, phase: str) -> Iterator[None]:
             part = _innermost(error, part)
         remedy = 'Name another config or --shape'
         if phase == 'build':
-            remedy = _remedy_for_build(error).rstrip('.')
+            remedy = remedy_of_build(error).rstrip('.')
         raise CannotTraceError(
             f'A training step must run on shapes alone, got '
             f'{explain(error)} in the {phase} of {part}. {remedy}.'
         ) from error
 
 
-def _remedy_for_build(error: Exception) -> str:
-    """BERT reads files when it is built, which a GroundingDINO needs."""
+def text_remedy(error: Exception) -> str:
+    """What to do where a detector that reads text does not build: its BERT
+    reads files then."""
     if any(word in str(error) for word in ('transformers', 'huggingface')):
         return (
             'Install transformers and download what '
