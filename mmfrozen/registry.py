@@ -53,6 +53,7 @@ class _Registry(Registry):
 
 DATA_SAMPLERS = _Registry(mmdet.DATA_SAMPLERS)
 DATASETS = _Registry(mmdet.DATASETS)
+EVALUATOR = _Registry(mmdet.EVALUATOR)
 HOOKS = _Registry(mmdet.HOOKS)
 METRICS = _Registry(mmdet.METRICS)
 MODELS = _Registry(mmdet.MODELS)

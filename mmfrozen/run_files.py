@@ -312,6 +312,65 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class ErrorGain:
+    """AP50 that categories would gain without one type of error (TIDE).
+
+    Attributes:
+        by: As in :class:`Stratum`, or ``'all'``.
+        name: Of the part.
+        type: ``'Cls'``, ``'Loc'``, ``'Both'``, ``'Dupe'``, ``'Bkg'`` or
+            ``'Miss'``, see ``evaluation.error_types``.
+        num_errors: Errors of that type: of Cls and Miss, at objects of the
+            part, of the others, detections of it.
+        gain: As a fraction of 1; None where there is nothing to find.
+    """
+
+    by: str
+    name: str
+    type: str
+    num_errors: int
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Objects of one frequency that detections call a class of another.
+
+    Attributes:
+        true: Frequency bin of the object's class.
+        predicted: Of the detection's.
+        num: Errors of type Cls.
+    """
+
+    true: str
+    predicted: str
+    num: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether scores are the precision, at IoU 0.5.
+
+    Attributes:
+        by: As in :class:`ErrorGain`.
+        name: Of the part.
+        error: Expected calibration error: mean distance of score and
+            precision over tenths of the score, weighted by detections; None
+            without detections.
+        scores: Mean score in each tenth; None where it is empty.
+        precisions: Share of right detections, likewise.
+        nums: Detections.
+    """
+
+    by: str
+    name: str
+    error: float | None
+    scores: list[float | None]
+    precisions: list[float | None]
+    nums: list[int]
+
+
+@dataclass(frozen=True)
 class StrataRecord:
     """Strata of one kind of AP in one evaluation.
 
@@ -327,6 +386,13 @@ class StrataRecord:
         strata: The parts.
         max_dets: Detections that take part at most: of an image and category
             (COCO), of an image (LVIS); None in older files.
+        seed: Of the draws of images; None in older files.
+        annotations: Digest of what the detections were judged by: images,
+            categories, boxes, areas, crowds; None in older files.
+        errors: What each type of error costs; None in older files.
+        confusions: Between frequency bins; None likewise, and where
+            frequencies are not known.
+        calibration: Of each part; None in older files.
     """
 
     iou_type: str
@@ -339,6 +405,11 @@ class StrataRecord:
     confidence: float
     strata: list[Stratum]
     max_dets: int | None = None
+    seed: int | None = None
+    annotations: str | None = None
+    errors: list[ErrorGain] | None = None
+    confusions: list[Confusion] | None = None
+    calibration: list[Calibration] | None = None
 
 
 @dataclass(frozen=True)
@@ -348,14 +419,17 @@ class Evaluation:
     Attributes:
         iter: Training steps done; None outside of training.
         ann_file: Annotations that it was judged by.
-        metrics: As the evaluator reports them.
+        metrics: As the metric reports them.
         records: One for each kind of AP.
+        settings: Options of the metric that change ``metrics`` without
+            changing their names; None in older files.
     """
 
     iter: int | None
     ann_file: str
     metrics: dict[str, float | None]
     records: list[StrataRecord]
+    settings: dict[str, int | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from mmfrozen.pairing import CONTROLS, in_state
-from mmfrozen.reports.runs.work_dir import LVIS_COLUMNS, pair_table, read_run
+from mmfrozen.reports.runs.evaluations import check_evaluations
+from mmfrozen.reports.runs.work_dir import pair_table, read_run
 
 from . import make_parser
 
@@ -108,9 +109,10 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-    runs = {}
+    runs, work_dirs = {}, []
     for config in (args.config, control):
         work_dir = args.work_dirs / config.parent.name / config.stem
+        work_dirs.append(work_dir)
         try:
             train(config, work_dir, args)
         except subprocess.CalledProcessError:
@@ -122,13 +124,17 @@ def main() -> int:
             )
             return 1
         runs[config.parent.name] = read_run(work_dir)
+    try:
+        check_evaluations(work_dirs)
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
     steps = {run.step for run in runs.values()}
     Console().print(
         pair_table(
             runs,
             f'{args.config.stem}, step {max(steps)}: AP in per cent, '
             'last evaluation',
-            LVIS_COLUMNS,
         )
     )
     return 0

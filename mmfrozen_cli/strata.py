@@ -16,18 +16,19 @@ from mmfrozen.reports.page import check_empty, check_new
 from mmfrozen.reports.strata.captions import conclude
 from mmfrozen.reports.strata.comparison import Comparison, Request, compare
 from mmfrozen.reports.strata.example_images import Example, Examples
+from mmfrozen.reports.strata.gate import WATCHED, failures
 from mmfrozen.reports.strata.page import (
     NO_DETECTIONS,
     NO_IMAGES,
     write_strata_page,
 )
 from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
-from mmfrozen.reports.strata.tables import bin_table, class_table
+from mmfrozen.reports.strata.tables import bin_table, class_table, error_table
 from mmfrozen.run_files import finite
 
 from . import make_parser
 
-EXAMPLES = """exit status: 0 done, 2 wrong use
+EXAMPLES = """exit status: 0 done, 1 for --fail-below, 2 wrong use
 
 examples:
   mmfrozen strata work_dirs/frozen/mask_rcnn_r101_lvis \\
@@ -37,6 +38,8 @@ examples:
       --iou-type segm --html strata.html
   mmfrozen strata mine.bbox.json theirs.bbox.json \\
       --ann val.json --train-ann train.json --json > strata.json
+  mmfrozen strata work_dirs/new work_dirs/old --ann val.json \\
+      --train-ann train.json --fail-below APr
 """
 
 
@@ -95,6 +98,14 @@ def parse_args() -> argparse.Namespace:
         help='rank classes that are in at least so many images (default: '
         f'{default.min_images})',
     )
+    add(
+        '--fail-below',
+        choices=tuple(WATCHED),
+        action='append',
+        default=[],
+        help='status 1 if this figure of the run lies below the interval of '
+        'the control; can be given again',
+    )
     add('--json', action='store_true', help='print a record, not tables')
     add('--html', type=Path, metavar='REPORT', help='write a page')
     add('--png', type=Path, metavar='FOLDER', help='write its pictures')
@@ -130,7 +141,8 @@ def run(args: argparse.Namespace, console: Console) -> Comparison:
 
         def follow(steps: Any) -> Any:
             status.stop()
-            return track(steps, 'resampling images', console=console)
+            yield from track(steps, 'resampling images', console=console)
+            status.start()
 
         found = compare(request, status.update, follow)
     if args.html or args.png:
@@ -172,11 +184,12 @@ def illustrate(
 
 
 def main() -> int:
-    """Return 0 when done, 2 for wrong use."""
+    """Return 0 when done, 1 for --fail-below, 2 for wrong use."""
     args = parse_args()
     messages = Console(stderr=True)
     try:
         found = run(args, messages)
+        fallen = failures(found.gain, args.fail_below)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -189,8 +202,12 @@ def main() -> int:
     else:
         console = Console()
         console.print(bin_table(found.gain), class_table(found.gain))
+        if found.gain.errors:
+            console.print(error_table(found.gain))
         print(conclude(found.gain))
     for path in (args.html, args.png):
         if path:
             messages.print(f'wrote {path}', highlight=False, soft_wrap=True)
-    return 0
+    for line in fallen:
+        print(f'failed: {line}', file=sys.stderr)
+    return 1 if fallen else 0

@@ -39,7 +39,7 @@ BITS = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pairs that overlap at least by the lowest threshold.
+    """Pairs that overlap by a threshold at least.
 
     Attributes:
         detections: (P,) position of the detection.
@@ -57,6 +57,7 @@ def box_overlaps(
     gt_boxes: NDArray[np.float64],
     is_crowd: NDArray[np.bool_],
     groups: NDArray[np.int64],
+    least: float = IOU_THRESHOLDS[0],
 ) -> Overlaps:
     """Compare boxes, with the arithmetic of pycocotools.
 
@@ -65,6 +66,7 @@ def box_overlaps(
         gt_boxes: (G, 4)
         is_crowd: (G,) the overlap with a crowd is relative to the detection.
         groups: (S, 4) of :func:`pair_groups`.
+        least: IoU of the pairs that are kept.
     """
     parts = []
     total = np.cumsum(groups[:, 1] * groups[:, 3])
@@ -81,7 +83,7 @@ def box_overlaps(
         ious = np.divide(
             shared, union, out=np.zeros_like(shared), where=shared > 0
         )
-        parts.append(_keep(d, g, ious))
+        parts.append(_keep(d, g, ious, least))
     return _join(parts)
 
 
@@ -91,6 +93,7 @@ def mask_overlaps(
     gt_masks: dict[int, dict[str, Any]],
     is_crowd: NDArray[np.bool_],
     groups: NDArray[np.int64],
+    least: float = IOU_THRESHOLDS[0],
 ) -> Overlaps:
     """Compare RLE masks, see :func:`box_overlaps`.
 
@@ -100,6 +103,7 @@ def mask_overlaps(
         gt_masks: RLE of the annotations that are in groups.
         is_crowd: (G,)
         groups: (S, 4)
+        least: As there.
     """
     parts = []
     few, many = hotcoco.primitives.mask_iou, mask_utils.iou
@@ -118,7 +122,8 @@ def mask_overlaps(
             )
             tables.append(ious.ravel())
             end += num_d
-        parts.append(_keep(*_all_pairs(chunk), np.concatenate(tables)))
+        ious = np.concatenate(tables)
+        parts.append(_keep(*_all_pairs(chunk), ious, least))
     return _join(parts)
 
 
@@ -153,7 +158,7 @@ def assign(
     gt_ignored: NDArray[np.bool_],
     is_crowd: NDArray[np.bool_],
     num_detections: int,
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int32]]:
     """Give each detection, best score first, the best annotation left.
 
     An annotation that counts goes before one that is ignored; of equal
@@ -167,9 +172,11 @@ def assign(
         num_detections: N
 
     Returns:
-        (N,) bits of the thresholds at which a detection matched, and those
-        at which it matched an ignored annotation.
+        (N,) bits of the thresholds at which a detection matched, those at
+        which it matched an ignored annotation, and the annotation that it
+        matched at the first threshold; -1 for none.
     """
+    found = np.full(num_detections, -1, np.int32)
     matched = np.zeros(num_detections, np.uint16)
     to_ignored = np.zeros(num_detections, np.uint16)
     d, g = overlaps.detections, overlaps.annotations
@@ -191,9 +198,11 @@ def assign(
         taken = begin + first[t, column]
         free[t, g[taken]] = is_crowd[g[taken]]
         np.bitwise_or.at(matched, d[taken], BITS[t])
+        first_taken = taken[t == 0]
+        found[d[first_taken]] = g[first_taken]
         lost = gt_ignored[g[taken]]
         np.bitwise_or.at(to_ignored, d[taken[lost]], BITS[t[lost]])
-    return matched, to_ignored
+    return matched, to_ignored, found
 
 
 def rounds_of(
@@ -227,9 +236,12 @@ def ranges(
 
 
 def _keep(
-    d: NDArray[np.int64], g: NDArray[np.int64], ious: NDArray[np.float64]
+    d: NDArray[np.int64],
+    g: NDArray[np.int64],
+    ious: NDArray[np.float64],
+    least: float,
 ) -> Overlaps:
-    keep = ious >= IOU_THRESHOLDS[0]
+    keep = ious >= least
     return Overlaps(d[keep], g[keep], ious[keep])
 
 

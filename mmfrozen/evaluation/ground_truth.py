@@ -6,8 +6,10 @@ is read several times faster than by ``json``, in a fraction of its memory.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,19 @@ COLUMNS = dict(
     area=np.float64,
     iscrowd=np.float64,
     ignore=np.float64,
+)
+#: Columns whose values decide what a detection is worth.
+DIGESTED = (
+    'image_ids',
+    'category_ids',
+    'images',
+    'categories',
+    'boxes',
+    'areas',
+    'is_crowd',
+    'is_ignored',
+    'negative',
+    'not_exhaustive',
 )
 #: Annotations that are turned into dicts at a time.
 CHUNK = 4096
@@ -163,6 +178,15 @@ class GroundTruth:
                 f'{str(path)!r}. Correct the path.'
             )
         return cls._parse(str(path), str(path))
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what detections are judged by, wherever its file lies."""
+        names = (*self.category_names, *self.frequencies)
+        digest = hashlib.blake2b(repr(names).encode(), digest_size=16)
+        for name in DIGESTED:
+            digest.update(np.ascontiguousarray(getattr(self, name)))
+        return digest.hexdigest()
 
     def only(self, category_ids: Sequence[int]) -> GroundTruth:
         """Leave categories out, as a detector of fewer classes is judged.

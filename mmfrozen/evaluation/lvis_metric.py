@@ -88,6 +88,9 @@ class StratifiedLVISMetric(StratifiedMetric):
     def _num_matched(self) -> int:
         return self.max_dets if self.dets_per_class is None else -1
 
+    def _settings(self) -> dict[str, int | None]:
+        return {**super()._settings(), 'dets_per_class': self.dets_per_class}
+
     def _label_ids(
         self, classes: Sequence[str] | None, *, by_class: bool = False
     ) -> np.ndarray:

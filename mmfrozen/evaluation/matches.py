@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,15 @@ from .precision import NUM_THRESHOLDS, average_precision
 
 IouType = Literal['bbox', 'segm']
 Protocol = Literal['coco', 'lvis']
+#: Fields of :class:`Matches` with one value for a detection.
+DETECTION_COLUMNS = (
+    'categories',
+    'images',
+    'scores',
+    'ranks',
+    'errors',
+    'targets',
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class Matches:
         gt_images: (G,) position in ``image_ids`` of an annotation.
         gt_categories: (G,) position in ``category_ids``.
         gt_counted: (4, G) bool: not ignored (crowd, ``ignore``, area).
+        annotations: Digest of the ground truth; empty in older files.
+        errors: (N,) int8 error type at IoU 0.5, see ``error_types``; 0 for
+            none. None in older files; ``targets`` likewise.
+        targets: (N,) int32 the annotation that was found at IoU 0.5, or
+            that an error of type Cls or Loc was meant for; -1 for none.
     """
 
     image_ids: NDArray[np.int64]
@@ -68,6 +82,9 @@ class Matches:
     gt_images: NDArray[np.int32]
     gt_categories: NDArray[np.int32]
     gt_counted: NDArray[np.bool_]
+    annotations: str = ''
+    errors: NDArray[np.int8] | None = None
+    targets: NDArray[np.int32] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -221,8 +238,11 @@ class Matches:
 
     def select(self, keep: NDArray[np.bool_]) -> Matches:
         """Keep some detections: those left must be the best of each image."""
-        names = ('categories', 'images', 'scores', 'ranks')
-        columns = {name: getattr(self, name)[keep] for name in names}
+        columns = {
+            name: getattr(self, name)[keep]
+            for name in DETECTION_COLUMNS
+            if getattr(self, name) is not None
+        }
         return replace(
             self,
             **columns,
@@ -237,8 +257,11 @@ class Matches:
             path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1
         ) as file:
             for x in fields(self):
+                value = getattr(self, x.name)
+                if value is None:
+                    continue
                 with file.open(f'{x.name}.npy', 'w', force_zip64=True) as to:
-                    write_array(to, np.asarray(getattr(self, x.name)))
+                    write_array(to, np.asarray(value))
 
     @classmethod
     def load(cls, path: str | Path) -> Matches:
@@ -251,7 +274,9 @@ class Matches:
         try:
             with np.load(path) as file:
                 columns: dict[str, Any] = {
-                    x.name: file[x.name] for x in fields(cls)
+                    x.name: file[x.name]
+                    for x in fields(cls)
+                    if x.name in file or x.default is MISSING
                 }
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
@@ -259,8 +284,9 @@ class Matches:
                 f'{str(path)!r} ({error}). Evaluate again.'
             ) from error
         columns['category_names'] = tuple(columns['category_names'].tolist())
-        for name in ('iou_type', 'protocol', 'max_dets'):
-            columns[name] = columns[name].item()
+        for name in ('iou_type', 'protocol', 'max_dets', 'annotations'):
+            if name in columns:
+                columns[name] = columns[name].item()
         return cls(**columns)
 
 

@@ -12,12 +12,16 @@ from .run_folder import show_scalars, training_iter, work_dir
 from .strata import or_none
 
 
-def strata_path(strata_file: str | bool) -> Path | None:
+def strata_path(
+    strata_file: str | bool, dataset_prefix: str | None = None
+) -> Path | None:
     """Where the strata go.
 
     Args:
         strata_file: A path; True for the work dir of the current run;
             False for nowhere.
+        dataset_prefix: Folder in the work dir, where a run judges several
+            data sets; None for the work dir itself.
 
     Returns:
         None if they are not wanted, or if there is no run.
@@ -25,7 +29,7 @@ def strata_path(strata_file: str | bool) -> Path | None:
     if isinstance(strata_file, str):
         return Path(strata_file)
     folder = work_dir() if strata_file else None
-    return None if folder is None else folder / STRATA.name
+    return folder and folder / (dataset_prefix or '') / STRATA.name
 
 
 def write_matches(matches: Matches, strata: Path) -> None:
@@ -42,6 +46,7 @@ def write_strata(
     ann_file: str,
     metrics: dict[str, float],
     records: Sequence[StrataRecord],
+    settings: dict[str, int | None],
 ) -> None:
     """Write an :class:`~mmfrozen.run_files.Evaluation`."""
     evaluation = Evaluation(
@@ -49,6 +54,7 @@ def write_strata(
         ann_file=ann_file,
         metrics={k: or_none(v) for k, v in metrics.items()},
         records=list(records),
+        settings=settings,
     )
     strata.parent.mkdir(parents=True, exist_ok=True)
     STRATA.write(strata, evaluation)

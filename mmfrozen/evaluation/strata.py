@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..run_files import Stratum
-from .bootstrap import centred_interval
+from .bootstrap import student_interval
 from .greedy import AREAS
 from .ground_truth import GroundTruth
 from .matches import Matches
@@ -274,12 +274,12 @@ def _strata(
 ) -> Iterator[Stratum]:
     """Each bin of a binning."""
     point, drawn, instances = columns
-    value = _in_bins(bins, point, mean)
-    draws = _in_bins(bins, drawn, mean)
-    low, high = centred_interval(value, draws, confidence, num_images)
-    sizes = _in_bins(bins, np.ones_like(instances), np.sum)
-    absent = _in_bins(bins, (instances == 0).astype(int), np.sum)
-    total = _in_bins(bins, instances, np.sum)
+    value = in_bins(bins, point, mean)
+    draws = in_bins(bins, drawn, mean)
+    low, high = student_interval(value, draws, confidence, num_images)
+    sizes = in_bins(bins, np.ones_like(instances), np.sum)
+    absent = in_bins(bins, (instances == 0).astype(int), np.sum)
+    total = in_bins(bins, instances, np.sum)
     for i, name in enumerate(bins.names):
         yield Stratum(
             by=bins.by,
@@ -295,7 +295,7 @@ def _strata(
         )
 
 
-def _in_bins(bins: Bins, values: NDArray[Any], what: Any) -> NDArray[Any]:
+def in_bins(bins: Bins, values: NDArray[Any], what: Any) -> NDArray[Any]:
     """Mean or sum over the categories of each bin, (..., categories)."""
     if bins.by == 'category':
         return values

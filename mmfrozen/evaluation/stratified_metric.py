@@ -24,6 +24,12 @@ from ..errors import did_you_mean
 from ..run_files import StrataRecord
 from .bootstrap import RESAMPLES, image_weights
 from .detections import DetectionArrays
+from .error_strata import (
+    calibrations,
+    confusions,
+    error_bins,
+    error_gains,
+)
 from .ground_truth import GroundTruth
 from .masks import Masks
 from .matches import Matches, Protocol
@@ -35,6 +41,11 @@ from .stream_matcher import MAX_DETS, Matcher, Part
 
 #: Images that are matched at a time: few enough to keep, enough to be fast.
 BATCH_IMAGES = 256
+SEVERAL = (
+    'Judge each data set by its own metric: '
+    "type='StratifiedMultiDatasetsEvaluator' with metrics and "
+    'dataset_prefixes.'
+)
 
 
 class StratifiedMetric(CocoMetric):
@@ -45,6 +56,9 @@ class StratifiedMetric(CocoMetric):
     """
 
     protocol: Protocol
+    #: Of this metric's part of a ``ConcatDataset``: names a folder of the
+    #: work dir. StratifiedMultiDatasetsEvaluator sets it.
+    dataset_prefix: str | None = None
 
     def __init__(
         self,
@@ -167,6 +181,7 @@ class StratifiedMetric(CocoMetric):
         self._waiting: list[DetectionArrays] = []
         self._new: list[int] = []
         self._seen: set[int] = set()
+        self._num_repeated = 0
         self._parts: dict[str, list[Part]] = {k: [] for k in self.metrics}
         self.results.clear()
 
@@ -189,16 +204,14 @@ class StratifiedMetric(CocoMetric):
         """Images of several data sets share ids, which tell them apart here.
 
         Raises:
-            ValueError: If there are more images than are annotated.
+            ValueError: If a ``ConcatDataset`` has not the annotated images.
         """
         ends = meta.get('cumulative_sizes') or [0]
-        if len(ends) > 1 and ends[-1] > len(self._all.image_ids):
+        if len(ends) > 1 and ends[-1] != len(self._all.image_ids):
             raise ValueError(
                 f'{self._name} must judge the {len(self._all.image_ids)} '
                 f'images of {self.ann_file!r}, got a ConcatDataset of '
-                f'{ends[-1]}. Test each data set by itself, with its own '
-                'test_dataloader.dataset and test_evaluator.ann_file, or '
-                'merge their annotation files.'
+                f'{ends[-1]}. {SEVERAL}'
             )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -210,6 +223,7 @@ class StratifiedMetric(CocoMetric):
         for sample in data_samples:
             image_id = int(sample['img_id'])
             if image_id in self._seen:  # a sampler's padding
+                self._num_repeated += 1
                 continue
             self._seen.add(image_id)
             self._new.append(image_id)
@@ -262,12 +276,15 @@ class StratifiedMetric(CocoMetric):
         outcome: list[Any] = [{}]
         if not self.format_only:
             self._flush()
-            parts = collect_results(
-                [self._parts], get_world_size(), self.collect_device
+            shares = collect_results(
+                [(self._parts, self._seen, self._num_repeated)],
+                get_world_size(),
+                self.collect_device,
             )
             if is_main_process():
                 try:
-                    outcome = [self.compute_metrics(parts)]
+                    self._refuse_repeated(shares)
+                    outcome = [self._publish([parts for parts, *_ in shares])]
                 except (ValueError, OSError) as error:
                     outcome = [error]  # every process has to stop
             broadcast_object_list(outcome)
@@ -286,20 +303,48 @@ class StratifiedMetric(CocoMetric):
                 logger='current',
             )
 
+    def _refuse_repeated(self, shares: list[tuple[Any, set, int]]) -> None:
+        """A sampler pads each process but the first with an image at most.
+
+        Raises:
+            ValueError: If more images came with an id that had come before.
+        """
+        seen = [ids for _, ids, _ in shares]
+        repeated = sum(number for *_, number in shares)
+        repeated += sum(map(len, seen)) - len(set().union(*seen))
+        if repeated >= len(shares):
+            raise ValueError(
+                f'{self._name} must judge images with ids of their own, got '
+                f'{repeated} whose ids had come before. {SEVERAL}'
+            )
+
     def compute_metrics(self, results: list) -> dict[str, float]:
+        """Refuse MMDetection's evaluator that calls it without `evaluate`.
+
+        Raises:
+            TypeError: Always: what matched is not in the results.
+        """
+        raise TypeError(
+            f'{self._name} must be evaluated by its own evaluate(), got '
+            f'compute_metrics({len(results)} results). {SEVERAL}'
+        )
+
+    def _publish(
+        self, shares: Sequence[dict[str, list[Part]]]
+    ) -> dict[str, float]:
         """Average what matched, and write and show the strata.
 
         Args:
-            results: Parts by kind of AP, one dict for each process.
+            shares: Parts by kind of AP, one dict for each process.
 
         Returns:
             Metrics by name, with the prefix.
         """
         metrics: dict[str, float] = {}
         records = []
-        strata = strata_path(self.strata_file)
+        strata = strata_path(self.strata_file, self.dataset_prefix)
         for kind, matcher in self._matchers.items():
-            matches = matcher.join([p for x in results for p in x[kind]])
+            matches = matcher.join([p for x in shares for p in x[kind]])
             self._report_coverage(matches)
             named = self._pick(self._measure(matches))
             if matches.is_empty:
@@ -310,10 +355,21 @@ class StratifiedMetric(CocoMetric):
             records.append(self._stratify(kept))
             if strata is not None and self.save_matches:
                 write_matches(kept, strata)
-        show_strata(str(self.prefix), records)
+        names = [self.dataset_prefix, self.prefix]
+        show_strata('/'.join(filter(None, names)), records)
         if strata is not None:
-            write_strata(strata, str(self.ann_file), metrics, records)
+            write_strata(
+                strata,
+                str(self.ann_file),
+                metrics,
+                records,
+                self._settings(),
+            )
         return metrics
+
+    def _settings(self) -> dict[str, int | None]:
+        """Options that change metrics without changing their names."""
+        return {'max_dets': self.max_dets}
 
     def _measure(self, matches: Matches) -> dict[str, float]:
         """Metrics by MMDetection's names, without the kind of AP."""
@@ -351,15 +407,16 @@ class StratifiedMetric(CocoMetric):
 
     def _stratify(self, matches: Matches) -> StrataRecord:
         number = len(matches.image_ids)
-        strata = stratify(
-            matches,
-            default_bins(self.gt, self.counts),
-            image_weights(number, self.resamples, self.seed),
-            confidence=self.confidence,
-        )
+        bins = default_bins(self.gt, self.counts)
+        weights = image_weights(number, self.resamples, self.seed)
+        strata = stratify(matches, bins, weights, confidence=self.confidence)
+        by_error = error_bins(matches, bins)
+        errors = error_gains(matches, by_error)
         if matches.is_empty:
             nothing = dict(ap=None, ap_low=None, ap_high=None)
             strata = [replace(x, **nothing) for x in strata]
+            errors = []
+        frequency = [x for x in by_error if x.by == 'frequency']
         return StrataRecord(
             iou_type=matches.iou_type,
             protocol=matches.protocol,
@@ -371,6 +428,11 @@ class StratifiedMetric(CocoMetric):
             confidence=self.confidence,
             strata=strata,
             max_dets=self.max_dets,
+            seed=self.seed,
+            annotations=self.gt.digest,
+            errors=errors,
+            confusions=confusions(matches, *frequency) if frequency else None,
+            calibration=calibrations(matches, by_error),
         )
 
 

@@ -14,8 +14,11 @@ from ..gc_paused import gc_paused
 from .bit_set import BitSet
 from .checks import check_detections, locate_categories, locate_images
 from .detections import DetectionArrays
+from .error_types import BACKGROUND, classify
 from .greedy import (
     AREAS,
+    IOU_THRESHOLDS,
+    Overlaps,
     assign,
     box_overlaps,
     mask_overlaps,
@@ -44,6 +47,8 @@ class Part:
     ranks: NDArray[np.int32]
     matched: NDArray[np.uint16]
     ignored: NDArray[np.uint16]
+    errors: NDArray[np.int8]
+    targets: NDArray[np.int32]
     unjudged_images: NDArray[np.int32]
     unjudged_categories: NDArray[np.int32]
     unjudged_scores: NDArray[np.float64]
@@ -222,9 +227,11 @@ class Matcher:
         other = np.flatnonzero(usable & ~judged)
         order = at.order[judged[at.order]]
         order = order[np.argsort(at.keys[order], kind='stable')]
-        matched, ignored = self._flags(
+        matched, ignored, targets = self._flags(
             detections, order, at.keys[order], areas[order]
         )
+        is_false = (matched[0] | ignored[0]) & 1 == 0
+        errors = self._errors(detections, order, at, is_false, targets)
         return Part(
             seen=np.unique(at.images)
             if seen is None
@@ -235,9 +242,65 @@ class Matcher:
             ranks=at.ranks[order],
             matched=matched,
             ignored=ignored,
+            errors=errors,
+            targets=targets,
             unjudged_images=at.images[other],
             unjudged_categories=at.categories[other],
             unjudged_scores=scores[other],
+        )
+
+    def _errors(
+        self,
+        detections: DetectionArrays,
+        order: NDArray[np.int64],
+        at: Places,
+        is_false: NDArray[np.bool_],
+        targets: NDArray[np.int32],
+    ) -> NDArray[np.int8]:
+        """(N,) types of the false ones; whom they meant goes to targets."""
+        false = order[is_false]
+        counted = np.flatnonzero(~self._gt_ignored[0])
+        used = self._annotations[counted]
+        groups = pair_groups(
+            at.images[false].astype(np.int64),
+            self.gt.images[used].astype(np.int64),
+        )
+        overlaps = self._overlaps(
+            detections, false, counted, groups, BACKGROUND
+        )
+        errors = np.zeros(len(order), np.int8)
+        errors[is_false], found = classify(
+            overlaps, at.categories[false], self.gt.categories[used]
+        )
+        targets[is_false] = np.append(counted, -1)[found]
+        return errors
+
+    def _overlaps(
+        self,
+        detections: DetectionArrays,
+        order: NDArray[np.int64],
+        annotations: NDArray[np.int64],
+        groups: NDArray[np.int64],
+        least: float,
+    ) -> Overlaps:
+        """Compare detections with annotations, both positions."""
+        is_crowd = self._is_crowd[annotations]
+        if self.iou_type == 'bbox':
+            assert detections.boxes is not None
+            return box_overlaps(
+                detections.boxes[order],
+                self._gt_boxes[annotations],
+                is_crowd,
+                groups,
+                least,
+            )
+        assert detections.masks is not None
+        used = ranges(groups[:, 2], groups[:, 3])
+        taken = self._annotations[annotations[used]]
+        rles = self.gt.masks.take(taken.tolist())
+        gt_masks = dict(zip(used.tolist(), rles, strict=True))
+        return mask_overlaps(
+            detections.masks, order, gt_masks, is_crowd, groups, least
         )
 
     def _flags(
@@ -246,32 +309,21 @@ class Matcher:
         order: NDArray[np.int64],
         keys: NDArray[np.int64],
         areas: NDArray[np.float64],
-    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-        """(4, N) bits that matched, and that count neither way."""
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int32]]:
+        """(4, N) bits that matched, and that count neither way; (N,) what
+        was found."""
         groups = pair_groups(keys, self._gt_keys)
-        if self.iou_type == 'bbox':
-            assert detections.boxes is not None
-            overlaps = box_overlaps(
-                detections.boxes[order],
-                self._gt_boxes,
-                self._is_crowd,
-                groups,
-            )
-        else:
-            assert detections.masks is not None
-            overlaps = mask_overlaps(
-                detections.masks,
-                order,
-                self._gt_masks(groups),
-                self._is_crowd,
-                groups,
-            )
+        every = np.arange(len(self._annotations))
+        overlaps = self._overlaps(
+            detections, order, every, groups, IOU_THRESHOLDS[0]
+        )
         rounds = rounds_of(overlaps.detections, groups)
         lenient = self._is_lenient(keys) & (self.protocol == 'lvis')
         matched = np.zeros((len(AREAS), len(order)), np.uint16)
         ignored = np.zeros_like(matched)
-        for row, (low, high) in enumerate(AREAS.values()):
-            matched[row], to_ignored = assign(
+        targets = np.empty(0)
+        for row, (low, high) in reversed([*enumerate(AREAS.values())]):
+            matched[row], to_ignored, targets = assign(
                 overlaps,
                 rounds,
                 self._gt_ignored[row],
@@ -282,7 +334,7 @@ class Matcher:
             ignored[row] = to_ignored | np.where(
                 excused, ~matched[row] & ALL_BITS, 0
             )
-        return matched, ignored
+        return matched, ignored, targets  # of the first row: all areas
 
     def _areas(
         self, detections: DetectionArrays, used: NDArray[np.bool_]
@@ -299,14 +351,6 @@ class Matcher:
                 # pycocotools 2.0.11 fails for more than 255 on numpy 2
                 areas[some] = hotcoco.mask.area(detections.masks.rles(some))
         return areas
-
-    def _gt_masks(
-        self, groups: NDArray[np.int64]
-    ) -> dict[int, dict[str, Any]]:
-        """Masks of the annotations that groups have."""
-        used = ranges(groups[:, 2], groups[:, 3]).tolist()
-        rles = self.gt.masks.take(self._annotations[used].tolist())
-        return dict(zip(used, rles, strict=True))
 
     def join(self, parts: Sequence[Part]) -> Matches:
         """Put parts together, as if all images had come at once."""
@@ -333,6 +377,8 @@ class Matcher:
             'ranks',
             'matched',
             'ignored',
+            'errors',
+            'targets',
         ):
             columns[name] = columns[name][..., order]
         return Matches(
@@ -346,6 +392,7 @@ class Matcher:
             gt_images=gt.images[self._annotations],
             gt_categories=gt.categories[self._annotations],
             gt_counted=~self._gt_ignored,
+            annotations=gt.digest,
             **columns,
         )
 
@@ -364,6 +411,8 @@ def _without(part: Part, is_seen: NDArray[np.bool_]) -> Part:
         ranks=part.ranks[keep],
         matched=part.matched[:, keep],
         ignored=part.ignored[:, keep],
+        errors=part.errors[keep],
+        targets=part.targets[keep],
         unjudged_images=part.unjudged_images[other],
         unjudged_categories=part.unjudged_categories[other],
         unjudged_scores=part.unjudged_scores[other],

@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmfrozen  # noqa: F401  (lets lvis run on this numpy)
-from mmfrozen.evaluation.bootstrap import image_weights, interval
+from mmfrozen.evaluation.bootstrap import (
+    MIN_IMAGES,
+    image_weights,
+    student_interval,
+)
 from mmfrozen.evaluation.match_detections import AREAS, match
 
 from .official import make_case
@@ -119,21 +123,36 @@ def test_same_seed_draws_the_same_images():
 
 
 def test_interval_leaves_absent_values_out_until_too_few_are_left():
-    values = np.tile(np.arange(101.0)[:, None], (1, 3))
-    values[60:, 1] = np.nan
-    values[40:, 2] = np.nan
-    low, high = interval(values, confidence=0.9)
-    np.testing.assert_allclose(low[:2], [5, 0.05 * 59])
-    np.testing.assert_allclose(high[:2], [95, 0.95 * 59])
+    draws = np.tile(np.arange(101.0)[:, None], (1, 3))
+    draws[60:, 1] = np.nan
+    draws[40:, 2] = np.nan
+    value = np.array([7.0, 7.0, 7.0])
+    low, high = student_interval(value, draws, 0.9)
+    errors = np.array([np.arange(n).std(ddof=1) for n in (101, 60)])
+    np.testing.assert_allclose(high[:2], 7 + 1.6448536 * errors)
+    np.testing.assert_allclose(low[:2] + high[:2], 14)
     assert np.isnan([low[2], high[2]]).all()
+    assert np.isnan(student_interval(value, draws[:0], 0.9)).all()
 
 
-def test_interval_covers_the_mean_as_often_as_it_says():
+def test_what_is_in_few_images_has_no_interval():
+    draws = np.random.default_rng(0).normal(size=(50, 2))
+    numbers = np.array([MIN_IMAGES - 1, MIN_IMAGES])
+    low, high = student_interval(np.zeros(2), draws, 0.95, numbers)
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, False]
+
+
+@pytest.mark.parametrize('images', [10, 60])
+def test_interval_covers_the_mean_as_often_as_it_says(images):
     random = np.random.default_rng(0)
-    hits = 0
-    for seed in range(200):
-        sample = random.normal(size=60)
-        weights = image_weights(60, 200, seed)
-        low, high = interval(weights @ sample / 60, 0.9)
-        hits += low <= 0 <= high
-    assert 0.81 < hits / 200 < 0.97  # 0.88 over 1,500 of them
+    sets = 1000
+    sample = random.normal(size=(images, sets))
+    weights = image_weights(images, 200)
+    low, high = student_interval(
+        sample.mean(0),
+        weights @ sample / images,
+        0.95,
+        np.full(sets, images),
+    )
+    covered = ((low <= 0) & (high >= 0)).mean()
+    assert 0.935 < covered < 0.97  # normal quantiles: 0.90 of 10 images

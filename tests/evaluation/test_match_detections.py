@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -241,9 +242,33 @@ def test_saved_matches_are_loaded_as_they_were(tmp_path):
     assert summary(loaded).tobytes() == summary(matches).tobytes()
     assert loaded.category_names == matches.category_names
     assert (loaded.iou_type, loaded.max_dets) == ('segm', 300)
+    assert loaded.annotations == GroundTruth.from_dict(content).digest
     (tmp_path / 'other.npz').write_bytes(b'PK nothing')
     with pytest.raises(ValueError, match='Matches must be a .npz file'):
         Matches.load(tmp_path / 'other.npz')
+
+
+def test_matches_of_earlier_releases_are_read(tmp_path):
+    content, results = case()
+    matches = match(content, results, iou_type='bbox', protocol='coco')
+    old = {x.name: getattr(matches, x.name) for x in fields(matches)}
+    del old['annotations']
+    np.savez(tmp_path / 'matches.npz', **old)
+    loaded = Matches.load(tmp_path / 'matches.npz')
+    assert loaded.annotations == ''
+    assert summary(loaded).tobytes() == summary(matches).tobytes()
+
+
+def test_digest_tells_annotations_apart_and_not_their_files(tmp_path):
+    content, _ = case()
+    one = GroundTruth.from_dict(content).digest
+    path = tmp_path / 'elsewhere.json'
+    path.write_text(json.dumps(content, indent=2))
+    assert GroundTruth.read(path).digest == one
+    ids = [x['id'] for x in content['categories']][1:3]
+    assert GroundTruth.from_dict(content).only(ids).digest != one
+    content['annotations'][3]['bbox'][0] += 1
+    assert GroundTruth.from_dict(content).digest != one
 
 
 @pytest.mark.parametrize('protocol', ['coco', 'lvis'])

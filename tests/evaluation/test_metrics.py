@@ -131,16 +131,6 @@ def test_streaming_gives_the_same_at_any_batch(case, protocol, monkeypatch):
         assert run(metric, content, results) == whole
 
 
-@both
-def test_image_that_comes_twice_counts_once(case, protocol):
-    content, results, path = case
-    samples = list(data_samples(content, results))
-    whole = run(ours(protocol, path), content, results)
-    again = samples + samples[:2]
-    metric = ours(protocol, path)
-    assert run(metric, content, results, samples=again) == whole
-
-
 def test_masks_of_matched_images_are_not_kept(case, monkeypatch):
     monkeypatch.setattr(
         'mmfrozen.evaluation.stratified_metric.BATCH_IMAGES', 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from ...freezing.drift import ALL
 from ...pairing import CONTROLS, EXPERIMENTS
 from ...run_files import DRIFT, BackboneRecord, DriftRecord, StepCost
+from .evaluations import check_evaluations
 from .identify_run import find_experiment, find_state, make_labels
 from .learning_curves import LearningCurve, read_aps, read_learning_curve
 from .step_costs import choose, read_step_costs
@@ -61,6 +62,11 @@ class ComparedRun:
             return self.cost.seconds['step'].median
         return self.logged_step_seconds
 
+    @property
+    def seed(self) -> int | None:
+        """Of the run; None where StepCostHook did not run."""
+        return self.cost.seed if self.cost else None
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -92,8 +98,8 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
 
     Raises:
         FileNotFoundError: If one is no work dir.
-        ValueError: If one is named twice, or holds a file that cannot be
-            read.
+        ValueError: If one is named twice, holds a file that cannot be
+            read, or was evaluated otherwise than the others.
     """
     seen: dict[Path, Path] = {}
     for path in paths:
@@ -102,6 +108,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
             raise ValueError(
                 f'Runs must differ, got {str(path)!r} twice. Name each once.'
             )
+    check_evaluations(paths)
     names = [(find_experiment(path), find_state(path)) for path in paths]
     labels = make_labels(paths, names)
     return [
@@ -172,10 +179,6 @@ def find_pairs(runs: Sequence[ComparedRun]) -> list[Pair]:
             for other in runs
             if other.state in CONTROLS and other.experiment == run.experiment
         ]
-        same = [c for c in controls if _seed(c) == _seed(run)]
+        same = [c for c in controls if c.seed == run.seed]
         pairs += [Pair(run, control) for control in same or controls]
     return pairs
-
-
-def _seed(run: ComparedRun) -> int | None:
-    return run.cost.seed if run.cost else None

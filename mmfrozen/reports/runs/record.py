@@ -10,6 +10,7 @@ from ...run_files import ParameterCounts
 from .comparison import ComparedRun, Pair
 from .costs import CostRow, compare, find_differences
 from .learning_curves import LoggedEvaluation
+from .seeds import SeedSummary, over_seeds
 from .step_costs import peak_bytes, total_flops
 
 
@@ -76,11 +77,13 @@ class RunsRecord:
     Attributes:
         runs: In the order in which they were named.
         pairs: Of them.
+        seeds: Pairs of several seeds together.
         notes: What is missing, one line each.
     """
 
     runs: list[RunSummary]
     pairs: list[PairSummary]
+    seeds: list[SeedSummary]
     notes: list[str]
 
 
@@ -100,7 +103,11 @@ def summarise(
     summaries = [summarise_pair(pair) for pair in pairs]
     for pair in summaries:
         notes += [f'{pair.run} / {pair.control}: {w}' for w in pair.warnings]
-    return RunsRecord([summarise_run(run) for run in runs], summaries, notes)
+    seeds = over_seeds(pairs)
+    notes += [summary.verdict for summary in seeds]
+    return RunsRecord(
+        [summarise_run(run) for run in runs], summaries, seeds, notes
+    )
 
 
 def summarise_run(run: ComparedRun) -> RunSummary:

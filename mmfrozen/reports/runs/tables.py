@@ -12,6 +12,7 @@ from rich.table import Table
 from .costs import LOGGED
 from .learning_curves import AP_NAMES
 from .record import PairSummary, RunsRecord, RunSummary
+from .seeds import SeedSummary
 from .step_costs import flops_unit
 
 #: Of the ratios of a pair: names of cost rows. The first that both have
@@ -67,7 +68,11 @@ def make_tables(
         Tables, without columns that would be empty.
     """
     names = names or {run.label: run.label for run in record.runs}
-    tables = (_aps(record, names), _costs(record, names))
+    tables = (
+        _aps(record, names),
+        *map(_seeds, record.seeds),
+        _costs(record, names),
+    )
     return [t for t in map(_without_empty, tables) if len(t.head) > 1]
 
 
@@ -92,6 +97,29 @@ def _aps(record: RunsRecord, names: dict[str, str]) -> RunsTable:
             for pair in record.pairs
         ],
     )
+
+
+def _seeds(summary: SeedSummary) -> RunsTable:
+    seeds = ', '.join(map(str, summary.seeds))
+    return RunsTable(
+        f'{summary.experiment}, seeds {seeds}: AP, %, mean and deviation',
+        ['', summary.run, summary.control, 'difference [95%]'],
+        [
+            [
+                ap,
+                _spread(gain.run, gain.run_spread),
+                _spread(gain.control, gain.control_spread),
+                f'{100 * gain.gain:+.1f} '
+                f'[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]',
+            ]
+            for ap, gain in summary.gains.items()
+        ],
+        [],
+    )
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return f'{100 * mean:.1f} \N{PLUS-MINUS SIGN} {100 * deviation:.1f}'
 
 
 def _costs(record: RunsRecord, names: dict[str, str]) -> RunsTable:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from ...run_files import BACKBONE, RunRecord
 
-#: Columns of the table: a head, and the metric as the evaluator names it.
-LVIS_COLUMNS = {
+#: Rows of the table: a head, and the metric as the evaluator names it.
+LVIS_ROWS = {
     f'{kind} {ap}': f'lvis/{metric}_{ap}'
     for kind, metric in (('box', 'bbox'), ('mask', 'segm'))
     for ap in ('AP', 'APr', 'APc', 'APf')
@@ -95,15 +95,12 @@ def is_evaluation(line: dict[str, Any]) -> bool:
     return any(key.endswith(('_AP', '_mAP', '/mAP')) for key in line)
 
 
-def pair_table(
-    runs: dict[str, RunRecord], title: str, columns: dict[str, str]
-) -> Table:
+def pair_table(runs: dict[str, RunRecord], title: str) -> Table:
     """Set runs side by side, the control last, with the differences to it.
 
     Args:
         runs: Runs by name; the last is the control of the first.
         title: Head of the table.
-        columns: Metric names by column head.
 
     Returns:
         AP in per cent, absent values as ``-``.
@@ -114,7 +111,7 @@ def pair_table(
         table.add_column(name, justify='right')
     first, *_, last = runs.values()
     table.add_column('difference', justify='right')
-    for head, key in columns.items():
+    for head, key in _ap_rows(runs).items():
         values = [_percent(run.metrics.get(key)) for run in runs.values()]
         a, b = (_percent(run.metrics.get(key)) for run in (first, last))
         gap = f'{a - b:+.1f}' if a is not None and b is not None else '-'
@@ -139,6 +136,15 @@ def pair_table(
             _ratio(counts[0], counts[-1]),
         )
     return table
+
+
+def _ap_rows(runs: dict[str, RunRecord]) -> dict[str, str]:
+    """Names of metrics by the head of their row."""
+    names = {name: None for run in runs.values() for name in run.metrics}
+    if any(name in names for name in LVIS_ROWS.values()):
+        return LVIS_ROWS
+    # AP of COCO, or of several data sets
+    return {name: name for name in names if 'AP' in name.rpartition('/')[2]}
 
 
 def _percent(value: float | None) -> float | None:

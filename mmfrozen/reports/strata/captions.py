@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...evaluation.bootstrap import MIN_IMAGES
+from ...evaluation.error_types import TYPES
 from .curve import num_outside
 from .record import FREQUENCIES, StrataGain
 from .text import ap_name, format_estimate
@@ -80,6 +81,17 @@ def bins_caption(gain: StrataGain) -> str:
     if gain.num_resamples:
         caption += f' Whiskers are {gain.confidence:.0%} intervals.'
     return caption
+
+
+def errors_caption() -> str:
+    """Say what the types of error are."""
+    types = '; '.join(f'{name}: {text}' for name, text in TYPES.items())
+    return (
+        'AP at IoU 0.5 that the classes would gain if all errors of one type '
+        f'were mended (TIDE, Bolya et al. 2020). {types}. '
+        'Gains of several types do not add up. Lower is better. Errors are '
+        'counted for the class of the object (Cls, Miss) or of the detection.'
+    )
 
 
 def kinds(gain: StrataGain) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,14 @@ from ...evaluation.matches import IouType, Matches, Protocol
 from ...evaluation.result_files import PICKLES
 from ...run_files import STRATA, StrataRecord
 from .class_table import ClassTable
+from .errors import (
+    Track,
+    describe_errors,
+    error_costs,
+    know_errors,
+    recorded_costs,
+    resample_errors,
+)
 from .files import NOTE, check_record, file_bins, file_classes, read_strata
 from .image_files import ImageFiles
 from .inputs import (
@@ -34,7 +42,10 @@ from .paired_bootstrap import (
 from .record import StrataGain
 from .run_config import find_configs, note_on_labels, read_label_ids
 
-Track = Callable[[Sequence[int]], Iterable[int]]
+NO_ERRORS = (
+    'No error types: matches.*.npz of an earlier release do not say them. '
+    'Evaluate again, or name results.pkl.'
+)
 
 
 @dataclass(frozen=True)
@@ -151,9 +162,16 @@ def compare(
     samples = resample(
         matches, request.num_resamples, seed=request.seed, track=track
     )
+    errors: dict[str, Any] = {}
+    if know_errors(matches):
+        report('mending errors')
+        errors = _errors(request, matches, annotations, track)
+    else:
+        notes.append(NO_ERRORS)
     table = ClassTable.of(annotations)
     gain = StrataGain(
         **_head(request, names, files, annotations),
+        **errors,
         max_dets=limit,
         num_resamples=request.num_resamples,
         notes=tuple(notes),
@@ -175,6 +193,26 @@ def compare(
     )
 
 
+def _errors(
+    request: Request,
+    matches: Sequence[Matches],
+    annotations: Annotations,
+    track: Track,
+) -> dict[str, Any]:
+    """Fields of :class:`StrataGain` that say why."""
+    samples = resample_errors(
+        matches, request.num_resamples, seed=request.seed, track=track
+    )
+    families = annotations.families
+    confused, calibrated = describe_errors(matches, families)
+    costs = error_costs(matches, samples, families, request.confidence)
+    return {
+        'errors': costs,
+        'confusions': confused,
+        'calibration': calibrated,
+    }
+
+
 def _compare_records(
     request: Request,
     files: Sequence[Path],
@@ -194,17 +232,33 @@ def _compare_records(
     for file, record in zip(files, records, strict=True):
         check_record(file, record, annotations)
     limit = _same_limit([r for r in records if r.max_dets is not None])
+    for name in ('confidence', 'resamples', 'seed'):
+        values = [getattr(record, name) for record in records]
+        if None not in values and len(set(values)) > 1:
+            raise ValueError(
+                f'Intervals of both runs must have the same {name}, got '
+                f'{values[0]} and {values[1]}. Evaluate one again.'
+            )
     run, *rest = records
     control = rest[0] if rest else None
     table = ClassTable.of(annotations)
     classes = file_classes(run, control, table)
     shown = Samples.of([row.shown.value for row in classes])
+    bins = file_bins(run, control)
+    errors: dict[str, Any] = {}
+    if know_errors(records):
+        errors = {
+            'errors': recorded_costs(records, bins),
+            'confusions': tuple(tuple(r.confusions or ()) for r in records),
+            'calibration': tuple(tuple(r.calibration or ()) for r in records),
+        }
     gain = StrataGain(
         **_head(request, names, files, annotations),
+        **errors,
         max_dets=limit,
         num_resamples=run.resamples if control is None else 0,
         notes=(NOTE,) if control is not None else (),
-        bins=file_bins(run, control),
+        bins=bins,
         classes=classes,
         running_mean=running_mean(
             [shown], table.train_annotations, request.confidence

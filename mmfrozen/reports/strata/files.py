@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ...run_files import STRATA, StrataRecord, Stratum
 from .class_table import ClassTable
-from .inputs import Annotations
+from .inputs import Annotations, check_digest
 from .record import BinGain, ClassGain, Estimate
 
 NOTE = (
@@ -51,13 +51,31 @@ def check_record(
             f'{record.protocol}. Name the annotations that the run was '
             'evaluated on, or another --protocol.'
         )
+    check_digest(path, record.annotations, annotations)
 
 
 def file_bins(
     run: StrataRecord, control: StrataRecord | None
 ) -> tuple[BinGain, ...]:
-    """Bins that both files have, all categories together first."""
+    """Bins that both files have, all categories together first.
+
+    Raises:
+        ValueError: If a bin of one name holds other categories or objects.
+    """
     others = _by_name(control)
+    for row in run.strata:
+        other = others.get((row.by, row.name), row)
+        sizes = [
+            (x.num_categories, x.num_absent, x.num_instances)
+            for x in (row, other)
+        ]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f'Both runs must have the same {row.by} {row.name!r}, got '
+                f'{sizes[0][0]} categories with {sizes[0][2]} instances and '
+                f'{sizes[1][0]} with {sizes[1][2]}. Evaluate both with the '
+                'same ann_file, train_ann_file and classes.'
+            )
     return tuple(
         BinGain(
             row.by,

@@ -236,7 +236,29 @@ def _read_matches(
             f'{len(gt.image_ids):,} and {len(gt.category_ids):,}. Name the '
             'annotations that the run was evaluated on.'
         )
+    check_digest(path, matches.annotations, annotations)
     return matches
+
+
+def check_digest(
+    path: Path, digest: str | None, annotations: Annotations
+) -> None:
+    """Refuse an evaluation by annotations that have changed.
+
+    Args:
+        path: Of the evaluation.
+        digest: Of its annotations; None or empty where it does not say.
+        annotations: Those of ``--ann``.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if digest and digest != annotations.ground_truth.digest:
+        raise ValueError(
+            f'{str(path)!r} must be judged by the boxes of --ann, got others '
+            'of the same images. Evaluate again, or name the annotations '
+            'that the run was evaluated on.'
+        )
 
 
 def _refuse_empty(path: Path, number: int) -> None:

@@ -12,15 +12,26 @@ from .captions import (
     bins_caption,
     conclude,
     curve_caption,
+    errors_caption,
     examples_caption,
     kinds,
     method,
     ranking_caption,
 )
 from .curve import add_titles, draw_by_annotations
+from .error_charts import draw_calibration, draw_errors
 from .example_images import Example
 from .record import ClassGain, StrataGain
-from .tables import bin_head, bin_rows, class_head, class_rows
+from .tables import (
+    bin_head,
+    bin_rows,
+    calibration_rows,
+    class_head,
+    class_rows,
+    confusion_rows,
+    error_head,
+    error_rows,
+)
 from .text import describe, format_estimate
 
 STYLE = """<style>
@@ -70,6 +81,7 @@ def write_strata_page(
             f'<p class=lead>{escape(conclude(gain))}</p>',
             *(page.paragraph(f'Note: {note}') for note in gain.notes),
             _annotations_section(gain),
+            *([_errors_section(gain)] if gain.errors else []),
             _bins_section(gain),
             _classes_section(gain, examples, why_no_examples),
             _all_classes_section(gain),
@@ -81,6 +93,37 @@ def write_strata_page(
 def _annotations_section(gain: StrataGain) -> str:
     chart = page.figure(draw_by_annotations(gain), curve_caption(gain))
     return page.section('By training annotations', [add_titles(chart)])
+
+
+def _errors_section(gain: StrataGain) -> str:
+    names = [name for name in (gain.run, gain.control) if name is not None]
+    parts = [
+        page.figure(draw_errors(gain), errors_caption()),
+        '<details><summary>All bins</summary>'
+        f'{_scrolling(error_head(gain), error_rows(gain))}</details>',
+    ]
+    if any(gain.confusions):
+        parts += [
+            '<h3>Classes confused</h3>',
+            page.paragraph(
+                "Errors of type Cls by the frequency of the object's class "
+                "and of the detection's.",
+                note=True,
+            ),
+            _scrolling(['objects', *names], confusion_rows(gain)),
+        ]
+    parts += [
+        '<h3>Scores and precision</h3>',
+        page.figure(
+            draw_calibration(gain),
+            'Detections in tenths of their score: on the dotted line the '
+            'score is the share of detections that are right at IoU 0.5. '
+            'The table has the mean distance from it, weighted by '
+            'detections (expected calibration error).',
+        ),
+        _scrolling(['bin', *names], calibration_rows(gain)),
+    ]
+    return page.section('Why: types of error', parts)
 
 
 def _bins_section(gain: StrataGain) -> str:

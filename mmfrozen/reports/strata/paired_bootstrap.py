@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluation.bootstrap import centred_interval, image_weights
+from ...evaluation.bootstrap import image_weights, student_interval
 from ...evaluation.match_detections import AREAS, Matches
 from ...evaluation.strata import Bins, mean, or_none
 from .class_table import ClassTable
@@ -119,7 +119,7 @@ def bin_gains(
     def row(
         family: str, label: str, members: NDArray[np.bool_], area: str
     ) -> BinGain:
-        return _bin(
+        return bin_gain(
             matches, samples[area], family, label, members, area, confidence
         )
 
@@ -133,7 +133,7 @@ def bin_gains(
     return tuple(rows)
 
 
-def _bin(
+def bin_gain(
     matches: Matches,
     samples: Sequence[Samples],
     family: str,
@@ -142,6 +142,17 @@ def _bin(
     area: str,
     confidence: float,
 ) -> BinGain:
+    """One bin.
+
+    Args:
+        matches: Of either run.
+        samples: Of the run, and of the control if there is one.
+        family: What the bin divides by.
+        label: Of the bin.
+        members: (C,) whether a category is in it.
+        area: A key of ``AREAS``.
+        confidence: Of the intervals.
+    """
     instances = matches.num_instances(area)[members]
     num_images = matches.num_images_of(members, area)
     estimates = [
@@ -190,7 +201,7 @@ def running_mean(
     kernel = np.exp(-(((grid[:, None] - place) / DECADES) ** 2) / 2)
     value = _smooth(shown.value[None, known], kernel)[0]
     value[kernel.sum(1) < 1] = np.nan
-    low, high = centred_interval(
+    low, high = student_interval(
         value, _smooth(shown.draws[:, known], kernel), confidence
     )
     has_interval = len(shown.draws) > 0
@@ -227,7 +238,7 @@ def _estimates(
     confidence: float,
 ) -> list[Estimate]:
     """Estimates of columns: (C,), (B, C), (C,) -> C."""
-    low, high = centred_interval(value, draws, confidence, num_images)
+    low, high = student_interval(value, draws, confidence, num_images)
     return [
         Estimate(or_none(v), or_none(a), or_none(b))
         for v, a, b in zip(value, low, high, strict=True)

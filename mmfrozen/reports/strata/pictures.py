@@ -12,6 +12,7 @@ from ..page import check_empty
 from .bars import draw_bins, draw_classes
 from .captions import kinds
 from .curve import draw_by_annotations
+from .error_charts import draw_calibration, draw_errors
 from .example_images import Example, Examples
 from .record import ClassGain, StrataGain
 
@@ -58,6 +59,9 @@ def write_pictures(
         'by_annotations': draw_by_annotations(gain),
         'by_bin': draw_bins(gain),
     }
+    if gain.errors:
+        charts['by_error'] = draw_errors(gain)
+        charts['calibration'] = draw_calibration(gain)
     gained, lost = gain.most()
     if gained or lost:
         charts['by_class'] = draw_classes(gained, lost, gain)

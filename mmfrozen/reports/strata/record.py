@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...run_files import Calibration, Confusion
+
 #: LVIS's groups by the number of training images of a class.
 FREQUENCIES = {'r': 'rare', 'c': 'common', 'f': 'frequent'}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its percentile bootstrap interval.
+    """A figure and its bootstrap interval.
 
     Attributes:
         value: On all images; None where nothing was to be measured.
@@ -98,6 +100,25 @@ class BinGain:
 
 
 @dataclass(frozen=True)
+class ErrorCost:
+    """AP50 that one type of error costs the classes of a bin, in both runs.
+
+    Attributes:
+        type: As in :class:`~mmfrozen.run_files.ErrorGain`.
+        num_errors: Of the run.
+        num_control_errors: Of the control; None without one.
+        bin: Its ``ap`` is the AP50 that the run would gain without these
+            errors, its ``control`` that of the control, its ``gain`` the
+            difference: negative where the run loses less.
+    """
+
+    type: str
+    num_errors: int
+    num_control_errors: int | None
+    bin: BinGain
+
+
+@dataclass(frozen=True)
 class RunningMean:
     """Mean over classes of about the same number of training annotations.
 
@@ -142,6 +163,10 @@ class StrataGain:
         classes: In the order of the annotations.
         running_mean: Of the gains, or of the APs without a control; None
             with fewer than three classes.
+        errors: What each type of error costs, by bin; empty where a run
+            does not say.
+        confusions: Of the run, then of the control; empty likewise.
+        calibration: Likewise.
     """
 
     run: str
@@ -161,6 +186,9 @@ class StrataGain:
     bins: tuple[BinGain, ...]
     classes: tuple[ClassGain, ...]
     running_mean: RunningMean | None
+    errors: tuple[ErrorCost, ...] = ()
+    confusions: tuple[tuple[Confusion, ...], ...] = ()
+    calibration: tuple[tuple[Calibration, ...], ...] = ()
 
     def family(self, name: str) -> Iterator[BinGain]:
         """Bins of one family, in order."""

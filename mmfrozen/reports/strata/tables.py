@@ -9,7 +9,7 @@ from rich.console import JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from .record import BinGain, ClassGain, StrataGain
+from .record import FREQUENCIES, BinGain, ClassGain, StrataGain
 from .text import bin_label, describe, format_estimate, points, short
 
 #: Names of the families in tables.
@@ -106,6 +106,77 @@ def class_table(gain: StrataGain) -> Table:
     return table
 
 
+def error_head(gain: StrataGain) -> list[str]:
+    """Titles of the columns of :func:`error_rows`."""
+    names = ['run'] if gain.control is None else ['run', 'control']
+    return [
+        'bin',
+        'error',
+        *_cost_head(gain),
+        *(f'errors, {x}' for x in names),
+    ]
+
+
+def error_rows(gain: StrataGain) -> list[list[str]]:
+    """One row a bin and type of error."""
+    return [
+        [
+            bin_label(row.bin),
+            row.type,
+            *_ap_cells(row.bin, gain),
+            f'{row.num_errors:,}',
+            *([f'{row.num_control_errors:,}'] if gain.control else []),
+        ]
+        for row in gain.errors
+        if row.bin.num_classes
+    ]
+
+
+def error_table(gain: StrataGain) -> Table:
+    """What each type of error costs all classes, and each frequency."""
+    table = _table('AP50 gained without the errors of one type, points')
+    for name in ('error', *_cost_head(gain), 'errors'):
+        _add_column(table, name, name != 'error')
+    label = None
+    for row in gain.errors:
+        if (
+            row.bin.family not in ('all', 'frequency')
+            or not row.bin.num_classes
+        ):
+            continue
+        if row.bin.label != label:
+            label = row.bin.label
+            table.add_section()
+            table.add_row(f'[dim]{bin_label(row.bin)}[/dim]')
+        table.add_row(
+            row.type, *_ap_cells(row.bin, gain), f'{row.num_errors:,}'
+        )
+    return table
+
+
+def confusion_rows(gain: StrataGain) -> list[list[str]]:
+    """Errors of type Cls between frequencies, one row a pair of groups."""
+    return [
+        [
+            f'{FREQUENCIES[first.true]} called {FREQUENCIES[first.predicted]}',
+            *(f'{x.num:,}' for x in (first, *others)),
+        ]
+        for first, *others in zip(*gain.confusions, strict=True)
+    ]
+
+
+def calibration_rows(gain: StrataGain) -> list[list[str]]:
+    """Expected calibration error of each bin, one column a run."""
+    return [
+        [
+            FREQUENCIES.get(pair[0].name, pair[0].name),
+            *('-' if x.error is None else f'{x.error:.3f}' for x in pair),
+        ]
+        for pair in zip(*gain.calibration, strict=True)
+        if sum(pair[0].nums)
+    ]
+
+
 def _add_column(table: Table, name: str, is_number: bool) -> None:
     justify: JustifyMethod = 'right' if is_number else 'left'
     table.add_column(name, justify=justify, no_wrap=True)
@@ -121,11 +192,15 @@ def _table(title: str) -> Table:
     )
 
 
-def _ap_head(gain: StrataGain) -> list[str]:
+def _ap_head(gain: StrataGain, what: str = 'AP') -> list[str]:
     interval = f' [{gain.confidence:.0%}]' if gain.num_resamples else ''
     if gain.control is None:
-        return [f'AP{interval}']
-    return ['AP', 'control', f'difference{interval}']
+        return [f'{what}{interval}']
+    return [what, 'control', f'difference{interval}']
+
+
+def _cost_head(gain: StrataGain) -> list[str]:
+    return _ap_head(gain, 'cost')
 
 
 def _ap_cells(row: BinGain | ClassGain, gain: StrataGain) -> list[str]:

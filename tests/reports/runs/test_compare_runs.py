@@ -9,6 +9,7 @@ import pytest
 from mmfrozen.reports.runs.charts import draw_costs, draw_learning
 from mmfrozen.reports.runs.comparison import find_pairs, read_runs
 from mmfrozen.reports.runs.drift_charts import draw_drift, draw_parts
+from mmfrozen.run_files import STRATA, Evaluation, StrataRecord
 from mmfrozen_cli import compare
 
 from .work_dirs import COST, HALF, drift, evaluation, step, write_run
@@ -91,6 +92,54 @@ def test_pairs_are_of_the_same_seed_where_there_is_one(tmp_path):
             == (control.split('(')[1].split('/')[0])
         )
     assert len(pairs_of(paths)) == 2
+
+
+def over_three_seeds(folder, gains):
+    """Frozen and fine-tuned runs whose AP differs by gains, in points."""
+    return [
+        make(
+            folder / str(seed),
+            state,
+            ap=(0.1 + 0.02 * seed + (gain / 100 if state == 'frozen' else 0))
+            / 3,
+            cost=replace(COST, seed=seed),
+        )
+        for seed, gain in enumerate(gains)
+        for state in ('frozen', 'finetuned')
+    ]
+
+
+def test_seeds_are_averaged_in_pairs(tmp_path, tool):
+    """The paired interval is Student's, and narrower than the spread."""
+    paths = over_three_seeds(tmp_path, (1.0, 1.2, 1.4))
+    record = json.loads(tool(*paths, '--json')[1])
+    (summary,) = record['seeds']
+    assert summary['seeds'] == [0, 1, 2]
+    gain = summary['gains']['box AP']
+    assert gain['gain'] == pytest.approx(0.012)
+    half = 4.302653 * 0.002 / 3**0.5
+    assert gain['high'] - gain['gain'] == pytest.approx(half, rel=1e-5)
+    assert gain['control_spread'] == pytest.approx(0.02)
+    status, out, _ = tool(*paths)
+    assert status == 0 and 'seeds 0, 1, 2: AP' in out
+    assert '+1.2 [+0.7, +1.7]' in out
+    assert 'a difference in box AP' in ' '.join(record['notes'])
+
+
+@pytest.mark.parametrize('gains', [(1.0, -1.0, 0.9), (0.2, 0.2, 0.21)])
+def test_what_varies_with_the_seed_is_not_taken_for_shown(
+    tmp_path, tool, gains
+):
+    paths = over_three_seeds(tmp_path, gains)
+    notes = json.loads(tool(*paths, '--json')[1])['notes']
+    assert '3 seeds: no difference shown' in notes[-1]
+
+
+def test_one_seed_and_seeds_that_repeat_are_not_averaged(tmp_path, runs, tool):
+    assert json.loads(tool(*runs, '--json')[1])['seeds'] == []
+    paths = over_three_seeds(tmp_path / 'a', (1, 1))
+    paths += over_three_seeds(tmp_path / 'b', (1, 1))
+    assert json.loads(tool(*paths, '--json')[1])['seeds'] == []
 
 
 def test_state_is_told_by_names_where_no_hook_wrote_it(tmp_path):
@@ -200,6 +249,29 @@ def test_file_that_cannot_be_read_is_named_in_one_line(file, text, runs, tool):
     status, out, err = tool(*runs)
     assert (status, out, err.count('\n')) == (2, '', 1)
     assert err.startswith('error: ') and file in err
+
+
+@pytest.mark.parametrize('folder', ['.', 'b'])
+@pytest.mark.parametrize(
+    ('setting', 'words'),
+    [
+        (dict(max_dets=300), 'max_dets 100 in .* and 300'),
+        (dict(annotations='f'), r'annotations \(digest\) 0 in .* and f'),
+        (dict(settings=dict(dets_per_class=9)), 'dets_per_class 8 in .* 9'),
+    ],
+)
+def test_runs_that_were_evaluated_otherwise_are_refused(
+    folder, setting, words, runs
+):
+    for path, changed in zip(runs[:2], ({}, setting), strict=True):
+        values = dict(max_dets=100, annotations='0') | changed
+        settings = values.pop('settings', dict(dets_per_class=8))
+        record = StrataRecord('bbox', 'lvis', 1, 1, 1, None, 0, 0.9, [])
+        record = replace(record, **values)
+        (path / folder).mkdir(exist_ok=True)
+        STRATA.write(path / folder, Evaluation(1, 'x', {}, [record], settings))
+    with pytest.raises(ValueError, match=words):
+        read_runs(runs)
 
 
 def test_folder_without_logs_and_run_named_twice_are_refused(

@@ -187,6 +187,28 @@ def test_kept_matches_stand_in_for_results(tool, shared, gain):
     assert record['bins'][0]['gain']['low'] == gain.bins[0].gain.low
 
 
+def test_status_is_1_below_the_interval_of_the_control(tool, shared):
+    args = (shared, FROZEN, TUNED, *OPTIONS)
+    code, out, err = tool(*args, '--fail-below', 'APr')
+    assert code == 0 and 'failed' not in err
+    code, out, err = tool(*args, '--fail-below', 'APr', '--fail-below', 'APf')
+    assert code == 1 and err.count('failed: APf of frozen') == 1
+    assert 'rare' in out  # the tables are printed all the same
+
+
+def test_kept_matches_of_boxes_that_changed_are_refused(tool, shared):
+    gt = json.loads((shared / VAL).read_text())
+    results = json.loads((shared / 'frozen/r.bbox.json').read_text())
+    gt['annotations'][0]['bbox'][2] += 1
+    folder = shared / 'kept_other'
+    folder.mkdir()
+    match(gt, results, iou_type='bbox', protocol='coco').save(
+        folder / 'matches.bbox.npz'
+    )
+    code, _, err = tool(shared, 'kept_other', *OPTIONS)
+    assert code == 2 and 'must be judged by the boxes of --ann' in err
+
+
 @pytest.mark.parametrize(
     'paths, names',
     [

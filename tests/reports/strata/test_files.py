@@ -34,7 +34,8 @@ def data(tmp_path_factory):
             confidence=0.95,
             strata=stratify(matches, default_bins(gt, counts)),
         )
-        write_strata(folder / f'{name}_kept/strata.json', 'val', {}, [record])
+        path = folder / f'{name}_kept/strata.json'
+        write_strata(path, 'val', {}, [record], {})
     return folder
 
 
@@ -110,11 +111,23 @@ def test_file_that_is_something_else_is_refused(data, tmp_path):
         compare(request)
 
 
-def test_records_of_other_limits_are_not_compared(data, tmp_path):
-    for name, limit in (('frozen', 100), ('finetuned', 300)):
-        (tmp_path / f'{name}_kept').mkdir()
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(max_dets=300), 'max_dets., got 100 and 300'),
+        (dict(seed=1), 'same seed, got 0 and 1'),
+        (dict(confidence=0.9), 'same confidence, got 0.95 and 0.9'),
+        (dict(annotations='0' * 32), 'must be judged by the boxes of --ann'),
+    ],
+)
+def test_records_that_were_measured_otherwise_are_not_compared(
+    data, tmp_path, change, words
+):
+    like = dict(max_dets=100, seed=0, confidence=0.95)
+    for name, changed in (('frozen', {}), ('finetuned', change)):
         content = json.loads((data / f'{name}_kept/strata.json').read_text())
-        content['records'][0]['max_dets'] = limit
+        content['records'][0].update({**like, **changed})
+        (tmp_path / f'{name}_kept').mkdir()
         path = tmp_path / f'{name}_kept/strata.json'
         path.write_text(json.dumps(content))
     request = request_for(
@@ -123,5 +136,19 @@ def test_records_of_other_limits_are_not_compared(data, tmp_path):
         ann=data / 'annotations/val.json',
         train_ann=data / 'annotations/train.json',
     )
-    with pytest.raises(ValueError, match='got 100 and 300'):
+    with pytest.raises(ValueError, match=words):
+        compare(request)
+
+
+def test_bins_of_one_name_with_other_categories_are_not_compared(
+    data, tmp_path
+):
+    """Other training counts put other categories into the bin 4-9."""
+    content = json.loads((data / 'finetuned_kept/strata.json').read_text())
+    rows = content['records'][0]['strata']
+    row = next(x for x in rows if x['by'] == 'training_annotations')
+    row['num_categories'] += 1
+    (tmp_path / 'strata.json').write_text(json.dumps(content))
+    request = request_for(data, '_kept', control=tmp_path)
+    with pytest.raises(ValueError, match='same training_annotations'):
         compare(request)

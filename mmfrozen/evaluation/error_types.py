@@ -1,0 +1,79 @@
+"""Why a detection is wrong: the error types of TIDE.
+
+After Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
+Errors" (ECCV 2020), at IoU 0.5, in the order in which the authors' code asks
+for them. By LVIS's protocol only detections that are judged can be wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .greedy import IOU_THRESHOLDS, Overlaps
+
+#: IoU from which a detection is at an object at all, and from which it fits.
+BACKGROUND, FITS = 0.1, float(IOU_THRESHOLDS[0])
+#: Types in the order of their numbers, from 1; 0 is no error. The last is
+#: one of annotations.
+TYPES = {
+    'Cls': 'fits an object of another class',
+    'Loc': 'lies badly on an object of its class',
+    'Both': 'lies badly on an object of another class',
+    'Dupe': 'fits an object that a better detection has found',
+    'Bkg': 'lies on no object',
+    'Miss': 'object that no detection lies on, of its class or well',
+}
+CLS, LOC, BOTH, DUPE, BKG, MISS = range(1, len(TYPES) + 1)
+
+Errors = tuple[NDArray[np.int8], NDArray[np.int32]]
+
+
+def classify(
+    overlaps: Overlaps,
+    categories: NDArray[np.int32],
+    gt_categories: NDArray[np.int32],
+) -> Errors:
+    """Find the error type of detections that are false at IoU 0.5.
+
+    Args:
+        overlaps: From IoU ``BACKGROUND`` on, with all annotations of the
+            same image that count.
+        categories: (N,) of the detections.
+        gt_categories: (G,) of the annotations.
+
+    Returns:
+        (N,) types, and the annotations that detections of the types Cls and
+        Loc were meant for, (N,); -1 for the others.
+    """
+    number = len(categories)
+    is_own = (
+        categories[overlaps.detections] == gt_categories[overlaps.annotations]
+    )
+    own, own_target = _best(overlaps, is_own, number)
+    other, other_target = _best(overlaps, ~is_own, number)
+    is_type = [
+        (own >= BACKGROUND) & (own <= FITS),
+        other >= FITS,
+        own > FITS,
+        other <= BACKGROUND,
+    ]
+    types = np.select(is_type, [LOC, CLS, DUPE, BKG], BOTH).astype(np.int8)
+    targets = np.where(types == LOC, own_target, -1)
+    return types, np.where(types == CLS, other_target, targets)
+
+
+def _best(
+    overlaps: Overlaps, keep: NDArray[np.bool_], number: int
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """The highest IoU of each detection, and with which annotation: (N,)."""
+    d = overlaps.detections[keep]
+    g = overlaps.annotations[keep]
+    ious = overlaps.ious[keep]
+    order = np.lexsort((g, -ious, d))
+    first = order[np.flatnonzero(np.diff(d[order], prepend=-1))]
+    best = np.zeros(number)
+    target = np.full(number, -1, np.int32)
+    best[d[first]] = ious[first]
+    target[d[first]] = g[first]
+    return best, target

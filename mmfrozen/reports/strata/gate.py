@@ -1,0 +1,57 @@
+"""Whether a run fell below its control: for scripts and CI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .record import BinGain, StrataGain
+from .text import points
+
+#: What can be watched: the family and label of its bin.
+WATCHED = {
+    'AP': ('all', 'all'),
+    'APr': ('frequency', 'r'),
+    'APc': ('frequency', 'c'),
+    'APf': ('frequency', 'f'),
+}
+
+
+def failures(gain: StrataGain, names: Sequence[str]) -> list[str]:
+    """Say which figures of the run lie below the interval of the control.
+
+    Args:
+        gain: A run and its control, with intervals.
+        names: Keys of ``WATCHED``.
+
+    Returns:
+        One line for each that does.
+
+    Raises:
+        ValueError: If there is no control or no interval to compare with.
+    """
+    bins = {(row.family, row.label): row for row in gain.bins}
+    lines = []
+    for name in names:
+        row = bins.get(WATCHED[name])
+        value, low, high = _bounds(row)
+        if value is None or low is None:
+            raise ValueError(
+                '--fail-below needs a run and the interval of its control, '
+                f'got none for {name}. Name a CONTROL with results or '
+                'matches.*.npz, a bin that has classes, and --resamples '
+                'above 0.'
+            )
+        if value < low:
+            figures = [points(x, '.1f') for x in (value, low, high)]
+            lines.append(
+                f'{name} of {gain.run} is {figures[0]}, below the '
+                f'{gain.confidence:.0%} interval of {gain.control}: '
+                f'[{figures[1]}, {figures[2]}].'
+            )
+    return lines
+
+
+def _bounds(row: BinGain | None) -> tuple[float | None, ...]:
+    if row is None or row.control is None:
+        return None, None, None
+    return row.ap.value, row.control.low, row.control.high
