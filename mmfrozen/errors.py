@@ -47,6 +47,8 @@ def remedy_for(error: BaseException) -> str:
         )
     if isinstance(error, OSError) and error.filename:
         return f'Give a path that is there in place of {error.filename}.'
+    if 'pip install' in text:
+        return 'Install what that text names.'
     return 'Correct the config as that text says.'
 
 

@@ -84,14 +84,17 @@ def parse_args() -> argparse.Namespace:
     add(
         '--partial',
         action='store_true',
-        help='backbone and neck alone, where the heads cannot be traced',
+        help='where the forward pass cannot be traced to its end, compare '
+        'what runs before, and say what is left out',
     )
     add('--all', action='store_true', help='every config of the pack')
     args = parser.parse_args()
     if bool(args.config) == args.all:
         parser.error('give CONFIG, or --all')
-    if args.all and (args.html or args.memory or args.ap):
-        parser.error('--html, --memory and --ap take one CONFIG')
+    if args.all and (args.html or args.memory or args.ap or args.partial):
+        parser.error('--html, --memory, --ap and --partial take one CONFIG')
+    if args.memory and args.partial:
+        parser.error('--memory takes a whole step, which --partial is not')
     if args.ap and not args.html:
         parser.error('--ap is drawn into --html')
     return args

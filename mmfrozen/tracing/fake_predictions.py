@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -19,9 +20,16 @@ from mmcv.ops import multi_scale_deform_attn
 from mmdet.models.dense_heads import AnchorHead
 from mmdet.models.losses import FocalLoss
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
-from mmdet.models.task_modules import BaseAssigner
+from mmdet.models.task_modules import (
+    BaseAssigner,
+    DynamicSoftLabelAssigner,
+    MaskPseudoSampler,
+    PseudoSampler,
+    SimOTAAssigner,
+)
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..cost.shape_mode import ShapeMode, ShapeTensor, empty
 from ..models.batched.anchor_head import BatchedAnchorHead
@@ -30,16 +38,30 @@ from ..models.batched.mask_targets import PackedMasks
 from ..models.batched.roi_heads import BatchedRoIs
 from ..models.batched.rpn_head import BatchedRPNHead
 from ..models.batched.truth import Padded, Truth
-from .fake_targets import object_boxes, proposal_boxes
+from .fake_targets import boxes_at, object_boxes, proposal_boxes
 from .memoize import Repeated
 
+#: Samplers that keep every positive.
+TAKES_ALL = (PseudoSampler, MaskPseudoSampler)
+#: Assigners whose priors begin with a point.
+TAKES_POINTS = (DynamicSoftLabelAssigner, SimOTAAssigner)
 #: Methods of heads that return predicted boxes for the heads after them.
 PROPOSING = ('loss_and_predict', 'refine_bboxes')
 
 
-class SampleLog(dict[str, list[tuple[float, float]]]):
-    """Positive and negative regions of interest of an image, by the head that
-    they were sampled for."""
+@dataclass
+class SampleLog:
+    """What assigners and samplers decided, for an image each time.
+
+    Attributes:
+        rois: Positive and negative regions of interest, by the head that
+            they were sampled for.
+        positives: Positive priors or queries, by the assigner that chose
+            them, where no sampler chooses among them.
+    """
+
+    rois: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    positives: dict[str, list[int]] = field(default_factory=dict)
 
 
 def stand_in(
@@ -69,14 +91,21 @@ def stand_in(
                 _sample_batch, module.sample, log, path, shape, proposals
             )
         for name, assigner, sampler in _assigners(module):
-            assigner.assign = functools.partial(
-                _assign, Repeated(assigner.assign), sampler, shape
+            assign = functools.partial(
+                _assign, Repeated(assigner.assign), assigner, sampler, shape
             )
             if name.startswith('bbox_assigner') and sampler is not None:
                 key = f'{path}.{name}'.replace('assigner', 'head')
                 sampler.sample = functools.partial(
-                    _sample, sampler.sample, log.setdefault(key, [])
+                    _sample, sampler.sample, log.rois.setdefault(key, [])
                 )
+            elif sampler is None or isinstance(sampler, TAKES_ALL):
+                assign = functools.partial(
+                    _count_positives,
+                    assign,
+                    log.positives.setdefault(f'{path}.{name}', []),
+                )
+            assigner.assign = assign
         for method in PROPOSING:
             if hasattr(module, method):
                 proposing = functools.partial(
@@ -138,7 +167,7 @@ def _sample_batch(
         proposals = Padded(boxes, torch.ones(boxes.shape[:2]).bool())
     rois = sample(stage, proposals, truth)
     images, total = len(truth.boxes), len(rois.boxes)
-    log.setdefault(f'{path}.{stage.name}', []).append(
+    log.rois.setdefault(f'{path}.{stage.name}', []).append(
         (rois.num_positive / images, (total - rois.num_positive) / images)
     )
     return rois
@@ -173,8 +202,18 @@ def _assigners(
                 yield f'{name}.{i}' if several else name, *pair
 
 
+def _count_positives(
+    assign: Any, counts: list[int], *args: Any, **kwargs: Any
+) -> Any:
+    result = assign(*args, **kwargs)
+    # numpy: what is counted here is no operator of the step
+    counts.append(int((result.gt_inds.numpy() > 0).sum()))
+    return result
+
+
 def _assign(
     assign: Any,
+    assigner: BaseAssigner,
     sampler: Any,
     shape: tuple[int, int],
     *args: Any,
@@ -185,7 +224,7 @@ def _assign(
 
     def fill(value: Any) -> Any:
         if isinstance(value, InstanceData):
-            return _fill_instances(value, objects, sampler, shape)
+            return _fill_instances(value, objects, assigner, sampler, shape)
         if isinstance(value, ShapeTensor):
             return value.numbers()
         return value
@@ -233,6 +272,7 @@ def _find_objects(values: Any) -> Tensor:
 def _fill_instances(
     instances: InstanceData,
     objects: Tensor,
+    assigner: BaseAssigner,
     sampler: Any,
     shape: tuple[int, int],
 ) -> InstanceData:
@@ -248,13 +288,22 @@ def _fill_instances(
     for name, value in instances.items():
         if isinstance(value, ShapeTensor):
             boxes = name == 'bboxes' and value.shape[-1] == 4
-            value = (
-                _predicted_boxes(objects, len(value), shape)
-                if boxes
-                else value.numbers()
-            )
+            if not boxes:
+                value = value.numbers()
+            elif type(priors) is Tensor and len(priors) == len(value):
+                with _disable_current_modes():  # a network computes them
+                    value = boxes_at(_centres(priors, assigner), objects)
+            else:
+                value = _predicted_boxes(objects, len(value), shape)
         copy.set_field(value, name, dtype=type(value))
     return copy
+
+
+def _centres(priors: Tensor, assigner: BaseAssigner) -> Tensor:
+    """Of points with their strides, or of anchors."""
+    if isinstance(assigner, TAKES_POINTS):
+        return priors[:, :2]
+    return (priors[:, :2] + priors[:, 2:4]) / 2
 
 
 def _num_positives(sampler: Any, count: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..cost.shape_mode import ShapeMode
 from .pair import Variant
 from .traced_step import TracedStep
-from .training_step import trace_step
+from .training_step import CannotTraceError, trace_step
 from .workload import Workload
 
 
@@ -46,6 +46,11 @@ class Savings:
         """The frozen one, then its control."""
         return self.frozen, self.control
 
+    @property
+    def left_out(self) -> list[str]:
+        """Components that are not in what is compared."""
+        return self.frozen.step.left_out or self.control.step.left_out
+
 
 def trace_pair(
     pair: tuple[Variant, Variant],
@@ -60,12 +65,13 @@ def trace_pair(
     Args:
         pair: From :func:`.pair.find_pair`.
         work: What both work on.
-        partial: Leave the heads out.
+        partial: Where the forward passes fail, compare what ran before.
         report: Told what is being done.
         mode: That of other pairs, to go faster.
 
     Raises:
-        CannotTraceError: With the part that failed.
+        CannotTraceError: With the part that failed, or if one of the two
+            gets farther than the other.
     """
     mode = mode or ShapeMode()
 
@@ -80,5 +86,14 @@ def trace_pair(
         )
         return Side(variant.label, variant.description, step)
 
-    frozen, control = pair
-    return Savings(work, trace(frozen), trace(control))
+    savings = Savings(work, *map(trace, pair))
+    lacks = [side.step.left_out for side in savings.sides]
+    if partial and lacks[0] != lacks[1]:
+        frozen, control = (', '.join(names) or 'nothing' for names in lacks)
+        raise CannotTraceError(
+            'Both sides must lack the same parts to be compared, got '
+            f'{savings.frozen.label} without {frozen} and '
+            f'{savings.control.label} without {control}. Name a CONTROL that '
+            'fails at the same part.'
+        )
+    return savings

@@ -50,8 +50,11 @@ class TracedStep:
         uncounted: Calls of operators that compute and have no formula.
         uncounted_elements: Numbers that they made.
         rois: Of an image, sampled and positive, by head.
+        positives: Priors or queries of an image that an assigner chose, in
+            the mean of its calls, by assigner; of heads without a sampler.
         optimizer: Its class; None where the config has none.
-        partial: What was left out; empty for a whole step.
+        left_out: Components that are not in it; empty for a whole step.
+        failure: What ended it early; empty if nothing did.
     """
 
     components: list[ComponentCost]
@@ -66,8 +69,10 @@ class TracedStep:
     uncounted: dict[str, int]
     uncounted_elements: int
     rois: dict[str, tuple[float, float]]
+    positives: dict[str, float]
     optimizer: str | None
-    partial: str = ''
+    left_out: list[str] = field(default_factory=list)
+    failure: str = ''
 
     @property
     def total(self) -> ComponentCost:

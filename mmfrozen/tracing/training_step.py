@@ -36,6 +36,7 @@ from .fake_predictions import (
 )
 from .fake_targets import make_samples
 from .pair import Change, apply_change
+from .progress import Progress
 from .step_optimizer import build_optimizer, fill_state
 from .traced_step import (
     BACKWARD,
@@ -46,13 +47,21 @@ from .traced_step import (
     ComponentCost,
     TracedStep,
 )
-from .workload import Workload, set_rois
+from .workload import Workload, read_classes, set_rois
 
+#: Names of classes in a text: as many as fit into the 256 tokens of BERT.
+MAX_NAMES = 80
 AUTOCAST = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class CannotTraceError(ValueError):
-    """A training step that does not run without data."""
+    """A training step that does not run without data.
+
+    Attributes:
+        has_part: Whether some of its forward pass ran, which can be counted.
+    """
+
+    has_part = False
 
 
 def trace_step(
@@ -70,21 +79,37 @@ def trace_step(
         work: What the step works on.
         change: What is done to the model first.
         mode: With what it knows already, to go faster.
-        partial: Run backbone and neck alone, with the sum of the features
-            for a loss.
+        partial: Where its forward pass fails, count what ran before, and a
+            backward pass from the outputs of that.
 
     Raises:
         CannotTraceError: With the part that failed.
     """
-    left_out = 'heads and losses' if partial else ''
-    settings = cfg.model
+    mode = mode or ShapeMode()
+    try:
+        return _trace(cfg, work, change, mode, None)
+    except CannotTraceError as error:
+        if not (partial and error.has_part):
+            raise
+    # once more: outputs are held for it, which the whole step lets go
+    return _trace(cfg, work, change, mode, Progress())
+
+
+def _trace(
+    cfg: Config,
+    work: Workload,
+    change: Change,
+    mode: ShapeMode,
+    progress: Progress | None,
+) -> TracedStep:
+    settings, left_out = cfg.model, []
     if 'detector' in settings:  # trackers, semi-supervised training
-        settings = settings.detector
-        left_out = left_out or 'all but the detector'
+        settings, left_out = settings.detector, ['all but the detector']
     settings = settings.deepcopy()
     set_rois(settings, work)
     with gc_paused(), _one_thread():
-        with _naming('model', 'build'):
+        remedy = text_remedy if 'language_model' in settings else remedy_for
+        with _naming('model', 'build', remedy):
             model = meta.build(settings)
             model.train()
         check_fit(model)
@@ -97,10 +122,8 @@ def trace_step(
         hub = MessageHub.get_current_instance()
         hub.update_info('epoch', 1000)  # past what detectors warm up
         hub.update_info('iter', 100_000)
-        with mode or ShapeMode() as mode:
-            trace = _Trace(
-                model, name, cfg.get('optim_wrapper'), work, mode, partial
-            )
+        with mode:
+            trace = _Trace(model, name, cfg, work, mode, progress)
             return trace.run(left_out)
 
 
@@ -111,21 +134,21 @@ class _Trace:
         self,
         model: nn.Module,
         name: Callable[[str], str],
-        optim_wrapper: Any,
+        cfg: Config,
         work: Workload,
         mode: ShapeMode,
-        partial: bool,
+        progress: Progress | None,
     ) -> None:
-        self.model, self.name, self.work = model, name, work
-        self.mode, self.partial = mode, partial
+        self.model, self.name, self.cfg, self.work = model, name, cfg, work
+        self.mode, self.progress = mode, progress
         self.log: SampleLog = stand_in(model, work.shape)
         with _naming('optim_wrapper', 'build'):
-            self.optimizer = build_optimizer(model, optim_wrapper)
+            self.optimizer = build_optimizer(model, cfg.get('optim_wrapper'))
         with _naming('optim_wrapper', 'update'), mode.without_constants():
             self.state = fill_state(self.optimizer)
         self.phases: dict[str, int] = {}
 
-    def run(self, left_out: str) -> TracedStep:
+    def run(self, left_out: list[str]) -> TracedStep:
         """Run it."""
         images = empty(self.work.batch_size, 3, *self.work.shape)
         present = [*self.model.parameters(), *self.model.buffers()]
@@ -149,9 +172,26 @@ class _Trace:
                 flops.append(counter.so_far)
 
         self.mode.recorders = [record]
+        watch = nullcontext()
+        if self.progress is not None:
+            self.mode.recorders.append(self.progress.record)
+            watch = self.progress.watch()
         try:
-            with counter.watch(), kernels_of_gpus(), focal_losses_on_shapes():
+            with (
+                counter.watch(),
+                kernels_of_gpus(),
+                focal_losses_on_shapes(),
+                watch,
+            ):
                 self._step(images, saved, tracker)
+        except CannotTraceError as error:
+            if counter.so_far and not self.phases and self.progress is None:
+                error.has_part = True
+                error.args = (
+                    f'{str(error).rstrip(".")}, or count what runs before '
+                    'with --partial.',
+                )
+            raise
         finally:
             self.mode.recorders = []
         timeline = list(zip(flops, tracker.timeline, strict=True))
@@ -172,7 +212,8 @@ class _Trace:
             _naming(self.model, 'backward pass'),
             self.mode.without_constants(),
         ):
-            loss.backward()
+            if loss is not None:
+                loss.backward()
         self.phases['backward'] = len(tracker.timeline)
         if self.optimizer is not None:
             with (
@@ -182,19 +223,34 @@ class _Trace:
                 self.optimizer.step()
         self.phases['optimizer'] = len(tracker.timeline)
 
-    def _loss(self, images: Tensor) -> Tensor:
-        if self.partial:
-            features = self.model.extract_feat(images)
-            return sum(f.float().sum() for f in features)  # type: ignore[return-value]
+    def _loss(self, images: Tensor) -> Tensor | None:
+        try:
+            return self._whole_loss(images)
+        except Exception as error:  # whatever MMDetection's module raises
+            if self.progress is None:
+                raise
+            part = _innermost(error, self.model)
+            self.progress.failure = f'{explain(error)} in {part}'
+            return self.progress.loss()
+
+    def _whole_loss(self, images: Tensor) -> Tensor:
         samples = make_samples(
             self.work.batch_size,
             self.work.shape,
             objects=self.work.objects,
             num_classes=self.num_classes(),
+            masks=self.work.masks,
+            text=self.text(),
         )
         losses = self.model(images, samples, mode='loss')
         loss, _ = self.model.parse_losses(losses)
         return loss
+
+    def text(self) -> tuple[str, ...]:
+        """Names of classes, for detectors that read text."""
+        if hasattr(self.model, 'language_model'):
+            return read_classes(self.cfg)[:MAX_NAMES]
+        return ()
 
     def num_classes(self) -> int:
         """Classes that every head knows."""
@@ -212,9 +268,13 @@ class _Trace:
         counter: FlopCounter,
         saved: SavedBytes,
         timeline: list[tuple[int, int]],
-        left_out: str,
+        left_out: list[str],
     ) -> TracedStep:
         trained = [p for p in self.model.parameters() if p.requires_grad]
+        failure = ''
+        if self.progress is not None and self.progress.failure is not None:
+            failure = self.progress.failure
+            left_out = left_out + self.progress.left_out(self.model, self.name)
         peak = tracker.timeline.index(max(tracker.timeline))
         return TracedStep(
             components=self._components(counter, saved),
@@ -233,10 +293,16 @@ class _Trace:
             uncounted=dict(counter.uncounted.most_common()),
             uncounted_elements=sum(counter.uncounted_elements.values()),
             rois=_mean_rois(self.log),
+            positives={
+                name: sum(counts) / len(counts)
+                for name, counts in self.log.positives.items()
+                if counts
+            },
             optimizer=(
                 type(self.optimizer).__name__ if self.optimizer else None
             ),
-            partial=left_out,
+            left_out=left_out,
+            failure=failure,
         )
 
     def _components(
@@ -294,13 +360,17 @@ def _mean_rois(log: SampleLog) -> dict[str, tuple[float, float]]:
             sum(map(sum, counts)) / len(counts),
             sum(positive for positive, _ in counts) / len(counts),
         )
-        for name, counts in log.items()
+        for name, counts in log.rois.items()
         if counts
     }
 
 
 @contextmanager
-def _naming(part: Any, phase: str) -> Iterator[None]:
+def _naming(
+    part: Any,
+    phase: str,
+    remedy_of_build: Callable[[Exception], str] = remedy_for,
+) -> Iterator[None]:
     """Name the part of a model in which an error was raised."""
     try:
         yield
@@ -309,13 +379,23 @@ def _naming(part: Any, phase: str) -> Iterator[None]:
             part = _innermost(error, part)
         remedy = 'Name another config or --shape'
         if phase == 'build':
-            remedy = remedy_for(error).rstrip('.')
-        elif not str(part).startswith(('backbone', 'neck')):
-            remedy += ', or leave the heads out with --partial'
+            remedy = remedy_of_build(error).rstrip('.')
         raise CannotTraceError(
             f'A training step must run on shapes alone, got '
             f'{explain(error)} in the {phase} of {part}. {remedy}.'
         ) from error
+
+
+def text_remedy(error: Exception) -> str:
+    """What to do where a detector that reads text does not build: its BERT
+    reads files then."""
+    if any(word in str(error) for word in ('transformers', 'huggingface')):
+        return (
+            'Install transformers and download what '
+            'model.language_model.name names, or set it to a folder with '
+            'the files'
+        )
+    return remedy_for(error)
 
 
 def _innermost(error: Exception, model: nn.Module) -> str:

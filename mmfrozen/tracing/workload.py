@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmdet.registry import MODELS, OPTIM_WRAPPERS, TRANSFORMS
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 
@@ -29,6 +30,7 @@ class Workload:
         batch_size: Images.
         dtype: ``'fp32'``, or that of autocast: ``'bf16'``, ``'fp16'``.
         objects: Annotated objects of an image.
+        masks: Whether they have masks.
         rois: Regions of interest of an image that are sampled for the heads;
             None as the config's samplers say.
         positives: Those of them that hold an object; None likewise.
@@ -39,6 +41,7 @@ class Workload:
     batch_size: int
     dtype: str = 'fp32'
     objects: int = 8
+    masks: bool = True
     rois: int | None = None
     positives: int | None = None
 
@@ -71,7 +74,22 @@ def read_workload(
                 'train_dataloader.batch_size must be in CONFIG, got none. '
                 'Set --batch-size.'
             )
-    return Workload(shape, source, batch_size, dtype or read_dtype(cfg))
+    return Workload(
+        shape,
+        source,
+        batch_size,
+        dtype or read_dtype(cfg),
+        masks=read_masks(cfg),
+    )
+
+
+def read_masks(cfg: Config) -> bool:
+    """Read whether a train pipeline loads masks: RTMDet, for one, reads them
+    where they are. True where it does not say what it loads."""
+    loaders = [step for step in _steps(cfg) if step.get('with_bbox')]
+    return not loaders or any(
+        step.get('with_mask', 'Panoptic' in _name(step)) for step in loaders
+    )
 
 
 def read_dtype(cfg: Config) -> str:
@@ -81,6 +99,17 @@ def read_dtype(cfg: Config) -> str:
     if not (inspect.isclass(kind) and issubclass(kind, AmpOptimWrapper)):
         return 'fp32'
     return 'bf16' if 'bfloat16' in str(wrapper.get('dtype')) else 'fp16'
+
+
+def read_classes(cfg: Config) -> tuple[str, ...]:
+    """Read the names of the classes of a data set; COCO's where its config
+    and its class do not say them."""
+    for dataset in _datasets(cfg):
+        kind = find_type(dataset.get('type'), DATASETS)
+        for known in (dataset.get('metainfo'), getattr(kind, 'METAINFO', {})):
+            if known and known.get('classes'):
+                return tuple(known['classes'])
+    return tuple(CocoDataset.METAINFO['classes'])
 
 
 def set_rois(model: Any, work: Workload) -> None:
@@ -154,6 +183,14 @@ def _name(step: Any) -> str:
 
 def _steps(cfg: Config) -> Iterator[dict[str, Any]]:
     """Steps of the train pipelines, those of inner data sets first."""
+    for dataset in _datasets(cfg):
+        for step in dataset.get('pipeline') or ():
+            if isinstance(step, dict):
+                yield step
+
+
+def _datasets(cfg: Config) -> Iterator[dict[str, Any]]:
+    """The train data set, those inside of it first."""
     loader = cfg.get('train_dataloader') or {}
     datasets = [loader.get('dataset') or {}]
     while datasets and isinstance(datasets[-1], dict):
@@ -161,10 +198,7 @@ def _steps(cfg: Config) -> Iterator[dict[str, Any]]:
         if not inner:
             break
         datasets.append(inner[0] if isinstance(inner, list) else inner)
-    for dataset in reversed(datasets):
-        for step in dataset.get('pipeline') or ():
-            if isinstance(step, dict):
-                yield step
+    yield from reversed(datasets)
 
 
 def _apply(step: dict[str, Any], size: Shape | None) -> Shape | None:

@@ -84,6 +84,8 @@ def test_every_config_of_a_pack_is_a_line(tool, monkeypatch, tmp_path):
         ((DEMO, '--shape', '1.5', '8'), 'invalid'),
         ((DEMO, '--ap', '1', '2'), '--ap is drawn into --html'),
         ((DEMO, '--all'), 'give CONFIG, or --all'),
+        (('--all', '--partial'), '--partial take one CONFIG'),
+        ((DEMO, '--partial', '--memory', '1GB'), 'takes a whole step'),
         ((str(ROOT), DEMO), 'CONTROL must be a work dir'),
     ),
 )

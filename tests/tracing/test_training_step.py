@@ -1,15 +1,18 @@
 """A step on shapes against the same step on data."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch import nn
 
-from mmfrozen.cost import FlopCounter, Flops
+from mmfrozen.cost import FlopCounter
 from mmfrozen.cost.shape_mode import ShapeMode
 from mmfrozen.cost.storage_tracker import SavedBytes, StorageTracker
 from mmfrozen.freeze_config import ZOO
@@ -17,15 +20,11 @@ from mmfrozen.freezing import count_parameters
 from mmfrozen.freezing.components import component_namer
 from mmfrozen.tracing.cuda_autocast import CudaAutocast
 from mmfrozen.tracing.fake_predictions import stand_in
-from mmfrozen.tracing.fake_targets import (
-    make_samples,
-    object_boxes,
-    proposal_boxes,
-)
+from mmfrozen.tracing.fake_targets import boxes_at, make_samples
 from mmfrozen.tracing.pair import apply_change
 from mmfrozen.tracing.step_optimizer import build_optimizer, fill_state
 from mmfrozen.tracing.training_step import CannotTraceError, trace_step
-from mmfrozen.tracing.workload import Workload
+from mmfrozen.tracing.workload import Workload, read_workload
 from tests.tiny import tiny_config
 
 WORK = Workload((128, 128), 'as set', 2, objects=4)
@@ -177,15 +176,184 @@ def test_part_that_cannot_be_traced_is_named(cfg, mode, monkeypatch):
     message = str(caught.value)
     assert 'no luck in the forward pass of roi_head.bbox_roi_extr' in message
     assert '\n' not in message
+    assert 'count what runs before with --partial' in message
     step = trace_step(cfg, WORK, partial=True, mode=mode)
-    assert step.partial == 'heads and losses'
+    heads = ['roi_head.bbox_head', 'roi_head.mask_head']
+    assert step.left_out == [*heads, 'losses']
+    assert 'no luck in roi_head.bbox_roi_extractor' in step.failure
     flops = {c.name: c.flops for c in step.components}
-    assert flops['neck'].backward_weight > 0
-    assert (
-        flops['roi_head.mask_head'] == Flops()
-        if ('roi_head.mask_head' in flops)
-        else True
-    )
+    whole = trace_whole(cfg, mode, monkeypatch)
+    for part in ('neck', 'rpn_head'):
+        assert flops[part].total == whole[part].total > 0
+    assert not any(flops[head].total for head in heads)
+
+
+def trace_whole(cfg, mode, monkeypatch):
+    monkeypatch.undo()
+    step = trace_step(cfg, WORK, mode=mode)
+    return {c.name: c.flops for c in step.components}
+
+
+def test_partial_step_that_runs_to_its_end_is_the_whole_step(cfg, mode):
+    whole = trace_step(cfg, WORK, mode=mode)
+    assert trace_step(cfg, WORK, partial=True, mode=mode) == whole
+    assert whole.left_out == [] and whole.failure == ''
+
+
+def test_partial_step_counts_the_transformer_before_the_head_that_fails(
+    mode, monkeypatch
+):
+    cfg = zoo('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py')
+    work = Workload((128, 128), 'as set', 1, objects=2)
+    whole = trace_step(cfg, work, mode=mode)
+
+    def fail(self, *args, **options):
+        raise RuntimeError('no luck')
+
+    monkeypatch.setattr(DeformableDETRHead, 'forward', fail)
+    step = trace_step(cfg, work, partial=True, mode=mode)
+    assert step.left_out == ['bbox_head', 'losses']
+    flops = {c.name: c.flops.total for c in step.components}
+    for component in whole.components:
+        if component.name in ('neck', 'encoder', 'decoder'):
+            assert flops[component.name] == component.flops.total
+
+
+def test_failure_before_anything_ran_is_no_partial_step(
+    cfg, mode, monkeypatch
+):
+    def fail(self, x):
+        raise RuntimeError('no luck')
+
+    monkeypatch.setattr('mmdet.models.backbones.ResNet.forward', fail)
+    with pytest.raises(CannotTraceError, match='no luck') as caught:
+        trace_step(cfg, WORK, partial=True, mode=mode)
+    assert '--partial' not in str(caught.value)
+
+
+def rtmdet_ins():
+    cfg = zoo('rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py')
+    cfg.model.bbox_head.num_classes = 4  # the assigner's cost on a CPU
+    return cfg
+
+
+def test_memory_of_instance_masks_grows_with_the_objects(mode):
+    steps = [
+        trace_step(
+            rtmdet_ins(),
+            Workload((256, 256), 'as set', 1, objects=objects),
+            mode=mode,
+        )
+        for objects in (8, 30, 100)
+    ]
+    peaks = [step.peak_bytes for step in steps]
+    assert peaks == sorted(peaks) and peaks[2] > 1.5 * peaks[0]
+    (name,) = steps[0].positives
+    counts = [step.positives[name] for step in steps]
+    assert counts[0] < counts[1] < counts[2]
+    assert 3 * 100 < counts[2] < 10 * 100, 'at 256 pixels, of 13 at the most'
+
+
+def test_dynamic_assigner_costs_what_it_does_on_a_trained_detectors_boxes(
+    mode,
+):
+    cfg = rtmdet_ins()
+    work = Workload((128, 128), 'as set', 1, objects=100)
+    step = trace_step(cfg, work, mode=mode)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model.deepcopy())
+    model.train()
+    assign = model.bbox_head.assigner.assign
+    chosen = []
+
+    def assign_as_trained(predictions, objects, *args, **options):
+        predictions.bboxes = boxes_at(
+            predictions.priors[:, :2], objects.bboxes
+        )
+        result = assign(predictions, objects, *args, **options)
+        chosen.append(int((result.gt_inds > 0).sum()))
+        return result
+
+    model.bbox_head.assigner.assign = assign_as_trained
+    state = fill_state(build_optimizer(deepcopy(model), cfg.optim_wrapper))
+    images = torch.randn(1, 3, *work.shape)
+    samples = make_samples(1, work.shape, objects=100, num_classes=4)
+    with StorageTracker() as tracker:
+        tracker.follow([*model.parameters(), *model.buffers(), *state])
+        losses = model(images, samples, mode='loss')
+        model.parse_losses(losses)[0].backward()
+    assert [*step.positives.values()] == pytest.approx(chosen, rel=0.1)
+    assert step.peak_bytes == pytest.approx(tracker.peak_bytes, rel=0.1)
+
+
+def test_detector_whose_pipeline_loads_no_masks_gets_none(mode):
+    cfg = zoo('rtmdet/rtmdet_tiny_8xb32-300e_coco.py')
+    work = read_workload(cfg, shape=(128, 128), batch_size=1)
+    assert not work.masks
+    assert trace_step(cfg, work, mode=mode).positives
+
+
+class Tokens(dict):
+    """As transformers' tokenizers return them; a token a character."""
+
+    def char_to_token(self, index):
+        return index
+
+
+class Letters(nn.Module):
+    """In place of BERT, whose vocabulary has to be downloaded."""
+
+    max_tokens, pad_to_max = 256, False
+
+    def __init__(self, **options):
+        super().__init__()
+        self.language_backbone = nn.Sequential()
+        self.language_backbone.body = nn.Linear(4, 8)
+        self.language_backbone.body.language_dim = 8
+
+    def tokenizer(self, captions, **options):
+        return Tokens(captions=captions)
+
+    def forward(self, captions):
+        batch, length = len(captions), 200
+        embedded = self.language_backbone.body(torch.ones(batch, length, 4))
+        return dict(
+            embedded=embedded,
+            masks=torch.eye(length).bool().repeat(batch, 1, 1),
+            hidden=embedded,
+            position_ids=torch.zeros(batch, length).long(),
+            text_token_mask=torch.ones(batch, length).bool(),
+        )
+
+
+def test_detector_that_reads_text_is_given_the_classes(mode, monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'Letters', Letters)
+    cfg = zoo('grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py')
+    cfg.model.language_model.type = 'Letters'
+    cfg.model.encoder.num_cp = 0  # asks for fairscale
+    cfg.model.num_queries = 50
+    work = Workload((128, 128), 'as set', 1, objects=2)
+    step = trace_step(cfg, work, change='freeze', mode=mode)
+    flops = {c.name: c.flops for c in step.components}
+    for part in ('language_model', 'text_feat_map', 'encoder', 'decoder'):
+        assert flops[part].backward_weight > 0
+
+
+class NotInstalled(nn.Module):
+    def __init__(self, **options):
+        raise RuntimeError('transformers is not installed')
+
+
+def test_missing_language_model_says_what_to_install(mode, monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'NotInstalled', NotInstalled)
+    cfg = zoo('grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py')
+    cfg.model.language_model.type = 'NotInstalled'
+    cfg.model.encoder.num_cp = 0
+    with pytest.raises(CannotTraceError) as caught:
+        trace_step(cfg, WORK, partial=True, mode=mode)
+    message = str(caught.value)
+    assert 'download what model.language_model.name names' in message
+    assert '--partial' not in message and '\n' not in message
 
 
 def test_model_that_does_not_build_is_refused(cfg, mode):
@@ -193,19 +361,6 @@ def test_model_that_does_not_build_is_refused(cfg, mode):
     broken.model.neck.type = 'NoSuchNeck'
     with pytest.raises(CannotTraceError, match='NoSuchNeck.*build of model'):
         trace_step(broken, WORK, mode=mode)
-
-
-@pytest.mark.parametrize('count, positives', ((2000, 500), (40, 10), (3, 0)))
-def test_proposals_are_positive_and_negative_as_asked(count, positives):
-    from mmdet.structures.bbox import bbox_overlaps
-
-    objects = object_boxes(7, 480, 640)
-    boxes = proposal_boxes(objects, count, positives, 480, 640)
-    best = bbox_overlaps(boxes, objects).amax(1)
-    assert boxes.shape == (count, 4)
-    assert (best[:positives] > 0.8).all()
-    assert (best[positives:] < 0.3).all()
-    assert (bbox_overlaps(objects, objects) - torch.eye(7)).abs().max() < 1e-3
 
 
 def test_autocast_keeps_in_fp32_what_it_keeps_on_gpus():

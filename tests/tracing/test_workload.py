@@ -7,7 +7,9 @@ from mmengine.optim import AmpOptimWrapper
 from mmfrozen.freeze_config import ZOO
 from mmfrozen.tracing.workload import (
     Workload,
+    read_classes,
     read_dtype,
+    read_masks,
     read_shape,
     read_workload,
     set_rois,
@@ -118,3 +120,26 @@ def test_regions_need_a_sampler():
 def test_autocast_is_seen_however_its_type_is_written(kind):
     wrapper = dict(type=kind, dtype='bfloat16')
     assert read_dtype(Config(dict(optim_wrapper=wrapper))) == 'bf16'
+
+
+@pytest.mark.parametrize(
+    'steps, masks',
+    (
+        ([dict(type='LoadAnnotations', with_bbox=True)], False),
+        ([dict(type='LoadAnnotations', with_bbox=True, with_mask=True)], True),
+        ([dict(type='LoadPanopticAnnotations', with_bbox=True)], True),
+        ([dict(type='Resize', scale=(8, 8))], True),
+    ),
+)
+def test_objects_have_masks_where_the_pipeline_loads_them(steps, masks):
+    assert read_masks(config(*steps)) == masks
+
+
+def test_classes_are_those_of_the_data_set():
+    cfg = config()
+    assert read_classes(cfg)[:2] == ('person', 'bicycle')
+    cfg.train_dataloader.dataset.metainfo = dict(classes=['cat', 'dog'])
+    assert read_classes(cfg) == ('cat', 'dog')
+    cfg.train_dataloader.dataset = dict(type='VOCDataset')
+    assert read_classes(cfg)[0] == 'aeroplane'
+    assert len(read_classes(Config())) == 80

@@ -113,7 +113,8 @@ def pack_row(entry: PackEntry, macs: bool = False) -> list[str]:
         return [entry.name, '-', *('-' for _ in COLUMNS for _ in range(2))]
     work = entry.savings.work
     quantities = {q.name: q for q in compare_totals(entry.savings)}
-    cells = [entry.name, f'{work.batch_size}x{work.shape[0]}x{work.shape[1]}']
+    name = entry.name + ' (PARTIAL)' * bool(entry.savings.left_out)
+    cells = [name, f'{work.batch_size}x{work.shape[0]}x{work.shape[1]}']
     for name in COLUMNS:
         cells += _cells(quantities[name], work.batch_size, macs)
     return cells
@@ -134,6 +135,7 @@ def entry_record(entry: PackEntry) -> dict[str, Any]:
     record: dict[str, Any] = {'name': entry.name, 'error': entry.error}
     if entry.savings is not None:
         record['work'] = asdict(entry.savings.work)
+        record['left_out'] = entry.savings.left_out
         record['totals'] = [
             {**asdict(q), 'saved': q.saved}
             for q in compare_totals(entry.savings)

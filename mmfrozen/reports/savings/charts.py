@@ -236,8 +236,12 @@ def headline(savings: Savings) -> str:
         )
     ]
     flops, peak, gradients = map(percent, shares)
+    what = 'a training step'
+    if savings.left_out:
+        what = f'what is counted of {what}, without '
+        what += f'{", ".join(savings.left_out)},'
     return (
-        f'Frozen, a training step takes {flops} fewer FLOPs than '
+        f'Frozen, {what} takes {flops} fewer FLOPs than '
         f'{savings.control.label}, {peak} less memory at its peak, and '
         f'{gradients} less gradient traffic between GPUs.'
     )

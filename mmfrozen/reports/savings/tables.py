@@ -136,7 +136,8 @@ def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
 
 def total_head(savings: Savings) -> list[str]:
     """Heads of the totals' columns."""
-    return ['a step', *(side.label for side in savings.sides), 'saved']
+    what = 'what ran of a step' if savings.left_out else 'a step'
+    return [what, *(side.label for side in savings.sides), 'saved']
 
 
 def _unit(unit: str, macs: bool) -> str:
@@ -168,21 +169,24 @@ def draw(
 
 def draw_all(savings: Savings, macs: bool = False) -> list[Table]:
     """The three tables of a pair."""
+    partial = 'PARTIAL, see above: ' if savings.left_out else ''
     return [
         draw(
-            f'FLOPs of a step ({unit_name(macs)}): forward pass, gradients '
-            'of inputs, gradients of weights',
+            f'{partial}FLOPs of a step ({unit_name(macs)}): forward pass, '
+            'gradients of inputs, gradients of weights',
             flop_head(savings),
             flop_rows(savings, macs),
             1,
         ),
         draw(
-            'Parameters, and bytes kept for the backward pass',
+            f'{partial}Parameters, and bytes kept for the backward pass',
             memory_head(savings),
             memory_rows(savings),
             1,
         ),
-        draw('Sums', total_head(savings), total_rows(savings, macs), 0),
+        draw(
+            f'{partial}Sums', total_head(savings), total_rows(savings, macs), 0
+        ),
     ]
 
 
@@ -218,8 +222,12 @@ def conditions(savings: Savings) -> list[str]:
             for name, (rois, positives) in step.rois.items()
         )
         lines.append(f'RoIs an image: {counts}')
-    if step.partial:
-        lines.insert(0, f'PARTIAL: without {step.partial}')
+    if step.positives:
+        counts = ', '.join(
+            f'{name} {count:.4g}' for name, count in step.positives.items()
+        )
+        lines.append(f'positives an image, by assigner: {counts}')
+    lines[:0] = describe_left_out(savings)
     lines[:0] = [
         f'WARNING: the backbone of {side.label} gets no gradient, although '
         f'{trains / 1e6:.1f} M of its parameters require one: look for '
@@ -228,6 +236,21 @@ def conditions(savings: Savings) -> list[str]:
         if (trains := _idle_parameters(side.step.components))
     ]
     return lines
+
+
+def describe_left_out(savings: Savings) -> list[str]:
+    """Say what is missing, in a line; none for whole steps."""
+    if not savings.left_out:
+        return []
+    line = f'PARTIAL: without {", ".join(savings.left_out)}'
+    failure = savings.frozen.step.failure
+    if failure:
+        line += (
+            f'; the forward pass failed with {failure}, the backward pass '
+            'begins at what ran before. What is saved is the share of what '
+            'ran, not of a step'
+        )
+    return [line]
 
 
 def _idle_parameters(components: Sequence[ComponentCost]) -> int:

@@ -12,8 +12,10 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmfrozen.cost.shape_mode import ShapeMode
+from mmfrozen.freeze_config import ZOO
 from mmfrozen.reports.savings import tables
 from mmfrozen.reports.savings.all_configs import (
+    PackEntry,
     pack_head,
     pack_row,
     trace_pack,
@@ -28,6 +30,7 @@ from mmfrozen.tracing import largest_batch
 from mmfrozen.tracing.largest_batch import find_largest_batch, parse_bytes
 from mmfrozen.tracing.pair import Variant, find_pair
 from mmfrozen.tracing.trace_pair import trace_pair
+from mmfrozen.tracing.training_step import CannotTraceError
 from mmfrozen.tracing.workload import Workload
 from tests.tiny import ROOT, tiny_config
 
@@ -205,3 +208,66 @@ def test_control_whose_backbone_gets_no_gradient_is_told(savings, monkeypatch):
     monkeypatch.setattr(ResNet, 'forward', forward)
     warned, *_ = tables.conditions(trace_pair(tiny_pair(), WORK))
     assert 'WARNING: the backbone of fine-tuned gets no gradient' in warned
+
+
+@pytest.fixture
+def partial(monkeypatch):
+    """The same pair, whose RoIs cannot be read."""
+
+    def fail(self, x, rois):
+        raise RuntimeError('no luck')
+
+    monkeypatch.setattr('mmcv.ops.RoIAlign.forward', fail)
+    return trace_pair(tiny_pair(), WORK, partial=True)
+
+
+def test_what_is_left_out_is_told_wherever_a_saving_is_printed(
+    savings, partial, tmp_path
+):
+    missing = 'without roi_head.bbox_head, roi_head.mask_head, losses'
+    first, *_ = tables.conditions(partial)
+    assert first.startswith(f'PARTIAL: {missing}; the forward pass failed')
+    assert 'no luck' in first
+    for table in tables.draw_all(partial):
+        assert table.title.startswith('PARTIAL')
+    assert tables.total_head(partial)[0] == 'what ran of a step'
+    record = json.loads(json.dumps(to_record(partial)))
+    assert record['left_out'] == missing.removeprefix('without ').split(', ')
+    path = tmp_path / 'report.html'
+    write_report(path, partial)
+    assert (
+        f'what is counted of a training step, {missing},' in path.read_text()
+    )
+    assert pack_row(PackEntry('x', partial))[0] == 'x (PARTIAL)'
+    assert to_record(savings)['left_out'] == []
+    assert not any('PARTIAL' in line for line in tables.conditions(savings))
+
+
+def test_sides_that_lack_different_parts_are_not_compared(monkeypatch):
+    frozen, control = tiny_pair()
+    other = Config(control.cfg.to_dict())
+    neck = other.model.neck
+    other.model.neck = dict(
+        type='FPN',
+        in_channels=neck.in_channels,
+        out_channels=neck.out_channels,
+        num_outs=neck.num_outs,
+    )
+
+    def fail(self, *args):
+        raise RuntimeError('no luck')
+
+    monkeypatch.setattr('mmdet.models.necks.FPN.forward', fail)
+    pair = (frozen, Variant('control', 'y.py', 'none', other))
+    with pytest.raises(CannotTraceError) as caught:
+        trace_pair(pair, WORK, partial=True)
+    message = str(caught.value)
+    assert 'frozen without nothing and control without neck, rpn' in message
+
+
+def test_positives_that_an_assigner_chose_are_printed():
+    cfg = Config.fromfile(ZOO / 'atss/atss_r50_fpn_1x_coco.py')
+    pair = [Variant(x, 'x.py', x, cfg) for x in ('freeze', 'thaw')]
+    lines = tables.conditions(trace_pair(tuple(pair), WORK))
+    (line,) = [line for line in lines if 'positives an image' in line]
+    assert re.search(r'bbox_head.assigner [1-9]', line)
