@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .mask_crops import rle_lengths
 
@@ -86,8 +87,7 @@ class AnnotationLook:
         categories: Sequence[Mapping[str, Any]],
     ) -> None:
         self._images, self._categories = images, categories
-        self._sizes: list[tuple[float, float]] = []
-        self._rows: dict[int, int] = {}  # of the sizes, by image id
+        self._sizes: dict[int, tuple[float, float]] = {}  # by image id
         self._category_ids: set[int] = set()
         self._ids: set[int] = set()
         self.dropped: Counter[str] = Counter()
@@ -125,8 +125,7 @@ class AnnotationLook:
     def _image(self, entry: Mapping[str, Any], where: str) -> Iterator[Fault]:
         size = entry.get('width'), entry.get('height')
         fits = all(_is_finite(x) and x > 0 for x in size)
-        self._rows[entry['id']] = len(self._sizes)
-        self._sizes.append(size if fits else (math.inf, math.inf))
+        self._sizes[entry['id']] = size if fits else (math.inf, math.inf)
         if not fits:
             yield Fault(
                 'image size', where, 'a width and height in pixels', size
@@ -167,23 +166,23 @@ class AnnotationLook:
             ids, images, categories, boxes, areas = columns
             numbers = [*chain.from_iterable(boxes), *areas]
             table = np.array(numbers, np.float64)
-            rows = [self._rows[image] for image in images]
             own = set(ids)
-            known = set(categories) <= self._category_ids
+            keys = np.array([ids, images], np.int64)
+            rows, listed = locate(self._image_ids, keys[1])
+            usual = (
+                set(categories) <= self._category_ids
+                and set(map(type, ids + images + categories)) <= {int}
+                and set(map(len, boxes)) <= {4}
+                and set(map(type, numbers)) <= {int, float}
+                and np.isfinite(table).all()
+                and len(own) == len(chunk)
+                and own.isdisjoint(self._ids)
+                and keys.min() >= 0
+                and listed.all()
+            )
         except (KeyError, OverflowError, TypeError, ValueError):
             return False
-        if not (
-            known
-            and set(map(type, ids + images + categories)) <= {int}
-            and set(map(len, boxes)) <= {4}
-            and set(map(type, boxes)) <= {list, tuple}
-            and set(map(type, numbers)) <= {int, float}
-            and np.isfinite(table).all()
-            and len(own) == len(chunk)
-            and min(own) >= 0
-            and max(own) <= MAX_ID
-            and own.isdisjoint(self._ids)
-        ):
+        if not usual:
             return False
         self._ids |= own
         crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
@@ -194,11 +193,16 @@ class AnnotationLook:
         return True
 
     @cached_property
+    def _image_ids(self) -> np.ndarray:
+        return np.array(sorted(self._sizes), np.int64)
+
+    @cached_property
     def _size_table(self) -> np.ndarray:
-        return np.array(self._sizes, np.float64)
+        sizes = [self._sizes[i] for i in self._image_ids.tolist()]
+        return np.array(sizes, np.float64)
 
     def _count(
-        self, table: np.ndarray, rows: Sequence[int], crowds: np.ndarray
+        self, table: np.ndarray, rows: np.ndarray, crowds: np.ndarray
     ) -> np.ndarray:
         """Count what MMDetection will train on, and what it leaves out.
 
@@ -218,10 +222,10 @@ class AnnotationLook:
             ),
             strict=True,
         ):
-            self.dropped[reason] += int((left & applies).sum())
+            self.dropped[reason] += int(np.count_nonzero(left & applies))
             left &= ~applies
-        self.crowds += int((left & crowds).sum())
-        self.objects += int((left & ~crowds).sum())
+        self.crowds += int(np.count_nonzero(left & crowds))
+        self.objects += int(np.count_nonzero(left & ~crowds))
         return left
 
     def _annotation(self, entry: Mapping[str, Any]) -> Iterator[Fault]:
@@ -238,7 +242,7 @@ class AnnotationLook:
                 )
             self._ids.add(number)
         for key, known in (
-            ('image_id', self._rows.keys()),
+            ('image_id', self._sizes.keys()),
             ('category_id', self._category_ids),
         ):
             if is_id(entry.get(key)) and entry[key] not in known:
@@ -278,10 +282,10 @@ class AnnotationLook:
             yield Fault('segmentation', where, 'polygons or an RLE', shape)
             return
         image_id = entry.get('image_id')
-        row = self._rows.get(image_id) if is_id(image_id) else None
-        if row is None or math.inf in self._sizes[row]:
+        size = self._sizes.get(image_id) if is_id(image_id) else None
+        if size is None or math.inf in size:
             return  # which is a fault already
-        width, height = self._sizes[row]
+        width, height = size
         if shape.get('size') != [height, width]:
             wanted = f'an RLE of the size of its image, {[height, width]}'
             yield Fault('RLE size', where, wanted, shape.get('size'))
@@ -291,6 +295,16 @@ class AnnotationLook:
             wanted = f'RLE counts that sum up to {height * width}'
             got = shape['counts'] if total is None else total
             yield Fault('RLE length', where, wanted, got)
+
+
+def locate(
+    known: NDArray[np.int64], ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Find ids among sorted ids: positions, and which of them are there."""
+    if not len(known):
+        return np.zeros(len(ids), np.int32), np.zeros(len(ids), bool)
+    positions = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return positions.astype(np.int32), known[positions] == ids
 
 
 def _total(counts: Any) -> int | None:
