@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, compress
@@ -19,6 +19,8 @@ from .mask_crops import rle_lengths
 MAX_ID = 2**63 - 1
 #: Pixels. Polygons beyond it take gigabytes to draw, or crash what draws them.
 MAX_COORDINATE = 1e6
+#: Annotations of each kind that are kept to be shown.
+EXAMPLES = 3
 IDS = ('id', 'image_id', 'category_id')
 #: What every annotation has, in one call.
 _columns = itemgetter(*IDS, 'bbox', 'area')
@@ -76,6 +78,7 @@ class AnnotationLook:
     Attributes:
         dropped: Annotations that MMDetection leaves out, by the keys of
             ``DROPPED``.
+        left_out: The first of them, by the same keys.
         objects: Annotations that it trains on.
         without_mask: Ids of those of them that have no mask, ten at most.
         crowds: Regions that it ignores.
@@ -91,6 +94,7 @@ class AnnotationLook:
         self._category_ids: set[int] = set()
         self._ids: set[int] = set()
         self.dropped: Counter[str] = Counter()
+        self.left_out: dict[str, list[Any]] = defaultdict(list)
         self.objects = self.crowds = 0
         self.without_mask: list[int] = []
 
@@ -145,16 +149,18 @@ class AnnotationLook:
     ) -> Iterator[Fault]:
         """Look at some annotations; the header has been looked at.
 
-        What is right is found so in a few calls for all of them.
+        What is right is found so in a few calls for all of them; beside a
+        fault one by one.
         """
         shapes = [entry.get('segmentation') for entry in chunk]
         if chunk and not self._are_usual(chunk, shapes):
-            for entry in chunk:
-                yield from self._annotation(entry)
-        if not _are_polygons(chain.from_iterable(filter(None, shapes))):
+            for entry, shape in zip(chunk, shapes, strict=True):
+                if not self._are_usual([entry], [shape]):
+                    yield from self._annotation(entry)
+        if not are_polygons(chain.from_iterable(filter(None, shapes))):
             for entry, shape in zip(chunk, shapes, strict=True):
                 if shape and not (
-                    isinstance(shape, list) and _are_polygons(shape)
+                    isinstance(shape, list) and are_polygons(shape)
                 ):
                     yield from self._segmentation(entry, shape)
 
@@ -185,8 +191,7 @@ class AnnotationLook:
         if not usual:
             return False
         self._ids |= own
-        crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
-        left = self._count(table, rows, np.array(crowds))
+        left = self._count(chunk, table, rows)
         if len(self.without_mask) < 10 and not all(shapes):
             bare = [x['id'] for x in compress(chunk, left) if is_bare(x)]
             self.without_mask += bare[: 10 - len(self.without_mask)]
@@ -202,14 +207,17 @@ class AnnotationLook:
         return np.array(sizes, np.float64)
 
     def _count(
-        self, table: np.ndarray, rows: np.ndarray, crowds: np.ndarray
+        self,
+        chunk: Sequence[Mapping[str, Any]],
+        table: np.ndarray,
+        rows: np.ndarray,
     ) -> np.ndarray:
         """Count what MMDetection will train on, and what it leaves out.
 
         Returns:
             (number,) bool, what it does not leave out.
         """
-        number = len(crowds)
+        number = len(chunk)
         x, y, w, h = table[: 4 * number].reshape(-1, 4).T
         width, height = self._size_table[rows].T
         left = np.ones(number, bool)
@@ -222,10 +230,16 @@ class AnnotationLook:
             ),
             strict=True,
         ):
-            self.dropped[reason] += int(np.count_nonzero(left & applies))
-            left &= ~applies
-        self.crowds += int(np.count_nonzero(left & crowds))
-        self.objects += int(np.count_nonzero(left & ~crowds))
+            applies &= left
+            if applies.any():
+                self.dropped[reason] += int(applies.sum())
+                self.left_out[reason] += compress(chunk, applies)
+                del self.left_out[reason][EXAMPLES:]
+                left &= ~applies
+        crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
+        ignored = int((left & np.array(crowds)).sum())
+        self.crowds += ignored
+        self.objects += int(left.sum()) - ignored
         return left
 
     def _annotation(self, entry: Mapping[str, Any]) -> Iterator[Fault]:
@@ -323,7 +337,7 @@ def _total(counts: Any) -> int | None:
     return sum(lengths)
 
 
-def _are_polygons(shapes: Iterable[Any]) -> bool:
+def are_polygons(shapes: Iterable[Any]) -> bool:
     """Whether all can be drawn."""
     try:
         for polygon in shapes:
