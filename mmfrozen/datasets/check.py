@@ -62,11 +62,14 @@ class Findings:
             self.examples[kind].append(text.decode('utf-8'))
 
 
-def read(path: Path, *, pack: bool = True) -> dict[str, Any]:
+def read(
+    path: Path, *, name: str = 'ANN', pack: bool = True
+) -> dict[str, Any]:
     """Read an annotation file as it is, NaN and repeated keys too.
 
     Args:
         path: The file.
+        name: Of the option that names it.
         pack: Keep polygons in arrays: 8 bytes a number, of which lists take
             32. For looking only: whole numbers become floats.
 
@@ -81,18 +84,18 @@ def read(path: Path, *, pack: bool = True) -> dict[str, Any]:
             )
     except UnicodeDecodeError as error:
         raise ValueError(
-            f'ANN must be UTF-8, got {str(path)!r} with another byte at '
-            f'{error.start}. Save it as UTF-8.'
+            f'{name} must be UTF-8, got {str(path)!r} with another byte at '
+            f'{error.start}. Unpack it, or save it as UTF-8.'
         ) from error
     except RecursionError as error:
         raise ValueError(
-            f'ANN must be lists of flat entries, got {str(path)!r} with '
+            f'{name} must be lists of flat entries, got {str(path)!r} with '
             'hundreds of lists inside one another. Write it again.'
         ) from error
     except ValueError as error:  # whole numbers of 5,000 digits too
         raise ValueError(
-            f'ANN must be whole JSON, got {str(path)!r} ({error}). Download '
-            'or write it again.'
+            f'{name} must be whole JSON, got {str(path)!r} ({error}). '
+            'Download or write it again.'
         ) from error
     lists = isinstance(content, dict) and all(
         isinstance(content.get(part), list)
@@ -101,8 +104,9 @@ def read(path: Path, *, pack: bool = True) -> dict[str, Any]:
     )
     if not lists:
         raise ValueError(
-            'ANN must have lists of images, categories and annotations, got '
-            f'{str(path)!r} without. Name an annotation file of COCO or LVIS.'
+            f'{name} must have lists of images, categories and annotations, '
+            f'got {str(path)!r} without. Name an annotation file of COCO or '
+            'LVIS.'
         )
     return content  # type: ignore[no-any-return]
 
@@ -331,13 +335,18 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
 
 
 def _whole(value: Any) -> int | None:
-    """The whole number that a text or a float means."""
+    """The whole number that a text or a float means, if it means one only.
+
+    Python reads ``' 1'``, ``'1_0'`` and other scripts' digits as well.
+    """
     if isinstance(value, bool) or value is None:
         return None
     try:
         number = int(value)
     except (OverflowError, TypeError, ValueError):
         return None
+    if isinstance(value, str):
+        return number if str(number) == value else None
     exact = not isinstance(value, float) or (
         value == number and abs(value) <= 2**53
     )
