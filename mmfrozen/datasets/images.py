@@ -46,7 +46,7 @@ def image_fault(
     try:
         if not _is_regular(os.stat(path)):
             return NO_FILE
-        with Image.open(path) as image:
+        with Image.open(path) as image, _turn(image):
             stored = image.size
             size = shown_size(image) if turns else stored
             if size != (width, height):
@@ -61,7 +61,7 @@ def image_fault(
                     f'pixels{turned}'
                 )
             if image.format != 'JPEG' or not _has_jpeg_end(path):
-                _decode(image)
+                image.load()
     except FileNotFoundError:
         backslashes = (
             ' (its file_name has backslashes, which `mmfrozen check --fix` '
@@ -82,11 +82,13 @@ def _is_regular(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def _decode(image: Image.Image) -> None:
-    """Decode a file; of huge images one at a time, which bounds memory."""
+def _turn(image: Image.Image) -> contextlib.AbstractContextManager[Any]:
+    """Decode huge images one at a time, which bounds memory.
+
+    Pillow also decodes a PNG that is asked for its EXIF data.
+    """
     huge = image.width * image.height > HUGE
-    with ONE_HUGE if huge else contextlib.nullcontext():
-        image.load()
+    return ONE_HUGE if huge else contextlib.nullcontext()
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
@@ -113,7 +115,7 @@ def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
             return [('image unreadable', NO_FILE)]
         if not status.st_size:
             return [('image empty', 'has no bytes')]
-        with Image.open(path) as image:
+        with Image.open(path) as image, _turn(image):
             found = list(_unusual(image, path))
             size = shown_size(image)
             if size != (width, height):
@@ -127,7 +129,7 @@ def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
                         f'{height} pixels',
                     )
                 )
-            _decode(image)
+            image.load()
     except FileNotFoundError:
         return [('image missing', 'does not exist')]
     except Exception as error:  # whatever a decoder raises

@@ -2,12 +2,13 @@
 
 import os
 import struct
+import time
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from mmfrozen.datasets import check_images
+from mmfrozen.datasets import check_images, images
 from mmfrozen.datasets.images import look_at_image
 
 
@@ -76,3 +77,27 @@ def test_a_file_without_permission_is_one_line(tmp_path, monkeypatch):
     info = dict(img_path=str(path), width=64, height=48)
     with pytest.raises(ValueError, match='Permission denied'):
         check_images([info])
+
+
+def test_huge_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    """Sixteen of them at once would take all memory."""
+    path = tmp_path / '1.png'
+    Image.new('RGB', (64, 48)).save(path)
+    running, most = [], []
+    load = ImageFile.ImageFile.load
+
+    def watched(image):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, 'load', watched)
+    infos = [dict(img_path=str(path), width=64, height=48)] * 8
+    check_images(infos)
+    assert max(most) > 1
+    most.clear()
+    monkeypatch.setattr(images, 'HUGE', 64 * 48 - 1)
+    check_images(infos)
+    assert max(most) == 1
