@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, compress
@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .mask_crops import rle_lengths
 
@@ -18,6 +19,8 @@ from .mask_crops import rle_lengths
 MAX_ID = 2**63 - 1
 #: Pixels. Polygons beyond it take gigabytes to draw, or crash what draws them.
 MAX_COORDINATE = 1e6
+#: Annotations of each kind that are kept to be shown.
+EXAMPLES = 3
 IDS = ('id', 'image_id', 'category_id')
 #: What every annotation has, in one call.
 _columns = itemgetter(*IDS, 'bbox', 'area')
@@ -75,6 +78,7 @@ class AnnotationLook:
     Attributes:
         dropped: Annotations that MMDetection leaves out, by the keys of
             ``DROPPED``.
+        left_out: The first of them, by the same keys.
         objects: Annotations that it trains on.
         without_mask: Ids of those of them that have no mask, ten at most.
         crowds: Regions that it ignores.
@@ -86,11 +90,11 @@ class AnnotationLook:
         categories: Sequence[Mapping[str, Any]],
     ) -> None:
         self._images, self._categories = images, categories
-        self._sizes: list[tuple[float, float]] = []
-        self._rows: dict[int, int] = {}  # of the sizes, by image id
+        self._sizes: dict[int, tuple[float, float]] = {}  # by image id
         self._category_ids: set[int] = set()
         self._ids: set[int] = set()
         self.dropped: Counter[str] = Counter()
+        self.left_out: dict[str, list[Any]] = defaultdict(list)
         self.objects = self.crowds = 0
         self.without_mask: list[int] = []
 
@@ -125,8 +129,7 @@ class AnnotationLook:
     def _image(self, entry: Mapping[str, Any], where: str) -> Iterator[Fault]:
         size = entry.get('width'), entry.get('height')
         fits = all(_is_finite(x) and x > 0 for x in size)
-        self._rows[entry['id']] = len(self._sizes)
-        self._sizes.append(size if fits else (math.inf, math.inf))
+        self._sizes[entry['id']] = size if fits else (math.inf, math.inf)
         if not fits:
             yield Fault(
                 'image size', where, 'a width and height in pixels', size
@@ -146,16 +149,18 @@ class AnnotationLook:
     ) -> Iterator[Fault]:
         """Look at some annotations; the header has been looked at.
 
-        What is right is found so in a few calls for all of them.
+        What is right is found so in a few calls for all of them; beside a
+        fault one by one.
         """
         shapes = [entry.get('segmentation') for entry in chunk]
         if chunk and not self._are_usual(chunk, shapes):
-            for entry in chunk:
-                yield from self._annotation(entry)
-        if not _are_polygons(chain.from_iterable(filter(None, shapes))):
+            for entry, shape in zip(chunk, shapes, strict=True):
+                if not self._are_usual([entry], [shape]):
+                    yield from self._annotation(entry)
+        if not are_polygons(chain.from_iterable(filter(None, shapes))):
             for entry, shape in zip(chunk, shapes, strict=True):
                 if shape and not (
-                    isinstance(shape, list) and _are_polygons(shape)
+                    isinstance(shape, list) and are_polygons(shape)
                 ):
                     yield from self._segmentation(entry, shape)
 
@@ -167,45 +172,52 @@ class AnnotationLook:
             ids, images, categories, boxes, areas = columns
             numbers = [*chain.from_iterable(boxes), *areas]
             table = np.array(numbers, np.float64)
-            rows = [self._rows[image] for image in images]
             own = set(ids)
-            known = set(categories) <= self._category_ids
+            keys = np.array([ids, images], np.int64)
+            rows, listed = locate(self._image_ids, keys[1])
+            usual = (
+                set(categories) <= self._category_ids
+                and set(map(type, ids + images + categories)) <= {int}
+                and set(map(len, boxes)) <= {4}
+                and set(map(type, numbers)) <= {int, float}
+                and np.isfinite(table).all()
+                and len(own) == len(chunk)
+                and own.isdisjoint(self._ids)
+                and keys.min() >= 0
+                and listed.all()
+            )
         except (KeyError, OverflowError, TypeError, ValueError):
             return False
-        if not (
-            known
-            and set(map(type, ids + images + categories)) <= {int}
-            and set(map(len, boxes)) <= {4}
-            and set(map(type, boxes)) <= {list, tuple}
-            and set(map(type, numbers)) <= {int, float}
-            and np.isfinite(table).all()
-            and len(own) == len(chunk)
-            and min(own) >= 0
-            and max(own) <= MAX_ID
-            and own.isdisjoint(self._ids)
-        ):
+        if not usual:
             return False
         self._ids |= own
-        crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
-        left = self._count(table, rows, np.array(crowds))
+        left = self._count(chunk, table, rows)
         if len(self.without_mask) < 10 and not all(shapes):
             bare = [x['id'] for x in compress(chunk, left) if is_bare(x)]
             self.without_mask += bare[: 10 - len(self.without_mask)]
         return True
 
     @cached_property
+    def _image_ids(self) -> np.ndarray:
+        return np.array(sorted(self._sizes), np.int64)
+
+    @cached_property
     def _size_table(self) -> np.ndarray:
-        return np.array(self._sizes, np.float64)
+        sizes = [self._sizes[i] for i in self._image_ids.tolist()]
+        return np.array(sizes, np.float64)
 
     def _count(
-        self, table: np.ndarray, rows: Sequence[int], crowds: np.ndarray
+        self,
+        chunk: Sequence[Mapping[str, Any]],
+        table: np.ndarray,
+        rows: np.ndarray,
     ) -> np.ndarray:
         """Count what MMDetection will train on, and what it leaves out.
 
         Returns:
             (number,) bool, what it does not leave out.
         """
-        number = len(crowds)
+        number = len(chunk)
         x, y, w, h = table[: 4 * number].reshape(-1, 4).T
         width, height = self._size_table[rows].T
         left = np.ones(number, bool)
@@ -218,10 +230,16 @@ class AnnotationLook:
             ),
             strict=True,
         ):
-            self.dropped[reason] += int((left & applies).sum())
-            left &= ~applies
-        self.crowds += int((left & crowds).sum())
-        self.objects += int((left & ~crowds).sum())
+            applies &= left
+            if applies.any():
+                self.dropped[reason] += int(applies.sum())
+                self.left_out[reason] += compress(chunk, applies)
+                del self.left_out[reason][EXAMPLES:]
+                left &= ~applies
+        crowds = [bool(x.get('iscrowd') or x.get('ignore')) for x in chunk]
+        ignored = int((left & np.array(crowds)).sum())
+        self.crowds += ignored
+        self.objects += int(left.sum()) - ignored
         return left
 
     def _annotation(self, entry: Mapping[str, Any]) -> Iterator[Fault]:
@@ -238,7 +256,7 @@ class AnnotationLook:
                 )
             self._ids.add(number)
         for key, known in (
-            ('image_id', self._rows.keys()),
+            ('image_id', self._sizes.keys()),
             ('category_id', self._category_ids),
         ):
             if is_id(entry.get(key)) and entry[key] not in known:
@@ -278,10 +296,10 @@ class AnnotationLook:
             yield Fault('segmentation', where, 'polygons or an RLE', shape)
             return
         image_id = entry.get('image_id')
-        row = self._rows.get(image_id) if is_id(image_id) else None
-        if row is None or math.inf in self._sizes[row]:
+        size = self._sizes.get(image_id) if is_id(image_id) else None
+        if size is None or math.inf in size:
             return  # which is a fault already
-        width, height = self._sizes[row]
+        width, height = size
         if shape.get('size') != [height, width]:
             wanted = f'an RLE of the size of its image, {[height, width]}'
             yield Fault('RLE size', where, wanted, shape.get('size'))
@@ -291,6 +309,16 @@ class AnnotationLook:
             wanted = f'RLE counts that sum up to {height * width}'
             got = shape['counts'] if total is None else total
             yield Fault('RLE length', where, wanted, got)
+
+
+def locate(
+    known: NDArray[np.int64], ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Find ids among sorted ids: positions, and which of them are there."""
+    if not len(known):
+        return np.zeros(len(ids), np.int32), np.zeros(len(ids), bool)
+    positions = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return positions.astype(np.int32), known[positions] == ids
 
 
 def _total(counts: Any) -> int | None:
@@ -309,7 +337,7 @@ def _total(counts: Any) -> int | None:
     return sum(lengths)
 
 
-def _are_polygons(shapes: Iterable[Any]) -> bool:
+def are_polygons(shapes: Iterable[Any]) -> bool:
     """Whether all can be drawn."""
     try:
         for polygon in shapes:

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             '--fix must name a new file in a folder that exists, got '
             f'{str(args.fix)!r}. Choose another name.'
         )
-    content = read(args.ann)
+    content = read(args.ann, pack=args.fix is None)
     err = Console(stderr=True)
 
     def progress(items: Iterable[Any], total: int) -> Iterable[Any]:

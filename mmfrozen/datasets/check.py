@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..annotation_faults import AnnotationLook, is_id
+from ..annotation_faults import (
+    EXAMPLES,
+    AnnotationLook,
+    are_polygons,
+    is_id,
+)
+from ..gc_paused import gc_paused
 from .images import look_at_image
 
-EXAMPLES = 3
+#: Annotations that are looked at together.
+CHUNK = 256
 MAX_LENGTH = 240  # characters of an example
 #: Kinds that make a wrong result, or end a run; the others are told.
 IMAGE_ERRORS = (
@@ -54,28 +62,40 @@ class Findings:
             self.examples[kind].append(text.decode('utf-8'))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(
+    path: Path, *, name: str = 'ANN', pack: bool = True
+) -> dict[str, Any]:
     """Read an annotation file as it is, NaN and repeated keys too.
+
+    Args:
+        path: The file.
+        name: Of the option that names it.
+        pack: Keep polygons in arrays: 8 bytes a number, of which lists take
+            32. For looking only: whole numbers become floats.
 
     Raises:
         ValueError: If it is no annotation file.
     """
     try:
-        content = json.loads(path.read_bytes().decode('utf-8'))
+        with gc_paused():
+            content = json.loads(
+                path.read_bytes().decode('utf-8'),
+                object_hook=_packed if pack else None,
+            )
     except UnicodeDecodeError as error:
         raise ValueError(
-            f'ANN must be UTF-8, got {str(path)!r} with another byte at '
-            f'{error.start}. Save it as UTF-8.'
+            f'{name} must be UTF-8, got {str(path)!r} with another byte at '
+            f'{error.start}. Unpack it, or save it as UTF-8.'
         ) from error
     except RecursionError as error:
         raise ValueError(
-            f'ANN must be lists of flat entries, got {str(path)!r} with '
+            f'{name} must be lists of flat entries, got {str(path)!r} with '
             'hundreds of lists inside one another. Write it again.'
         ) from error
     except ValueError as error:  # whole numbers of 5,000 digits too
         raise ValueError(
-            f'ANN must be whole JSON, got {str(path)!r} ({error}). Download '
-            'or write it again.'
+            f'{name} must be whole JSON, got {str(path)!r} ({error}). '
+            'Download or write it again.'
         ) from error
     lists = isinstance(content, dict) and all(
         isinstance(content.get(part), list)
@@ -84,10 +104,18 @@ def read(path: Path) -> dict[str, Any]:
     )
     if not lists:
         raise ValueError(
-            'ANN must have lists of images, categories and annotations, got '
-            f'{str(path)!r} without. Name an annotation file of COCO or LVIS.'
+            f'{name} must have lists of images, categories and annotations, '
+            f'got {str(path)!r} without. Name an annotation file of COCO or '
+            'LVIS.'
         )
     return content  # type: ignore[no-any-return]
+
+
+def _packed(entry: dict[str, Any]) -> dict[str, Any]:
+    shape = entry.get('segmentation')
+    if isinstance(shape, list) and are_polygons(shape):
+        entry['segmentation'] = [array('d', polygon) for polygon in shape]
+    return entry
 
 
 def check(
@@ -109,13 +137,13 @@ def check(
     images, categories, annotations = (content[part] for part in PARTS)
     look = AnnotationLook(images, categories)
     faults = list(look.header())
-    # one at a time, so that what is right beside a fault is counted
-    for annotation in annotations:
-        before = look.dropped.copy()
-        faults += look.annotations([annotation])
-        for kind in look.dropped - before:
-            example = f'annotation {annotation["id"]}: {annotation["bbox"]}'
+    for first in range(0, len(annotations), CHUNK):
+        faults += look.annotations(annotations[first : first + CHUNK])
+    for kind, entries in look.left_out.items():
+        for one in entries:
+            example = f'annotation {one["id"]}: {one["bbox"]}'
             found.add(kind, example, error=False)
+        found.notes[kind] = look.dropped[kind]
     for fault in faults:
         example = f'{fault.where}: {fault.shown[:80]}'
         found.add(fault.kind, example, error=True)
@@ -181,13 +209,12 @@ def _unusual(
         if 'segmentation' in one and not shape:
             yield 'annotation without a mask', where
         if isinstance(shape, list) and any(
-            isinstance(p, list) and (len(p) < 6 or len(p) % 2) for p in shape
+            isinstance(p, (list, array)) and (len(p) < 6 or len(p) % 2)
+            for p in shape
         ):
             yield 'polygon of less than 3 points, or half a point', where
         yield from _unusual_box(one, where, sizes)
-        key = tuple(
-            repr(one.get(k)) for k in ('image_id', 'category_id', 'bbox')
-        )
+        key = repr([one.get(k) for k in ('image_id', 'category_id', 'bbox')])
         if key in seen:
             yield 'annotation twice', where
         seen.add(key)
@@ -308,13 +335,18 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
 
 
 def _whole(value: Any) -> int | None:
-    """The whole number that a text or a float means."""
+    """The whole number that a text or a float means, if it means one only.
+
+    Python reads ``' 1'``, ``'1_0'`` and other scripts' digits as well.
+    """
     if isinstance(value, bool) or value is None:
         return None
     try:
         number = int(value)
     except (OverflowError, TypeError, ValueError):
         return None
+    if isinstance(value, str):
+        return number if str(number) == value else None
     exact = not isinstance(value, float) or (
         value == number and abs(value) <= 2**53
     )

@@ -15,6 +15,7 @@ from ..annotation_faults import AnnotationLook, refuse
 from ..categories import ABSENT, check_positions, ids_of_classes
 from ..registry import DATASETS
 from .annotation_store import LoadOnce
+from .check import read
 from .images import check_images
 from .pieces import (
     AnnotationFile,
@@ -49,11 +50,18 @@ class _CheckedMixin(LoadOnce):
             )
         try:
             return super().load_data_list()
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f'{type(self).__name__}.ann_file must be whole JSON, got '
-                f'{self.ann_file!r} ({error}). Download it again.'
-            ) from error
+        except (
+            AssertionError,
+            LookupError,
+            TypeError,
+            RecursionError,
+            UnicodeDecodeError,
+            json.JSONDecodeError,
+        ):
+            if Path(self.ann_file).is_file():  # read() says what it lacks
+                name = f'{type(self).__name__}.ann_file'
+                read(Path(self.ann_file), name=name)
+            raise
 
     def _look_at(self, api: Any) -> None:
         """Refuse annotations that would make a wrong result, and say what

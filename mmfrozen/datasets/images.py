@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +21,9 @@ ORIENTATION = 0x0112  # of EXIF
 ON_ITS_SIDE = (5, 6, 7, 8)
 #: Pixels above which an image takes a gigabyte in a pipeline.
 HUGE = 100_000_000
+ONE_HUGE = threading.Lock()
+#: A folder cannot be read, and a pipe would be waited for.
+NO_FILE = 'is no regular file'
 FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
 
 
@@ -37,7 +44,9 @@ def image_fault(
         whose end is in place is not decoded.
     """
     try:
-        with Image.open(path) as image:
+        if not _is_regular(os.stat(path)):
+            return NO_FILE
+        with Image.open(path) as image, _turn(image):
             stored = image.size
             size = shown_size(image) if turns else stored
             if size != (width, height):
@@ -59,9 +68,27 @@ def image_fault(
             'makes slashes)'
         )
         return 'does not exist' + backslashes * ('\\' in path)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         return f'cannot be read ({error})'
     return None
+
+
+def _is_regular(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode)
+
+
+def _turn(image: Image.Image) -> contextlib.AbstractContextManager[Any]:
+    """Decode huge images one at a time, which bounds memory.
+
+    Pillow also decodes a PNG that is asked for its EXIF data.
+    """
+    huge = image.width * image.height > HUGE
+    return ONE_HUGE if huge else contextlib.nullcontext()
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
@@ -83,9 +110,12 @@ def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
         Pairs of a kind and of what was found.
     """
     try:
-        if not Path(path).stat().st_size:
+        status = os.stat(path)
+        if not _is_regular(status):
+            return [('image unreadable', NO_FILE)]
+        if not status.st_size:
             return [('image empty', 'has no bytes')]
-        with Image.open(path) as image:
+        with Image.open(path) as image, _turn(image):
             found = list(_unusual(image, path))
             size = shown_size(image)
             if size != (width, height):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..annotation_faults import locate
 from .detections import DetectionArrays
-from .ground_truth import GroundTruth, locate
+from .ground_truth import GroundTruth
 
 
 def check_detections(

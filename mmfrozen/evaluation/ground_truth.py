@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
-from ..annotation_faults import AnnotationLook, refuse
+from ..annotation_faults import AnnotationLook, locate, refuse
 from ..gc_paused import gc_paused
 
 #: Fields of annotations, and how they are kept.
@@ -313,16 +313,6 @@ def _annotation_columns(
     return {
         name: np.array(columns[name], kind) for name, kind in COLUMNS.items()
     } | {'bbox': np.array(columns['bbox'], np.float64).reshape(-1, 4)}
-
-
-def locate(
-    known: NDArray[np.int64], ids: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Find ids among sorted ids: positions, and which of them are there."""
-    if not len(known):
-        return np.zeros(len(ids), np.int32), np.zeros(len(ids), bool)
-    positions = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    return positions.astype(np.int32), known[positions] == ids
 
 
 def _pairs(

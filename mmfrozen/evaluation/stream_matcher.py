@@ -10,6 +10,7 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
+from ..annotation_faults import locate
 from ..gc_paused import gc_paused
 from .bit_set import BitSet
 from .checks import check_detections, locate_categories, locate_images
@@ -26,7 +27,7 @@ from .greedy import (
     ranges,
     rounds_of,
 )
-from .ground_truth import GroundTruth, locate
+from .ground_truth import GroundTruth
 from .matches import IouType, Matches, Protocol
 from .precision import ALL_BITS
 

@@ -1,7 +1,9 @@
 """`mmfrozen check`, as a person types it, on a data set full of faults."""
 
+import gzip
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -291,6 +293,8 @@ def test_what_is_safe_is_repaired_into_a_new_file(
         (b'{"images": ' + b'9' * 5000 + b'}', 'must be whole JSON'),
         (b'\xef\xbb\xbf{}', 'BOM'),
         (b'{"images": [], "categories": "\xff"}', 'must be UTF-8'),
+        (b'', 'must be whole JSON'),
+        (gzip.compress(b'{}'), 'Unpack it'),
         (None, 'must be an existing file'),
     ],
 )
@@ -310,3 +314,86 @@ def test_a_good_data_set_has_status_0(mini_lvis, monkeypatch, capsys):
     assert run(monkeypatch, ann, mini_lvis) == 0
     output = capsys.readouterr().out
     assert 'no errors' in output
+
+
+def test_what_is_right_beside_a_fault_is_counted(
+    tmp_path, monkeypatch, capsys
+):
+    """In the middle of what is looked at together."""
+    good = dict(image_id=1, category_id=1, bbox=BOX, area=9)
+    changes = {250: dict(bbox=None), 260: dict(area=0), 270: dict(iscrowd=1)}
+    content = dict(
+        images=[dict(id=1, file_name='1.jpg', width=64, height=48)],
+        categories=[dict(id=1, name='a')],
+        annotations=[
+            {**good, 'id': i, **changes.get(i, {})} for i in range(300)
+        ],
+    )
+    path = tmp_path / 'ann.json'
+    path.write_text(json.dumps(content))
+    assert run(monkeypatch, path, '--json') == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record['errors'] == {'bbox': 1}
+    assert record['notes']['area of 0 or less'] == 1
+    assert record['examples']['area of 0 or less'] == [
+        f'annotation 260: {BOX}'
+    ]
+    assert record['numbers']['objects'] == 297
+    assert record['numbers']['crowds'] == 1
+
+
+def test_whole_numbers_of_polygons_stay_whole_in_a_repaired_file(
+    tmp_path, monkeypatch
+):
+    shape = [[4, 8, 24, 8.5, 24, 24]]
+    content = dict(
+        images=[dict(id='1', file_name='1.jpg', width=64, height=48)],
+        categories=[dict(id=1, name='a')],
+        annotations=[
+            dict(id=1, image_id=1, category_id=1, bbox=BOX, area=9,
+                 segmentation=shape)
+        ],
+    )  # fmt: skip
+    path, out = tmp_path / 'ann.json', tmp_path / 'out.json'
+    path.write_text(json.dumps(content))
+    assert run(monkeypatch, path, '--fix', out) == 1
+    found = json.loads(out.read_text())['annotations'][0]['segmentation']
+    assert json.dumps(found) == json.dumps(shape)
+
+
+@pytest.mark.parametrize(
+    'text, number',
+    [
+        *((x, None) for x in ('1_0', '\u0661', ' 1', '1 ', '1e3', '+1', '01')),
+        *((x, None) for x in ('-0', '1.0', '', True, False, 1.5, math.nan)),
+        *(('10', 10), (1.0, 1), (-0.0, 0), (2.0**60, None)),
+    ],
+)
+def test_an_id_is_repaired_only_where_it_means_one_number(
+    tmp_path, monkeypatch, capsys, text, number
+):
+    content = dict(
+        images=[dict(id=text, file_name='1.jpg', width=64, height=48)],
+        categories=[],
+        annotations=[],
+    )
+    path, out = tmp_path / 'ann.json', tmp_path / 'out.json'
+    path.write_text(json.dumps(content))
+    assert run(monkeypatch, path, '--fix', out, '--json') == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record['errors'] == {'image id': 1}
+    left = {} if number is not None else record['errors']
+    assert record['errors_left'] == left
+    if number is not None:
+        found = json.loads(out.read_text())['images'][0]['id']
+        assert (type(found), found) == (int, number)
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
+def test_an_annotation_file_that_is_no_file_is_one_line(
+    tmp_path, monkeypatch, capsys, make
+):
+    make(tmp_path / 'ann.json')
+    assert run(monkeypatch, tmp_path / 'ann.json') == 2
+    output = capsys.readouterr().err
+    assert 'must be an existing file' in output and output.count('\n') == 1

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import gzip
 import json
 import shutil
 
@@ -205,7 +206,7 @@ def test_loading_leaves_the_collector_on_and_finds_ids_like_a_list(root):
     for category in (0, 1, 1203, 1204):
         assert (category in copied) == (category in stock.cat_ids)
     edit(root, lambda content: content.pop('images'))
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match='must have lists of images'):
         build(root)
     assert gc.isenabled()
 
@@ -268,3 +269,26 @@ def test_objects_without_masks_are_refused_before_they_are_pasted(root, step):
     line = str(caught.value)
     assert 'paste_by_box=True' in line and 'with_mask=False' in line
     assert len(mixed(False, paste_by_box=True)[0]['gt_bboxes'])
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        (gzip.compress(b'{}'), 'Unpack it'),
+        (b'', 'must be whole JSON'),
+        (b'null', 'must have lists of images'),
+        (b'{}', 'must have lists of images'),
+        (b'{"images": [1], "categories": [], "annotations": []}', 'lists of'),
+        (b'[' * 100_000, 'inside one another'),
+    ],
+)
+@pytest.mark.parametrize(
+    'kind', ['CheckedCocoDataset', 'CheckedLVISV1Dataset']
+)
+def test_what_is_no_annotation_file_is_refused(root, kind, content, words):
+    path = root / 'annotations/lvis_v1_train.json'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        build(root, kind)
+    assert path.name in str(caught.value)
+    assert '\n' not in str(caught.value)
