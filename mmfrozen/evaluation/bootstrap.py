@@ -10,9 +10,9 @@ from scipy import stats
 
 #: Draws of the images, wherever an interval is not asked for otherwise.
 RESAMPLES = 200
-#: What is in fewer images has no interval: one of 95 % would cover 90 %
+#: What is in fewer images has no interval: one of 95 % would cover 90 to 93 %
 #: (``benchmarks/interval_coverage.py``).
-MIN_IMAGES = 10
+MIN_IMAGES = 20
 
 
 def image_weights(

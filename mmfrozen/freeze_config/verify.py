@@ -10,19 +10,10 @@ from torch import nn
 
 from ..errors import remedy_for
 from ..freezing import find_faults
+from ..freezing.capacity import capacity_warning
 from ..run_files import ParameterCounts
 from . import meta
 from .decide import CannotFreezeError, explain, find_backbones, is_detectors
-
-# As reported by the paper (quoted in a review, not checked): with 26 % of
-# the parameters trainable freezing lost 6.5 AP, 40 % drew, 54 % won 0.7.
-ENOUGH = 0.4
-CAPACITY = (
-    'only {:.0%} of the parameters train: with a plain FPN and 26 % the '
-    "paper's frozen backbone lost 6.5 AP on COCO, 40 % drew, 54 % won (as "
-    'quoted in a review of it); give neck and heads more, such as NAS-FPN '
-    'and cascade heads'
-)
 
 
 def load(path: Path) -> Config:
@@ -82,10 +73,8 @@ def verify(
     if warnings:
         return None, warnings
     counts = _count(model)
-    share = counts.trainable / counts.total
-    if share < ENOUGH:
-        warnings.append(CAPACITY.format(share))
-    return counts, warnings
+    little = capacity_warning(counts.trainable, counts.total)
+    return counts, [little] if little else []
 
 
 def _build(cfg: Config, base: Config) -> tuple[nn.Module, list[str]]:

@@ -144,10 +144,10 @@ def test_what_is_in_few_images_has_no_interval():
     assert np.isnan(low).tolist() == np.isnan(high).tolist() == [True, False]
 
 
-@pytest.mark.parametrize('images', [10, 60])
+@pytest.mark.parametrize('images', [20, 60])
 def test_interval_covers_the_mean_as_often_as_it_says(images):
     random = np.random.default_rng(0)
-    sets = 1000
+    sets = 4000
     sample = random.normal(size=(images, sets))
     weights = image_weights(images, 200)
     low, high = student_interval(
@@ -158,7 +158,7 @@ def test_interval_covers_the_mean_as_often_as_it_says(images):
         lost_variance(draws, np.full(sets, images)),
     )
     covered = ((low <= 0) & (high >= 0)).mean()
-    assert 0.935 < covered < 0.97  # normal quantiles: 0.90 of 10 images
+    assert 0.94 < covered < 0.965  # normal quantiles: 0.93 of 20 images
 
 
 def test_what_resamples_of_few_images_lack_is_added():

@@ -128,15 +128,15 @@ def test_absent_categories_are_none_and_counted():
     assert sum(x.num_absent for x in bins) == 1
 
 
-def test_interval_holds_the_value_and_needs_ten_images():
-    content, results = case(images=14, annotations=90)
+def test_interval_holds_the_value_and_needs_twenty_images():
+    content, results = case(images=30, annotations=300)
     lonely = content['categories'][1]['id']
     image = content['images'][0]['id']
     for annotation in content['annotations']:
         if annotation['category_id'] == lonely:
             annotation.update(image_id=image, iscrowd=0, ignore=0)
     matches = match(content, results, iou_type='bbox', protocol='coco')
-    strata = stratify(matches, [], image_weights(14, 100))
+    strata = stratify(matches, [], image_weights(30, 100))
     alone = next(
         x for x in strata if x.name == content['categories'][1]['name']
     )

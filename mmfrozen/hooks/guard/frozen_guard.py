@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from ...fit import check_fit
 from ...freezing import LoadRecorder
+from ...freezing.capacity import capacity_warning
 from ...pairing import STATES
 from ...registry import HOOKS
 from ..runner_access import (
@@ -134,6 +135,9 @@ class FrozenGuardHook(Hook):
             f'in the backbone {record.backbone.trainable / 1e6:.1f} M of '
             f'{record.backbone.total / 1e6:.1f} M'
         )
+        little = capacity_warning(record.model.trainable, record.model.total)
+        if little and self.state == 'frozen':
+            runner.logger.warning(f'{self.state}: {little}')
 
     def _finish_loading(self, runner: Runner) -> None:
         """Once the classifier is loaded: was all of it?"""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...evaluation.bootstrap import MIN_IMAGES, RESAMPLES
+from ...evaluation.bootstrap import RESAMPLES
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.matches import IouType, Matches, Protocol
 from ...evaluation.result_files import PICKLES
@@ -77,7 +77,7 @@ class Request:
     protocol: Protocol | None = None
     num_resamples: int = RESAMPLES
     seed: int = 0
-    min_images: int = MIN_IMAGES
+    min_images: int = 5
     images: Path | None = None
     config: Path | None = None
     confidence: float = 0.95

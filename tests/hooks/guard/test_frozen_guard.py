@@ -23,9 +23,10 @@ def files(cfg):
 
 
 def test_frozen_run_trains_and_its_backbone_is_bitwise_the_classifier(
-    config, resnet18
+    config, resnet18, caplog
 ):
     runner = build(config)
+    runner.logger.addHandler(caplog.handler)
     before = fingerprint(runner.model.neck)
     runner.train()
     assert files(config) == ['epoch_1.pth', 'epoch_2.pth']
@@ -36,6 +37,7 @@ def test_frozen_run_trains_and_its_backbone_is_bitwise_the_classifier(
     for name, tensor in own.items():
         assert torch.equal(tensor, classifier[name[len('backbone.') :]]), name
     assert changed_tensors(before, fingerprint(runner.model.neck))
+    assert 'of the parameters train: in the paper' in caplog.text
     record = json.loads(Path(config.work_dir, 'backbone.json').read_text())
     assert record['state'] == 'frozen'
     assert record['backbone']['trainable'] == 0
