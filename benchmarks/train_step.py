@@ -5,10 +5,10 @@
 
 Random weights and images, 11 objects an image, proposals that fill the
 sampler's quota of positives as late in training; masks as the pipeline of
-each loads them, bitmaps or crops. Times are medians of steps
-that are taken in turn. "GPU busy" is the sum of a profiled step's kernels and
-copies; the FLOP limit is the step's arithmetic at the rate of a large matrix
-product, measured in the same run.
+each loads them, bitmaps or crops. Times are medians; on a CPU the steps of
+all kinds are taken in turn. "GPU busy" is the sum of a profiled step's kernels
+and copies; the FLOP limit is the step's arithmetic at the rate of a large
+matrix product, measured in the same run.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 import mmfrozen  # noqa: F401, I001  # mmcv's operators, before mmdet
+from mmfrozen.engine import FrozenEngine
 from mmfrozen.freeze_config.batched import use_batched
 from mmfrozen.hooks.cuda_graph import GraphedStaticPart
 from mmfrozen.models.batched.truth import Padded
@@ -40,16 +41,20 @@ from mmfrozen.transforms import CompactMasks
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 OBJECTS, NEAR = 11, 300
-#: State of the backbone, whether heads are batched, whether what does not
-#: depend on objects is a CUDA graph.
+#: State of the backbone, whether heads are batched, and what is added:
+#: a CUDA graph of what does not depend on objects, FrozenEngine, or both.
 KINDS = {
-    'fine-tuned': ('finetuned', False, False),
-    "MMDetection's default": ('default', False, False),
-    'frozen': ('frozen', False, False),
-    'batched fine-tuned': ('finetuned', True, False),
-    'batched frozen': ('frozen', True, False),
-    'graphed frozen': ('frozen', True, True),
-    'batched, features given': ('features', True, False),
+    'fine-tuned': ('finetuned', False, ()),
+    "MMDetection's default": ('default', False, ()),
+    'frozen': ('frozen', False, ()),
+    'frozen, engine': ('frozen', False, ('engine',)),
+    'features given': ('features', False, ()),
+    'batched fine-tuned': ('finetuned', True, ()),
+    'batched frozen': ('frozen', True, ()),
+    'batched frozen, engine': ('frozen', True, ('engine',)),
+    'graphed frozen': ('frozen', True, ('graph',)),
+    'graphed frozen, engine': ('frozen', True, ('engine', 'graph')),
+    'batched, features given': ('features', True, ()),
 }
 
 
@@ -284,11 +289,13 @@ def matmul_rate(device: str, bf16: bool) -> float:
     return 2 * side**3 / min(times)
 
 
-def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
-    """One row."""
+def prepare(
+    name: str, kind: str, args: Any, device: str
+) -> tuple[Step, float]:
+    """A step that is warm, and its TFLOP."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    state, fast, graphed = KINDS[kind]
+    state, fast, added = KINDS[kind]
     model = build(
         name, state.replace('features', 'frozen'), fast=fast, device=device
     )
@@ -300,21 +307,49 @@ def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
         give_features(step)
     with FlopCounterMode(display=False) as counter:
         step()
-    if graphed:
+    if 'engine' in added:
+        FrozenEngine(
+            model.backbone, lambda: True, compiled=args.compiled or 'auto'
+        )
+    if 'graph' in added:
         model.run_static = GraphedStaticPart(model)
     for _ in range(args.warm_up):
         step()
+    return step, counter.get_total_flops() / 1e12
+
+
+def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
+    """One row."""
+    step, tflop = prepare(name, kind, args, device)
     if device == 'cuda':
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     times = [seconds(step) for _ in range(args.steps)]
-    peak = (
-        torch.cuda.max_memory_allocated() / 2**20 if device == 'cuda' else None
-    )
-    reserved = (
-        torch.cuda.max_memory_reserved() / 2**20 if device == 'cuda' else None
-    )
-    gpu, kernels = busy(step)
+    row = make_row(name, kind, args, times, tflop)
+    if device == 'cuda':
+        row['peak_mib'] = torch.cuda.max_memory_allocated() / 2**20
+        row['reserved_mib'] = torch.cuda.max_memory_reserved() / 2**20
+    row['gpu_ms'], row['kernels'] = busy(step)
+    return row
+
+
+def measure_in_turn(name: str, args: Any) -> list[dict[str, Any]]:
+    """All rows of a config, on a CPU that others may use too."""
+    steps = {kind: prepare(name, kind, args, 'cpu') for kind in args.kinds}
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for _ in range(args.steps):
+        for kind, (step, _) in steps.items():
+            times[kind].append(seconds(step))
+    return [
+        make_row(name, kind, args, times[kind], tflop)
+        for kind, (_, tflop) in steps.items()
+    ]
+
+
+def make_row(
+    name: str, kind: str, args: Any, times: list[float], tflop: float
+) -> dict[str, Any]:
+    """What both have."""
     return dict(
         config=name,
         kind=kind,
@@ -324,11 +359,11 @@ def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
         ms=statistics.median(times) * 1e3,
         low=min(times) * 1e3,
         high=max(times) * 1e3,
-        gpu_ms=gpu,
-        kernels=kernels,
-        peak_mib=peak,
-        reserved_mib=reserved,
-        tflop=counter.get_total_flops() / 1e12,
+        gpu_ms=None,
+        kernels=None,
+        peak_mib=None,
+        reserved_mib=None,
+        tflop=tflop,
     )
 
 
@@ -347,6 +382,7 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=6)
     parser.add_argument('--warm-up', type=int, default=3)
     parser.add_argument('--bf16', action='store_true')
+    parser.add_argument('--compiled', action='store_true')
     parser.add_argument('--out', help='rows as JSON')
     args = parser.parse_args()
     register_all_modules()
@@ -365,11 +401,14 @@ def main() -> None:
             f'{"":24}      ms   range  GPU busy  kernels    MiB  reserved  '
             'of frozen'
         )
-        base = None
-        for kind in args.kinds:
-            row = measure(name, kind, args, device)
+        found = (
+            measure_in_turn(name, args)
+            if device == 'cpu'
+            else [measure(name, kind, args, device) for kind in args.kinds]
+        )
+        base = next((r['ms'] for r in found if r['kind'] == 'frozen'), None)
+        for row in found:
             rows.append(row)
-            base = row['ms'] if kind == 'frozen' else base
             ratio = f'{row["ms"] / base:9.2f}' if base else ''
             gpu = (
                 f'{row["gpu_ms"]:9.1f} {row["kernels"]:8}'
@@ -377,17 +416,16 @@ def main() -> None:
                 else ' ' * 18
             )
             print(
-                f'{kind:24}{row["ms"]:8.1f} {row["low"]:.0f}-{row["high"]:.0f}'
-                f'{gpu} {row["peak_mib"] or 0:7.0f} '
+                f'{row["kind"]:24}{row["ms"]:8.1f} '
+                f'{row["low"]:.0f}-{row["high"]:.0f}{gpu} '
+                f'{row["peak_mib"] or 0:7.0f} '
                 f'{row["reserved_mib"] or 0:8.0f} {ratio}',
                 flush=True,
             )
             limit = row['tflop'] * 1e12 / rate * 1e3
             print(f'{"  its FLOP limit":24}{limit:8.1f}', flush=True)
-            if args.out:
-                Path(args.out).write_text(json.dumps([card, rows], indent=1))
-            if device == 'cuda':
-                torch.cuda.empty_cache()
+        if args.out:
+            Path(args.out).write_text(json.dumps([card, rows], indent=1))
 
 
 if __name__ == '__main__':

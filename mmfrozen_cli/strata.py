@@ -36,10 +36,8 @@ examples:
       --ann data/lvis_v1/annotations/lvis_v1_val.json \\
       --train-ann data/lvis_v1/annotations/lvis_v1_train.json \\
       --iou-type segm --html strata.html
-  mmfrozen strata mine.bbox.json theirs.bbox.json \\
-      --ann val.json --train-ann train.json --json > strata.json
-  mmfrozen strata work_dirs/new work_dirs/old --ann val.json \\
-      --train-ann train.json --fail-below APr
+  mmfrozen strata new.bbox.json old.bbox.json --ann val.json \\
+      --train-ann train.json --json --fail-below APr > strata.json
 """
 
 

@@ -11,6 +11,7 @@ SHARED = {
     'compat',
     'cost',
     'empty_weights',
+    'engine',
     'errors',
     'fit',
     'freezing',

@@ -5,5 +5,6 @@ from .buffered_runtime_info import (
 )
 from .cuda_graph import CUDAGraphHook as CUDAGraphHook
 from .drift import DriftHook as DriftHook
+from .frozen_engine import FrozenEngineHook as FrozenEngineHook
 from .guard.frozen_guard import FrozenGuardHook as FrozenGuardHook
 from .step_cost.step_cost_hook import StepCostHook as StepCostHook

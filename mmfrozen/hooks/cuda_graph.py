@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..engine import autocast_dtype
 from ..registry import HOOKS
 from .runner_access import find_model
 
@@ -123,9 +124,7 @@ class GraphedStaticPart:
 
     def __call__(self, images: Tensor) -> Any:
         """Replay the graph, or run plainly."""
-        dtype = torch.get_autocast_gpu_dtype()
-        autocast = dtype if torch.is_autocast_enabled() else None
-        key = (tuple(images.shape), images.dtype, autocast)
+        key = (tuple(images.shape), images.dtype, autocast_dtype('cuda'))
         if self._key is None:
             self._key = key
             self._graph = self._captured(images)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..freeze_config import meta
-from ..freezing import LoadRecorder, is_output_norm
+from ..freezing import REFERENCE, LoadRecorder, is_output_norm
 from ..freezing.components import backbone_namer
 from ..freezing.drift import changed, measure
 from ..freezing.weights_file import check_file, is_local
@@ -112,6 +112,12 @@ def _backbone_tensors(content: Any, path: str) -> dict[str, Tensor]:
         if k.startswith('backbone.')
         and not k.startswith('backbone.adapters.')  # they train beside it
     }
+    if isinstance(content, Mapping) and REFERENCE in content:
+        raise ValueError(
+            f'CHECKPOINT must hold its backbone, got {path!r}, which refers '
+            'to the classifier (save_backbone=False). Its digest is compared '
+            'whenever a run loads it.'
+        )
     if not own:
         raise ValueError(
             "CHECKPOINT must hold a detector, with tensors named 'backbone."

@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from ...fit import check_fit
-from ...freezing import LoadRecorder
+from ...freezing import REFERENCE, LoadRecorder, put_back
 from ...freezing.capacity import capacity_warning
 from ...pairing import STATES
 from ...registry import HOOKS
@@ -65,13 +65,21 @@ class FrozenGuardHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, state: str = 'frozen') -> None:
+    def __init__(
+        self, state: str = 'frozen', save_backbone: bool = True
+    ) -> None:
         if state not in STATES:
             raise ValueError(
                 f'default_hooks.frozen_guard.state must be one of {STATES}, '
                 f'got {state!r}. Correct it.'
             )
-        self.state = state
+        if not save_backbone and state != 'frozen':
+            raise ValueError(
+                'default_hooks.frozen_guard.save_backbone must be True where '
+                f'the backbone trains, got False and state={state!r}. Leave '
+                'it out.'
+            )
+        self.state, self._save_backbone = state, save_backbone
         self._recorder: LoadRecorder | None = None
         self._watch: FrozenWatch | MovedWatch | PartWatch | None = None
 
@@ -94,7 +102,7 @@ class FrozenGuardHook(Hook):
         self._recorder = LoadRecorder(backbone)
         if self._watch is None:
             self._watch = (
-                FrozenWatch(backbone)
+                FrozenWatch(backbone, self._save_backbone)
                 if self.state == 'frozen'
                 else MovedWatch(self.state)
             )
@@ -103,7 +111,13 @@ class FrozenGuardHook(Hook):
             self._watch.renew(backbone)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse ``load_from`` and ``resume`` files with another backbone."""
+        """Refuse ``load_from`` and ``resume`` files with another backbone;
+        give those that have none the classifier's."""
+        if REFERENCE in checkpoint:
+            backbone = find_backbone(runner)
+            if not isinstance(runner.optim_wrapper, OptimWrapper):
+                backbone.init_weights()  # which a test leaves out
+            put_back(checkpoint, backbone, backbone_config(runner)[0])
         if self._recorder is None or self.state == 'partial':
             return  # a part may be filled from this very file
         self._finish_loading(runner)

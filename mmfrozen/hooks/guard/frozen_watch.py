@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...freezing import changed_tensors, fingerprint
+from ...freezing import changed_tensors, fingerprint, take_out
 from ...freezing.drift import same_bits
 from ..runner_access import KEY, backbone_tensors, find_backbone, write_record
 from .frozen_faults import explain_changes, find_run_faults, remedy
@@ -25,11 +25,13 @@ class FrozenWatch(Hook):
 
     Args:
         backbone: As it was constructed.
+        save_backbone: Whether checkpoints hold it.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, save_backbone: bool) -> None:
+        self._save_backbone = save_backbone
         self.renew(backbone)
 
     def renew(self, backbone: nn.Module) -> None:
@@ -74,6 +76,8 @@ class FrozenWatch(Hook):
                     'that writes to the file (EMA, averaging).'
                 )
             tensor.copy_(frozen)  # EMA turns -0.0 into 0.0
+        if not self._save_backbone:
+            take_out(checkpoint, find_backbone(runner))
 
     def after_train(self, runner: Runner) -> None:
         """At the end of the run."""

@@ -12,6 +12,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
+from ...engine import autocast_dtype
 from ...version import __version__
 
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet')
@@ -42,16 +43,8 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def autocast_name(device_type: str) -> str:
     """What to add to a dtype while autocast is on; nothing if it is off."""
-    if hasattr(torch, 'get_autocast_dtype'):
-        is_on = torch.is_autocast_enabled(device_type)
-        dtype = torch.get_autocast_dtype(device_type)
-    elif device_type == 'cpu':  # torch < 2.4
-        is_on = torch.is_autocast_cpu_enabled()
-        dtype = torch.get_autocast_cpu_dtype()
-    else:
-        is_on = torch.is_autocast_enabled()
-        dtype = torch.get_autocast_gpu_dtype()
-    return f' with autocast to {dtype_name(dtype)}' if is_on else ''
+    dtype = autocast_dtype(device_type)
+    return f' with autocast to {dtype_name(dtype)}' if dtype else ''
 
 
 def device_name(device: torch.device) -> str:

@@ -1,0 +1,334 @@
+"""Run a frozen backbone as inference engines do, inside training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from .autocast import autocast_dtype
+from .measure import Way, one_line, try_ways
+from .ways import DTYPES, GraphRun, Levels, Recording
+from .weights import WeightsWatch
+
+#: Measured on an H200: 34 s to compile 450 operators, to 0.6 of their time.
+COMPILE_SECONDS, COMPILE_SAVES = 0.08, 0.4
+#: Batches after which a size that most of them had is worth a compiler.
+COMPILE_AFTER = 10
+#: Images whose sides are multiples of this need no padding of their own.
+STRIDE = 32
+#: How often an engine is built anew for other weights.
+MAX_REBUILDS = 3
+
+
+@dataclass
+class _Choice:
+    """What was chosen for the first size of a dtype, device and autocast.
+
+    Attributes:
+        levels: What the plain forward returns.
+        run: None for the plain forward.
+        dtype: Of the recording.
+        spelling: Of the recording.
+        size: Of the images that were recorded.
+        seconds: That the choice takes.
+        serves_all: Whether ``run`` serves other sizes; None if not known.
+    """
+
+    levels: Levels
+    run: GraphRun | None = None
+    dtype: torch.dtype = torch.float32
+    spelling: list[Hashable] = field(default_factory=list)
+    size: tuple[int, ...] = ()
+    seconds: float = 0.0
+    serves_all: bool | None = None
+
+
+class FrozenEngine:
+    """Takes the place of ``forward`` of a frozen backbone, from now on.
+
+    At the first batch the forward pass is recorded, norms and everything
+    else that depends on weights alone is worked out, and ways to run the
+    rest are compared with the plain pass and timed. The fastest is kept, or
+    the plain pass, if none is faster or none agrees. The module, its
+    parameters and its state dict are not touched; copies and pickles of it
+    have its own forward.
+
+    Args:
+        backbone: Frozen as a whole.
+        is_on: Whether a call belongs to training; others run plainly.
+        dtype: ``'auto'``: what autocast says; or ``'fp32'``, ``'bf16'``,
+            ``'fp16'``.
+        compiled: ``'auto'``: use ``torch.compile`` on a GPU, for a size that
+            most batches have, where it will have paid; True: at the first
+            batch; False: never.
+        tolerance: Largest relative error of a level in the 2-norm; None for
+            those of ``ways.TOLERANCES``.
+        max_sizes: Sizes of batches that an engine is built for, where one
+            cannot serve all.
+        steps_left: How many steps are still to come.
+        say: Takes a line for the log.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        is_on: Callable[[], bool],
+        *,
+        dtype: str = 'auto',
+        compiled: bool | str = 'auto',
+        tolerance: float | None = None,
+        max_sizes: int = 4,
+        steps_left: Callable[[], float] = lambda: math.inf,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._backbone, self._is_on = backbone, is_on
+        self._dtype, self._compiled = DTYPES.get(dtype), compiled
+        self._tolerance, self._max_sizes = tolerance, max_sizes
+        self._steps_left, self._say = steps_left, say
+        self._plain = backbone.forward
+        self._rebuilds = 0
+        self._said: set[str] = set()
+        self._begin()
+        backbone.forward = self
+
+    def remove(self) -> None:
+        """Give the backbone its own forward back."""
+        vars(self._backbone).pop('forward', None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of the backbone runs plainly."""
+        return _own_forward, (self._backbone,)
+
+    def _begin(self) -> None:
+        self._watch = WeightsWatch(self._backbone)
+        #: By size, dtype, device and autocast; None runs plainly.
+        self._runs: dict[Hashable, GraphRun | None] = {}
+        self._choices: dict[Hashable, _Choice] = {}
+        self._calls: Counter[Hashable] = Counter()
+        self._num_engines = 0
+        self._may_compile = self._compiled == 'auto'
+
+    def renew(self, *, thoroughly: bool = False) -> bool:
+        """Begin anew if the weights have changed.
+
+        Args:
+            thoroughly: Compare values too, which waits for the GPU.
+
+        Returns:
+            Whether they have.
+        """
+        if not self._watch.is_stale() and not (
+            thoroughly and self._watch.differs()
+        ):
+            return False
+        self._rebuilds += 1
+        self._begin()
+        if self._rebuilds <= MAX_REBUILDS:
+            self._say(
+                'The weights of the backbone have changed: its engine is '
+                'built anew.'
+            )
+        elif self._rebuilds == MAX_REBUILDS + 1:
+            self._say(
+                f'The weights of the backbone have changed {self._rebuilds} '
+                'times: it runs as it is from now on.'
+            )
+        return True
+
+    def __call__(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Compute the features of a batch."""
+        if args or kwargs or not self._serves(images):
+            return self._plain(images, *args, **kwargs)
+        self.renew()
+        if self._rebuilds > MAX_REBUILDS:
+            return self._plain(images)
+        autocast = autocast_dtype(images.device.type)
+        kind = (images.dtype, images.device, autocast)
+        key = (tuple(images.shape), *kind)
+        if key not in self._runs:
+            if images.is_cuda and torch.cuda.is_current_stream_capturing():
+                return self._plain(images)
+            with torch.no_grad():
+                self._runs[key] = self._prepare(images, kind)
+        elif self._may_compile and images.is_cuda:
+            self._consider_compiling(images, kind, key)
+        run = self._runs[key]
+        if run is None:
+            return self._plain(images)
+        return run.levels.wrap(run(images))
+
+    def _serves(self, images: Any) -> bool:
+        """Whether features are wanted for training, by nobody who looks at
+        the operators (counters, tracers, exporters)."""
+        return (
+            type(images) is Tensor
+            and images.dim() == 4
+            and images.device.type != 'meta'
+            and not images.requires_grad
+            and self._is_on()
+            and not torch._C._len_torch_dispatch_stack()
+            and not torch._C._get_tracing_state()
+            and not torch.compiler.is_compiling()
+        )
+
+    def _prepare(self, images: Tensor, kind: Hashable) -> GraphRun | None:
+        try:
+            if kind not in self._choices:
+                choice = self._choices[kind] = self._choose(images)
+                return choice.run
+            choice = self._choices[kind]
+            if choice.run is None:
+                return None
+            return self._for_another_size(choice, images)
+        except Exception as error:  # whatever recording raises
+            self._say(
+                f'The backbone runs as it is at {_size(images)}: '
+                f'{one_line(error)}'
+            )
+            return None
+
+    def _choose(self, images: Tensor) -> _Choice:
+        """Try everything that needs no patience."""
+        start = time.perf_counter()
+        self._num_engines += 1
+        mirrored = images.flip(-1)  # which nobody has recorded
+        outputs = self._plain(mirrored)
+        levels = Levels.of(outputs)
+        plain = self._plain_way()
+        ways: list[Way] = []
+        recordings = {}
+        for dtype in self._dtypes(images):
+            recording = Recording(self._plain, images, levels, dtype)
+            recordings[dtype] = recording
+            ways += recording.ways(images, self._tolerance)
+            if self._compiled is True:
+                ways.append(recording.compiled(images, self._tolerance))
+        best = try_ways(plain, ways, mirrored, tree_leaves(outputs))
+        self._report(plain, best, ways, images, time.perf_counter() - start)
+        choice = _Choice(levels, seconds=best.seconds)
+        if isinstance(best.run, GraphRun):
+            choice.run, choice.dtype = best.run, best.run.dtype
+            choice.spelling = recordings[choice.dtype].spelling
+            choice.size = tuple(images.shape)
+        return choice
+
+    def _plain_way(self) -> Way:
+        return Way('as it is', lambda x: tree_leaves(self._plain(x)))
+
+    def _dtypes(self, images: Tensor) -> list[torch.dtype]:
+        """What can be tried: a CPU may be faster in fp32."""
+        plain = autocast_dtype(images.device.type) or torch.float32
+        wanted = self._dtype or plain
+        is_more = images.device.type == 'cpu' or wanted != plain
+        return list(
+            dict.fromkeys([wanted, torch.float32] if is_more else [wanted])
+        )
+
+    def _for_another_size(
+        self, choice: _Choice, images: Tensor
+    ) -> GraphRun | None:
+        sizes = (*choice.size[-2:], *images.shape[-2:])
+        is_padded = any(side % STRIDE for side in sizes)
+        if choice.serves_all and not is_padded:
+            return choice.run
+        if self._num_engines >= self._max_sizes:
+            self._say_once(
+                'The backbone runs as it is at further sizes than the '
+                f'{self._max_sizes} that have an engine of their own.'
+            )
+            return None
+        if choice.serves_all is None and not is_padded:
+            recording = Recording(
+                self._plain, images, choice.levels, choice.dtype
+            )
+            choice.serves_all = recording.spelling == choice.spelling
+            if choice.serves_all:
+                self._say(
+                    'The engine of the backbone serves batches of all sizes '
+                    f'that are multiples of {STRIDE}.'
+                )
+                return choice.run
+        return self._choose(images).run
+
+    def _consider_compiling(
+        self, images: Tensor, kind: Hashable, key: Hashable
+    ) -> None:
+        """Once a size has proved to be that of most batches."""
+        self._calls[key] += 1
+        total = sum(self._calls.values())
+        if total < COMPILE_AFTER or 2 * self._calls[key] < total:
+            return
+        self._may_compile = False
+        if kind not in self._choices:
+            return
+        choice, start = self._choices[kind], time.perf_counter()
+        expected = COMPILE_SECONDS * max(len(choice.spelling), 100)
+        saved = COMPILE_SAVES * choice.seconds * self._steps_left()
+        if saved < 2 * expected:
+            return
+        with torch.no_grad():
+            plain = self._plain_way()
+            recording = Recording(
+                self._plain, images, choice.levels, choice.dtype
+            )
+            ways = [recording.compiled(images, self._tolerance)]
+            if choice.run is not None:
+                ways.append(Way('not compiled', choice.run, math.inf))
+            mirrored = images.flip(-1)
+            best = try_ways(plain, ways, mirrored, plain.run(mirrored))
+        self._report(plain, best, ways, images, time.perf_counter() - start)
+        if best is ways[0] and isinstance(best.run, GraphRun):
+            self._runs[key] = best.run
+
+    def _report(
+        self,
+        plain: Way,
+        best: Way,
+        ways: list[Way],
+        images: Tensor,
+        cost: float,
+    ) -> None:
+        where = f'The backbone at {_size(images)}'
+        if best is plain:
+            others = '; '.join(
+                f'{way.name}: {way.fault or f"{way.seconds * 1e3:.0f} ms"}'
+                for way in ways
+            )
+            self._say(
+                f'{where} runs as it is, {plain.seconds * 1e3:.0f} ms '
+                f'({others}); trying took {cost:.1f} s.'
+            )
+            return
+        faults = ''.join(
+            f'; {way.name}: {way.fault}' for way in ways if way.fault
+        )
+        steps = math.ceil(cost / (plain.seconds - best.seconds))
+        self._say(
+            f'{where} runs {best.name}: {best.seconds * 1e3:.0f} ms in place '
+            f'of {plain.seconds * 1e3:.0f} ms, relative error '
+            f'{best.error:.1e}; trying took {cost:.1f} s, the first call '
+            f'{best.first_seconds:.1f} s of it, paid after {steps} '
+            f'steps{faults}.'
+        )
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._say(message)
+
+
+def _own_forward(module: nn.Module) -> MethodType:
+    return MethodType(type(module).forward, module)
+
+
+def _size(images: Tensor) -> str:
+    return ' x '.join(map(str, images.shape))

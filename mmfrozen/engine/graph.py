@@ -1,0 +1,97 @@
+"""Record a forward pass as a graph of operators: plain torch."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+def record(
+    forward: Callable[[Tensor], list[Tensor]], images: Tensor
+) -> fx.GraphModule:
+    """Record the operators that a forward pass executes.
+
+    Modules, hooks and Python's decisions are gone; no operator writes to its
+    inputs; casts of autocast are operators like others. Parameters and
+    buffers are attributes of the result and share memory with the module's.
+
+    Args:
+        forward: Takes images, returns the levels. It runs once.
+        images: (N, 3, H, W). What depends on their size may be constant in
+            the graph, see :func:`spell`.
+
+    Returns:
+        A module that takes images and returns the levels.
+
+    Raises:
+        ValueError: If random numbers are drawn.
+        RuntimeError: What torch raises where a forward pass depends on the
+            values of the images.
+    """
+
+    with torch.no_grad():
+        module = make_fx(functionalize(forward, remove='mutations'))(images)
+    module.graph.eliminate_dead_code()
+    for node in module.graph.nodes:
+        tags = getattr(node.target, 'tags', ())
+        if torch.Tag.nondeterministic_seeded in tags:
+            raise ValueError(
+                'A frozen backbone must be deterministic, got random numbers '
+                f'from {node.target}. Take out what draws them.'
+            )
+    return module
+
+
+def spell(module: fx.GraphModule) -> list[Hashable]:
+    """Spell out operators, sizes and the addresses of weights.
+
+    What is recorded alike from images of different sizes depends on no size,
+    and serves all of them.
+    """
+    numbers: dict[fx.Node, int] = {}
+    words: list[Hashable] = []
+    for number, node in enumerate(module.graph.nodes):
+        numbers[node] = number
+        if node.op == 'get_attr':
+            words.append(getattr(module, node.target).data_ptr())
+        else:
+            arguments = fx.node.map_arg(
+                (node.args, node.kwargs), lambda n: f'%{numbers[n]}'
+            )
+            words.append((str(node.target), repr(arguments)))
+    return words
+
+
+def put_constant(
+    module: fx.GraphModule, before: fx.Node, value: Tensor
+) -> fx.Node:
+    """Add an attribute, and the node that reads it."""
+    name = f'_folded_{len(module.graph.nodes)}'
+    while hasattr(module, name):
+        name += '_'
+    module.register_buffer(name, value)
+    with module.graph.inserting_before(before):
+        return module.graph.get_attr(name)
+
+
+def is_call(node: Any, *targets: Any) -> bool:
+    """Whether a node calls one of these operators."""
+    return (
+        isinstance(node, fx.Node)
+        and node.op == 'call_function'
+        and node.target in targets
+    )
+
+
+def first_output(node: fx.Node) -> fx.Node | None:
+    """The only thing that is read of an operator with several outputs."""
+    users = list(node.users)
+    if len(users) == 1 and is_call(users[0], operator.getitem):
+        return users[0] if users[0].args[1] == 0 else None
+    return None

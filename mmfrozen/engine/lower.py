@@ -1,0 +1,146 @@
+"""Make the operators of a recorded forward pass cheaper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from .fold import drop_unused
+from .graph import is_call, put_constant
+
+aten = torch.ops.aten
+#: Operators whose result is memory of their own.
+FRESH = (
+    aten.convolution.default,
+    aten.add.Tensor,
+    aten.mul.Tensor,
+    aten.relu.default,
+    aten.silu.default,
+)
+IN_PLACE = {
+    aten.relu.default: aten.relu_.default,
+    aten.hardtanh.default: aten.hardtanh_.default,
+    aten.leaky_relu.default: aten.leaky_relu_.default,
+    aten.silu.default: aten.silu_.default,
+    aten.hardswish.default: aten.hardswish_.default,
+    aten.gelu.default: aten.gelu_.default,
+    aten.add.Tensor: aten.add_.Tensor,
+}
+#: Activations that oneDNN applies to what a convolution has computed.
+ONEDNN_UNARY = {
+    aten.relu.default: 'relu',
+    aten.hardtanh.default: 'hardtanh',
+    aten.silu.default: 'swish',
+    aten.hardswish.default: 'hardswish',
+    aten.sigmoid.default: 'sigmoid',
+}
+
+
+def use_channels_last(module: fx.GraphModule) -> None:
+    """Lay the weights of convolutions out as (N, H, W, C), on the spot."""
+    for node in module.graph.nodes:
+        if is_call(node, aten.convolution.default):
+            _lay_out(module, node.args[1])
+        elif is_call(node, aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default  # strides are others now
+    module.recompile()
+
+
+def _lay_out(module: fx.GraphModule, weight: Any) -> None:
+    if weight.op != 'get_attr':
+        return
+    value = getattr(module, weight.target)
+    if value.dim() == 4:
+        new = value.contiguous(memory_format=torch.channels_last)
+        module._parameters.pop(weight.target, None)
+        vars(module).pop(weight.target, None)
+        module.register_buffer(weight.target, new)
+
+
+def write_in_place(module: fx.GraphModule) -> None:
+    """Let activations and sums overwrite what nobody reads after them."""
+    for node in module.graph.nodes:
+        if not is_call(node, *IN_PLACE):
+            continue
+        source: Any = node.args[0]
+        if (
+            is_call(source, *FRESH, *IN_PLACE.values())
+            and len(source.users) == 1
+            and _is_like(source, node)
+        ):
+            node.target = IN_PLACE[node.target]
+    module.recompile()
+
+
+def fuse_on_cpu(module: fx.GraphModule) -> None:
+    """Let oneDNN add shortcuts and apply activations inside convolutions,
+    with weights in its own layout, on the spot."""
+    for node in list(module.graph.nodes):
+        if is_call(node, aten.convolution.default):
+            _fuse(module, node)
+    module.graph.eliminate_dead_code()
+    drop_unused(module)
+    module.recompile()
+
+
+def _fuse(module: fx.GraphModule, conv: Any) -> None:
+    x, weight, bias, stride, padding, dilation, transposed = conv.args[:7]
+    if transposed or weight.op != 'get_attr':
+        return
+    shape = (padding, stride, dilation, conv.args[8])
+    last, shortcut = conv, None
+    total = _only_user(conv, aten.add.Tensor)
+    if total is not None and not total.kwargs:
+        a, b = total.args
+        other = b if a is conv else a
+        if isinstance(other, fx.Node) and _is_like(other, conv):
+            last, shortcut = total, other
+    # after a sum it applies no other
+    known = ONEDNN_UNARY if shortcut is None else (aten.relu.default,)
+    act = _only_user(last, *known)
+    name, numbers = None, []
+    if act is not None:
+        last, name = act, ONEDNN_UNARY[act.target]
+        numbers = list(act.args[1:])
+        if name == 'hardtanh':
+            numbers += [-1, 1][len(numbers) :]  # its defaults
+    packed = torch.ops.mkldnn._reorder_convolution_weight(
+        getattr(module, weight.target),
+        *shape,
+        list(x.meta['tensor_meta'].shape),
+    )
+    weight = put_constant(module, last, packed)
+    pointwise = torch.ops.mkldnn._convolution_pointwise
+    inputs = (weight, bias, *shape)
+    args: tuple[Any, ...]
+    if shortcut is None:
+        args = (x, *inputs, name or 'none', numbers, '')
+    else:
+        args = (x, shortcut, *inputs, 'add', 1.0, name, numbers, '')
+    with module.graph.inserting_before(last):
+        new = module.graph.call_function(
+            pointwise.binary if shortcut is not None else pointwise.default,
+            args,
+        )
+    new.meta.update(last.meta)
+    last.replace_all_uses_with(new)
+
+
+def _only_user(node: Any, *targets: Any) -> Any:
+    """What alone uses a result, if it is one of these operators."""
+    users = list(node.users)
+    if len(users) == 1 and is_call(users[0], *targets):
+        return users[0] if _is_like(node, users[0]) else None
+    return None
+
+
+def _is_like(a: Any, b: Any) -> bool:
+    one, other = (x.meta.get('tensor_meta') for x in (a, b))
+    return (
+        one is not None  # a constant has none
+        and other is not None
+        and one.shape == other.shape
+        and one.dtype == other.dtype
+    )

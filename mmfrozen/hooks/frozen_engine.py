@@ -1,0 +1,156 @@
+"""Run the frozen backbone as inference engines do, while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..engine import DTYPES, FrozenEngine
+from ..freezing import find_faults
+from ..registry import HOOKS
+from .runner_access import find_model, optimizer_groups
+
+KEY = 'custom_hooks.FrozenEngineHook'
+#: Steps after which values are compared that may have been written unnoticed.
+CHECK_EVERY = 1000
+
+
+@HOOKS.register_module()
+class FrozenEngineHook(Hook):
+    """Makes a frozen backbone's forward faster, with the same features.
+
+    What MMEngine lacks: no weight of a frozen backbone changes, so norms can
+    be folded into convolutions, weights be cast and laid out once, and a
+    compiler take them for constants. In training steps, and in them alone,
+    the backbone's ``forward`` is replaced by the fastest of these ways whose
+    features agree with the plain ones on the first batch; docs/engine.md
+    lists them. Weights, state dict, checkpoints, evaluation and export are
+    untouched. Where the backbone is not frozen as a whole, or nothing is
+    faster, it runs as it is, and the log says so in one line.
+
+    Args:
+        dtype: ``'auto'``: that of the run, by autocast; ``'fp32'``,
+            ``'bf16'`` or ``'fp16'`` for the backbone alone.
+        compiled: ``'auto'``: ``torch.compile`` on GPUs, for a size that most
+            batches have, where it will have paid by the end of the run; True:
+            try it at the first batch, on CPUs too; False: never.
+        tolerance: Largest relative error of a feature level in the 2-norm;
+            None for 1e-4 in fp32, 1e-2 in fp16 and TF32, 5e-2 in bf16.
+        max_sizes: Sizes of batches that get an engine of their own, where one
+            cannot serve all (transformers).
+
+    Raises:
+        ValueError: If an option is unknown.
+
+    Example config::
+
+        custom_hooks = [
+            dict(type='NumClassCheckHook'),
+            dict(type='mmfrozen.FrozenEngineHook')]
+    """
+
+    def __init__(
+        self,
+        dtype: str = 'auto',
+        compiled: bool | str = 'auto',
+        tolerance: float | None = None,
+        max_sizes: int = 4,
+    ) -> None:
+        _check('dtype', dtype, ('auto', *DTYPES))
+        _check('compiled', compiled, ('auto', True, False))
+        self._options = dict(
+            dtype=dtype,
+            compiled=compiled,
+            tolerance=tolerance,
+            max_sizes=max_sizes,
+        )
+        self._engine: FrozenEngine | None = None
+        self._is_checked = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the backbone at the first step, in training mode."""
+        self._remove()
+        self._is_checked = False
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Before the first step, install the engine; then look whether the
+        weights are still those that it was built of."""
+        if not self._is_checked:
+            self._is_checked = True
+            self._install(runner)
+            return
+        model = find_model(runner)
+        is_graphed = 'run_static' in vars(model)  # calls no forward
+        is_due = runner.iter % CHECK_EVERY == 0
+        if (
+            self._engine
+            and (is_graphed or is_due)
+            and self._engine.renew(thoroughly=is_due)
+        ):
+            vars(model).pop('run_static', None)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the backbone as it was."""
+        self._remove()
+
+    def _install(self, runner: Runner) -> None:
+        reason = _why_not(runner)
+        if reason:
+            runner.logger.warning(
+                f'FrozenEngineHook must have {reason}. The backbone runs as '
+                'it is.'
+            )
+            return
+        model = find_model(runner)
+        self._engine = FrozenEngine(
+            model.backbone,
+            lambda: model.training,
+            steps_left=lambda: runner.max_iters - runner.iter,
+            say=runner.logger.info,
+            **self._options,
+        )
+
+    def _remove(self) -> None:
+        if self._engine:
+            self._engine.remove()
+        self._engine = None
+
+
+def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise ValueError(
+            f'{KEY}.{name} must be one of {known}, got {value!r}. Correct it.'
+        )
+
+
+def _why_not(runner: Runner) -> str | None:
+    model = find_model(runner)
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, nn.Module):
+        return f'a detector with a backbone, got {type(model).__name__}'
+    if is_model_wrapper(runner.model) and not isinstance(
+        runner.model, DistributedDataParallel
+    ):
+        return f'whole weights, got {type(runner.model).__name__}'
+    if runner.cfg.get('compile'):
+        return 'a model that is not compiled itself, got compile in the config'
+    faults = find_faults(backbone, optimizer_groups(runner.optim_wrapper))
+    if faults:
+        return f'a backbone that is frozen as a whole, got {"; ".join(faults)}'
+    if 'forward' in vars(backbone):
+        return 'the own forward of the backbone, got another'
+    hooked = [
+        name
+        for name, child in backbone.named_modules()
+        if name and (child._forward_hooks or child._forward_pre_hooks)
+    ]
+    if hooked:
+        return f'a backbone without hooks inside, got one on {hooked[0]}'
+    return None
