@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -9,6 +10,7 @@ from typing import Any
 
 from mmdet.evaluation.evaluator import multi_datasets_evaluator as mmdet
 from mmengine.dist import get_dist_info
+from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
 from ..registry import EVALUATOR
@@ -88,6 +90,8 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
                 f'{len(self._ends) or "another data set"}. Name as many in '
                 'dataset_prefixes and in the dataset of the loader.'
             )
+        if not isinstance(meta, dict):
+            _warn_of_unlike(metas)
         for metric, own in zip(self.metrics, metas, strict=False):
             metric.dataset_meta = {
                 k: v for k, v in own.items() if k != 'cumulative_sizes'
@@ -144,6 +148,25 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
         for metric in self.metrics[number:]:
             found |= metric.evaluate(size)
         return found
+
+
+def _warn_of_unlike(metas: Sequence[dict]) -> None:
+    first = metas[0]
+    keys = sorted(
+        {
+            k
+            for meta in metas
+            for k in meta.keys() | first.keys()
+            if meta.get(k) != first.get(k)
+        }
+    )
+    print_log(
+        f'The data sets of the ConcatDataset differ in {", ".join(keys)}. '
+        "MMDetection's NumClassCheckHook and visualizer fail then: if one "
+        f'detector serves all, set ignore_keys={keys} in the ConcatDataset.',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def _check_prefixes(prefixes: Sequence[Any]) -> None:

@@ -130,6 +130,18 @@ def test_each_data_set_is_judged_by_its_own_images_and_labels(
         assert record['metrics']['coco/bbox_mAP'] == pytest.approx(1)
 
 
+def test_keys_in_which_data_sets_differ_are_named(folder, monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        'mmfrozen.evaluation.multi_datasets.print_log',
+        lambda text, **_: texts.append(text),
+    )
+    for same_classes in (True, False):
+        data = dict(type='ConcatDataset', datasets=parts(folder, same_classes))
+        evaluator(folder).dataset_meta = DATASETS.build(data).metainfo
+    assert len(texts) == 1 and "ignore_keys=['classes']" in texts[0]
+
+
 def test_mmdetections_metrics_and_whole_results_take_part(folder, tmp_path):
     data = DATASETS.build(
         dict(type='ConcatDataset', datasets=parts(folder, False))
