@@ -22,7 +22,7 @@ TYPES = {
     'Both': 'lies badly on an object of another class',
     'Dupe': 'fits an object that a better detection has found',
     'Bkg': 'lies on no object',
-    'Miss': 'object that no detection lies on, of its class or well',
+    'Miss': 'object that nothing has found, and no Loc or Cls is meant for',
 }
 CLS, LOC, BOTH, DUPE, BKG, MISS = range(1, len(TYPES) + 1)
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...evaluation.error_types import TYPES
 from ..page import COLOURS
-from .record import ErrorCost, StrataGain
+from .record import FREQUENCIES, ErrorCost, StrataGain
 from .text import bin_label
 
 #: Colours of the run and of its control.
@@ -34,7 +34,9 @@ def draw_errors(gain: StrataGain) -> Figure:
         _error_bars(one, rows, gain)
     axes[0, 0].set_yticks(range(len(TYPES)), TYPES)
     axes[0, 0].invert_yaxis()
-    chart.supxlabel('AP50 that would be gained without these errors, points')
+    chart.supxlabel(
+        'AP50 that would be gained without these errors, points', fontsize=10
+    )
     chart.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc='outside upper left',
@@ -89,7 +91,8 @@ def draw_calibration(gain: StrataGain) -> Figure:
     )
     names = (gain.run, gain.control)
     for one, row in zip(axes[0], wanted, strict=True):
-        one.set_title(row.name, fontsize=10, loc='left', pad=4)
+        title = FREQUENCIES.get(row.name, row.name)
+        one.set_title(title, fontsize=10, loc='left', pad=4)
         one.plot((0, 1), (0, 1), color='#999', linewidth=1, linestyle=':')
         for found, name, colour in zip(
             gain.calibration, names, RUNS, strict=False
@@ -114,7 +117,7 @@ def draw_calibration(gain: StrataGain) -> Figure:
         one.grid(color='#eee')
         one.set_aspect('equal')
     axes[0, 0].set_ylabel('precision at IoU 0.5')
-    chart.supxlabel('score')
+    chart.supxlabel('score', fontsize=10)
     chart.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc='outside upper left',

@@ -43,7 +43,7 @@ STYLE = """<style>
 .lead { font-size: 1.05rem; max-width: 52rem; }
 section > div { overflow-x: auto; } td { white-space: nowrap; }
 td:first-child { white-space: normal; overflow-wrap: anywhere;
-                 max-width: 22rem; }
+                 min-width: 7rem; max-width: 22rem; }
 summary { cursor: pointer; margin: .8rem 0; }
 li { margin: .3rem 0; max-width: 56rem; }
 </style>"""

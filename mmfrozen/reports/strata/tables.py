@@ -166,14 +166,14 @@ def confusion_rows(gain: StrataGain) -> list[list[str]]:
 
 
 def calibration_rows(gain: StrataGain) -> list[list[str]]:
-    """Expected calibration error of each bin, one column a run."""
+    """Expected calibration error, one row a frequency, one column a run."""
     return [
         [
             FREQUENCIES.get(pair[0].name, pair[0].name),
             *('-' if x.error is None else f'{x.error:.3f}' for x in pair),
         ]
         for pair in zip(*gain.calibration, strict=True)
-        if sum(pair[0].nums)
+        if pair[0].by in ('all', 'frequency') and sum(pair[0].nums)
     ]
 
 
