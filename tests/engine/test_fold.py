@@ -185,3 +185,10 @@ def test_random_numbers_are_refused():
 def test_decisions_on_values_are_refused():
     with pytest.raises(RuntimeError):
         record(lambda x: [x if x.sum() > 0 else -x], IMAGES)
+
+
+def test_attention_is_recorded_though_it_could_drop():
+    def forward(x):
+        return [nn.functional.scaled_dot_product_attention(x, x, x)]
+
+    assert difference(recorded(forward)(IMAGES), forward(IMAGES)) < 1e-6
