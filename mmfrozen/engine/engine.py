@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from .autocast import autocast_dtype
 from .measure import Way, one_line, try_ways
-from .ways import DTYPES, GraphRun, Levels, Recording
+from .ways import DTYPES, NAMES, GraphRun, Levels, Recording
 from .weights import WeightsWatch
 
 #: Measured on an H200: 34 s to compile 450 operators, to 0.6 of their time.
@@ -27,11 +27,12 @@ COMPILE_AFTER = 10
 STRIDE = 32
 #: How often an engine is built anew for other weights.
 MAX_REBUILDS = 3
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 @dataclass
 class _Choice:
-    """What was chosen for the first size of a dtype, device and autocast.
+    """What was chosen for the first size of a device and autocast.
 
     Attributes:
         levels: What the plain forward returns.
@@ -110,9 +111,9 @@ class FrozenEngine:
 
     def _begin(self) -> None:
         self._watch = WeightsWatch(self._backbone)
-        #: By size, dtype, device and autocast; None runs plainly.
+        #: By size, device and autocast; None runs plainly.
         self._runs: dict[Hashable, GraphRun | None] = {}
-        self._choices: dict[Hashable, _Choice] = {}
+        self._choices: dict[Hashable, _Choice | None] = {}
         self._calls: Counter[Hashable] = Counter()
         self._num_engines = 0
         self._may_compile = self._compiled == 'auto'
@@ -152,7 +153,7 @@ class FrozenEngine:
         if self._rebuilds > MAX_REBUILDS:
             return self._plain(images)
         autocast = autocast_dtype(images.device.type)
-        kind = (images.dtype, images.device, autocast)
+        kind = (images.device, autocast)
         key = (tuple(images.shape), *kind)
         if key not in self._runs:
             if images.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -172,21 +173,24 @@ class FrozenEngine:
         return (
             type(images) is Tensor
             and images.dim() == 4
+            and images.dtype == torch.float32
             and images.device.type != 'meta'
             and not images.requires_grad
             and self._is_on()
             and not torch._C._len_torch_dispatch_stack()
             and not torch._C._get_tracing_state()
-            and not torch.compiler.is_compiling()
+            and not _is_compiling()
         )
 
     def _prepare(self, images: Tensor, kind: Hashable) -> GraphRun | None:
+        choice = self._choices.get(kind)
+        is_first = kind not in self._choices
         try:
-            if kind not in self._choices:
+            if is_first:
+                self._choices[kind] = None  # if it fails, for all sizes
                 choice = self._choices[kind] = self._choose(images)
                 return choice.run
-            choice = self._choices[kind]
-            if choice.run is None:
+            if choice is None or choice.run is None:
                 return None
             return self._for_another_size(choice, images)
         except Exception as error:  # whatever recording raises
@@ -207,7 +211,12 @@ class FrozenEngine:
         ways: list[Way] = []
         recordings = {}
         for dtype in self._dtypes(images):
-            recording = Recording(self._plain, images, levels, dtype)
+            try:
+                recording = Recording(self._plain, images, levels, dtype)
+            except Exception as error:  # the device lacks it, for instance
+                fault = one_line(error)
+                ways.append(Way(NAMES[dtype], plain.run, fault=fault))
+                continue
             recordings[dtype] = recording
             ways += recording.ways(images, self._tolerance)
             if self._compiled is True:
@@ -268,9 +277,9 @@ class FrozenEngine:
         if total < COMPILE_AFTER or 2 * self._calls[key] < total:
             return
         self._may_compile = False
-        if kind not in self._choices:
-            return
         choice, start = self._choices[kind], time.perf_counter()
+        if choice is None:
+            return
         expected = COMPILE_SECONDS * max(len(choice.spelling), 100)
         saved = COMPILE_SAVES * choice.seconds * self._steps_left()
         if saved < 2 * expected:
@@ -303,9 +312,11 @@ class FrozenEngine:
                 f'{way.name}: {way.fault or f"{way.seconds * 1e3:.0f} ms"}'
                 for way in ways
             )
+            its = plain.seconds * 1e3
+            time_taken = f', {its:.0f} ms' if math.isfinite(its) else ''
             self._say(
-                f'{where} runs as it is, {plain.seconds * 1e3:.0f} ms '
-                f'({others}); trying took {cost:.1f} s.'
+                f'{where} runs as it is{time_taken} ({others}); trying took '
+                f'{cost:.1f} s.'
             )
             return
         faults = ''.join(

@@ -45,7 +45,8 @@ def try_ways(
 
     Args:
         plain: The forward pass as it is.
-        ways: Their times, errors and faults are filled in.
+        ways: Their times, errors and faults are filled in; those that have a
+            fault are not tried.
         images: (N, 3, H, W). They must not be those that were recorded: what
             a recording has missed would be right for these alone.
         wanted: The plain features of the images.
@@ -54,7 +55,8 @@ def try_ways(
         One of the ways, or ``plain`` if none is faster.
     """
     for way in ways:
-        _check(way, images, wanted)
+        if not way.fault:
+            _check(way, images, wanted)
     usable = [way for way in ways if not way.fault]
     if not usable:
         return plain

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmfrozen.engine import FrozenEngine, measure
+from mmfrozen.engine import engine as engine_module
 from mmfrozen.engine.measure import difference
 from mmfrozen.engine.ways import GraphRun, Levels, Recording
 from mmfrozen.freezing import freeze
@@ -130,6 +131,15 @@ def test_weights_that_are_exchanged_or_written_unnoticed(net):
     assert engine.renew()
 
 
+def test_weights_that_are_written_as_they_are_keep_the_engine(net):
+    engine, lines = install(net)
+    net(images(*SMALL))
+    net.norm.running_mean.copy_(net.norm.running_mean.clone())
+    net(images(*SMALL))
+    assert not engine.renew(thoroughly=True)
+    assert len(lines) == 1
+
+
 def test_weights_that_change_again_and_again_end_the_engine(net):
     _, lines = install(net)
     for _ in range(6):
@@ -218,10 +228,10 @@ def test_what_cannot_be_recorded_runs_plainly():
 
     net = freeze(Decides())
     _, lines = install(net)
-    for _ in range(2):
-        net(images(*SMALL))
+    for size in (SMALL, SMALL, WIDE):
+        net(images(*size))
     assert len(lines) == 1
-    assert 'runs as it is at 2 x 3 x 32 x 32' in lines[0]
+    assert 'at 2 x 3 x 32 x 32 runs as it is (fp32: RuntimeError' in lines[0]
 
 
 def test_a_lower_dtype_returns_what_the_plain_pass_returns(net):
@@ -231,6 +241,20 @@ def test_a_lower_dtype_returns_what_the_plain_pass_returns(net):
     assert [x.dtype for x in found] == [torch.float32] * 2
     assert 0 < difference(list(found), list(wanted)) < 5e-2
     assert 'bf16: 500 ms' in lines[0]
+
+
+def test_a_dtype_that_the_device_lacks_leaves_the_others(net, monkeypatch):
+    def lacks(plain, images, levels, dtype):
+        if dtype == torch.float16:
+            raise RuntimeError('no kernel')
+        return Recording(plain, images, levels, dtype)
+
+    monkeypatch.setattr(engine_module, 'Recording', lacks)
+    _, lines = install(net, dtype='fp16')
+    wanted = net(images(*SMALL))
+    assert difference(list(net(images(*SMALL))), list(wanted)) < 1e-5
+    assert len(lines) == 1 and 'runs oneDNN' in lines[0]
+    assert 'fp16: RuntimeError: no kernel' in lines[0]
 
 
 def test_autocast_is_followed_and_may_change(net):
