@@ -83,7 +83,7 @@ def output_channels(block: nn.Module) -> int | None:
 
 def _check_loss(key: str, head: Any) -> None:
     loss = getattr(head, 'loss_cls', None)
-    if _is_known(loss, REGION_LOSSES):
+    if known_name(type(head)) and _is_known(loss, REGION_LOSSES):
         raise ValueError(
             f'{key}.loss_cls must be a loss of anchors, got '
             f'{type(loss).__name__}, which is one of regions. Set it in '

@@ -1,4 +1,4 @@
-"""Heads with the norms, activations and precision that MMDetection's lack."""
+"""Heads with norms, activations, priors, precision that MMDetection's lack."""
 
 from .bbox_head import NormActConvFCBBoxHead as NormActConvFCBBoxHead
 from .prior_linear import PriorLinear as PriorLinear

@@ -34,36 +34,37 @@ def read_frequencies(source: Any, where: str) -> list[float]:
         FileNotFoundError: If there is no such file.
         ValueError: If they are no numbers of images.
     """
-    counts = source
+    counts, place = source, ''
     if isinstance(source, (str, Path)):
         if not Path(source).is_file():
             raise FileNotFoundError(
                 f'{where} must be an existing file, got {str(source)!r}. '
                 f'{REMEDY}'
             )
+        place = f' in {str(source)!r}'
         categories = _read_categories(Path(source))
-        counts = [c.get('image_count') for c in categories or ()]
-    if (
-        not isinstance(counts, Sequence)
-        or not any(map(is_number, counts))
-        or not all(is_number(count) and count >= 0 for count in counts)
-        or not any(counts)
-    ):
+        counts = [c.get('image_count') for c in categories]
+    fault = _find_fault(counts)
+    if fault:
         raise ValueError(
             f'{where} must be the number of training images of each class, '
-            f'got {_describe(source, counts)}. {REMEDY}'
+            f'got {fault}{place}. {REMEDY}'
         )
     return [float(count) for count in counts]
 
 
-def _describe(source: Any, counts: Any) -> str:
-    if counts is not source:
-        return f'no image_count of every category in {str(source)!r}'
-    return repr(source) if len(repr(source)) < 50 else 'others'
+def _find_fault(counts: Any) -> str:
+    if not isinstance(counts, Sequence):
+        return repr(counts)
+    for label, count in enumerate(counts):
+        if not is_number(count) or count < 0:
+            return f'{count!r} for label {label}'
+    return '' if any(counts) else 'none'
 
 
-def _read_categories(path: Path) -> list[dict[str, Any]] | None:
-    """The last list of that name, or the whole file if it is a list."""
+def _read_categories(path: Path) -> list[dict[str, Any]]:
+    """The last list of that name, or the whole file if it is a list; empty if
+    there is none."""
     try:
         with (
             open(path, 'rb') as file,
@@ -74,8 +75,8 @@ def _read_categories(path: Path) -> list[dict[str, Any]] | None:
             content = text[start : start + MOST_BYTES].decode(errors='replace')
         found, _ = json.JSONDecoder().raw_decode(content)
     except ValueError:  # an empty file, or no JSON
-        return None
+        return []
     is_list = isinstance(found, list) and all(
         isinstance(category, dict) for category in found
     )
-    return found if is_list else None
+    return found if is_list else []
