@@ -19,20 +19,26 @@ NECKS = {
 }
 #: Extractors that return as many channels as each level has.
 EXTRACTORS = {'Float32RoIExtractor', 'SingleRoIExtractor'}
+#: Losses of the classes of regions, which box heads alone can take.
+REGION_LOSSES = {'EQLV2Loss', 'EQLv2', 'FederatedLoss', 'SeesawLoss'}
 #: What the last convolution of a block is called, the surest name first.
 LAST_CONVS = ('conv_pwl', 'linear_conv', 'conv3', 'conv2', 'conv_pw')
 
 
 def check_fit(detector: nn.Module) -> None:
-    """Check channels and numbers of levels between backbone, neck and heads.
+    """Check channels and numbers of levels between backbone, neck and heads,
+    and the losses of heads.
 
     MMDetection finds out at the first image, in an assertion or a
-    convolution. Only MMDetection's own classes and this package's are
-    judged: whatever has the name of one, or inherits from one, may differ.
+    convolution, if at all. Only MMDetection's own classes and this package's
+    are judged: whatever has the name of one, or inherits from one, may differ.
 
     Raises:
-        ValueError: If a part does not fit the one before it.
+        ValueError: If a part does not fit the one before it, or a loss its
+            head.
     """
+    for name in ('rpn_head', 'bbox_head'):
+        _check_loss(f'model.{name}', getattr(detector, name, None))
     neck = getattr(detector, 'neck', None)
     if not _is_known(neck, NECKS):
         return
@@ -73,6 +79,16 @@ def output_channels(block: nn.Module) -> int | None:
             channels: int = getattr(block, name).out_channels
             return channels
     return None
+
+
+def _check_loss(key: str, head: Any) -> None:
+    loss = getattr(head, 'loss_cls', None)
+    if known_name(type(head)) and _is_known(loss, REGION_LOSSES):
+        raise ValueError(
+            f'{key}.loss_cls must be a loss of anchors, got '
+            f'{type(loss).__name__}, which is one of regions. Set it in '
+            'model.roi_head.bbox_head, or take FocalLoss or CrossEntropyLoss.'
+        )
 
 
 def _check_neck(backbone: nn.Module, neck: nn.Module) -> None:

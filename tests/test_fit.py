@@ -68,6 +68,29 @@ def test_parts_that_do_not_fit_are_named(changes, message):
 
 
 @pytest.mark.parametrize(
+    ('name', 'head'),
+    [
+        ('mask_rcnn_r50_fpn_rpn2-4conv1fc_coco', 'rpn_head'),
+        ('retinanet_r50_fpn_12e_coco', 'bbox_head'),
+    ],
+)
+def test_loss_of_regions_is_refused_in_a_head_on_anchors(name, head):
+    loss = dict(type='mmfrozen.FederatedLoss', frequencies=[1] * 50)
+    changes = {f'model.{head}.loss_cls': dict(loss, _delete_=True)}
+    model = MODELS.build(load(name, **changes))
+    with pytest.raises(
+        ValueError,
+        match=f'model.{head}.loss_cls must be a loss of anchors, got '
+        'FederatedLoss, which is one of regions. Set it in',
+    ) as caught:
+        check_fit(model)
+    assert '\n' not in str(caught.value)
+    known = type(getattr(model, head))
+    getattr(model, head).__class__ = type(known.__name__, (known,), {})
+    check_fit(model)  # somebody else's head, which may know the loss
+
+
+@pytest.mark.parametrize(
     ('name', 'changes', 'message'),
     [
         (

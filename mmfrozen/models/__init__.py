@@ -1,8 +1,9 @@
-"""Backbones, necks and heads that MMDetection lacks; frozen modules."""
+"""Backbones, necks, heads, losses that MMDetection lacks; frozen modules."""
 
 from . import backbones as backbones
 from . import batched as batched
 from . import heads as heads
+from . import losses as losses
 from . import necks as necks
 from .frozen import FrozenBackbone as FrozenBackbone
 from .frozen import FrozenModule as FrozenModule

@@ -8,4 +8,7 @@ from .object_bank import ObjectBank as ObjectBank
 from .paste_sources import RareSources as RareSources
 from .paste_sources import RepeatFactorSources as RepeatFactorSources
 from .paste_sources import UniformSources as UniformSources
+from .repeat_factor_dataset import (
+    InstanceAwareRepeatFactorDataset as InstanceAwareRepeatFactorDataset,
+)
 from .seeded_sampler import NumberedSampler as NumberedSampler

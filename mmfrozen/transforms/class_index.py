@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +20,14 @@ class ClassIndex:
             stands once.
         images: (K,) int64 rows of ``places``, those of label 0 first.
         starts: (C + 1,) where each label begins in ``images``.
+        num_objects: (C,) objects of each class.
         classes: Names by label; empty if the data set has none.
     """
 
     places: np.ndarray
     images: np.ndarray
     starts: np.ndarray
+    num_objects: np.ndarray
     classes: tuple[str, ...]
 
     @property
@@ -35,19 +39,28 @@ class ClassIndex:
         """Rows of ``places`` whose images hold a class."""
         return self.images[self.starts[label] : self.starts[label + 1]]
 
-    def repeat_factors(self, threshold: float) -> np.ndarray:
+    def repeat_factors(
+        self, threshold: float, *, instance_aware: bool = False
+    ) -> np.ndarray:
         """Repeat factors of LVIS (arXiv 1908.03195, section B).
 
         As MMDetection's ``ClassBalancedDataset``, without rounding up.
 
         Args:
             threshold: Share of images below which a class is repeated.
+            instance_aware: Take the geometric mean of the share of images
+                and the share of objects (arXiv 2305.08069) for it.
 
         Returns:
             (M,) one a distinct image, at least 1.
         """
         count = self.num_images
         share = np.maximum(count, 1) / max(len(self.places), 1)
+        if instance_aware:
+            of_objects = np.maximum(self.num_objects, 1)
+            share = np.sqrt(
+                share * of_objects / max(self.num_objects.sum(), 1)
+            )
         of_class = np.maximum(1, np.sqrt(threshold / share))
         factors = np.ones(len(self.places))
         np.maximum.at(factors, self.images, np.repeat(of_class, count))
@@ -66,28 +79,42 @@ def index_classes(dataset: Any) -> ClassIndex:
     Returns:
         The index.
     """
-    places, rows, labels = [], [], []
-    for row, (place, base, number) in enumerate(distinct(dataset)):
+    places, labels = [], []
+    for place, base, number in distinct(dataset):
         places.append(place)
-        found = {
-            one['bbox_label']
-            for one in base.get_data_info(number).get('instances', ())
-            if not one.get('ignore_flag')
-        }
-        rows += [row] * len(found)
-        labels += found
-    classes = class_names(dataset)
-    num_classes = max(len(classes), max(labels, default=-1) + 1)
-    by_label = np.argsort(np.array(labels, np.int64), kind='stable')
-    count = (
-        np.bincount(labels, minlength=num_classes)
-        if labels
-        else (np.zeros(num_classes, np.int64))
-    )
+        instances = base.get_data_info(number).get('instances', ())
+        labels.append(
+            [x['bbox_label'] for x in instances if not x.get('ignore_flag')]
+        )
+    return index_labels(labels, places, class_names(dataset))
+
+
+def index_labels(
+    labels: Iterable[Sequence[int]],
+    places: Sequence[int],
+    classes: tuple[str, ...],
+) -> ClassIndex:
+    """Sort images by the classes that they hold.
+
+    Args:
+        labels: Of the objects of each image.
+        places: Index of each image in its data set.
+        classes: Names by label, or none.
+    """
+    counts = [Counter(found) for found in labels]
+    lengths = np.array([len(count) for count in counts], np.int64)
+    rows = np.repeat(np.arange(len(counts)), lengths)
+    number = [n for count in counts for n in count.values()]
+    label = np.array([x for count in counts for x in count], np.int64)
+    by_label = np.argsort(label, kind='stable')
+    length = max(len(classes), label.max(initial=-1) + 1)
+    num_images = np.bincount(label, minlength=length)
+    num_objects = np.bincount(label, number, length).astype(np.int64)
     return ClassIndex(
         places=np.array(places, np.int64),
-        images=np.array(rows, np.int64)[by_label],
-        starts=np.concatenate(([0], np.cumsum(count))),
+        images=rows[by_label],
+        starts=np.concatenate(([0], np.cumsum(num_images))),
+        num_objects=num_objects,
         classes=classes,
     )
 

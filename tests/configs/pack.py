@@ -67,6 +67,13 @@ NECKS = {
     'sfp': 'mmfrozen.SimpleFeaturePyramid',
 }
 HEADS = ('2fc', '4conv1fc', 'rpn2-4conv1fc', '2-stage', 'wide-heads')
+#: Losses of the box head's classes.
+LOSSES = {
+    None: 'CrossEntropyLoss',
+    'seesaw': 'SeesawLoss',
+    'eqlv2': 'mmfrozen.EQLv2',
+    'federated': 'mmfrozen.FederatedLoss',
+}
 #: Epochs; None is the demo's.
 SCHEDULES = {None: 72, '12e': 12, '36e': 36, '390e': 390, '600e': 600}
 DATA = {
@@ -86,8 +93,8 @@ NAME = re.compile(
     rf'(?P<detector>{_any(DETECTORS)})_(?P<backbone>{_any(BACKBONES)})'
     rf'(_(?P<adapters>adapters))?(_(?P<neck>{_any(NECKS)}))?'
     rf'(_(?P<heads>{_any(HEADS)}))?(_(?P<schedule>{_any(SCHEDULES)}))?'
-    rf'(_(?P<augmentation>scp))?(_(?P<sampling>uniform))?'
-    rf'_(?P<dataset>{_any(DATA)})'
+    rf'(_(?P<augmentation>scp))?(_(?P<sampling>uniform|irfs))?'
+    rf'(_(?P<loss>{_any(LOSSES)}))?_(?P<dataset>{_any(DATA)})'
 )
 
 

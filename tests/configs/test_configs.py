@@ -17,6 +17,7 @@ from .pack import (
     DATA,
     DETECTORS,
     FROZEN,
+    LOSSES,
     NECKS,
     PACK,
     SCHEDULES,
@@ -173,7 +174,10 @@ def _check_data(name, cfg):
     assert copies == bool(name['augmentation'])
     thresholds = find(cfg.train_dataloader.to_dict(), 'oversample_thr')
     if 'lvis' in name['dataset']:
-        assert (thresholds == [0]) == bool(name['sampling'])
+        assert (thresholds == [0]) == (name['sampling'] == 'uniform')
+    leaves = flat(cfg.train_dataloader.dataset.to_dict())
+    instance_aware = 'mmfrozen.InstanceAwareRepeatFactorDataset'
+    assert (instance_aware in leaves.values()) == (name['sampling'] == 'irfs')
 
 
 def _check_schedule(name, cfg):
@@ -194,6 +198,7 @@ def test_name_says_which_heads_are_built(path):
     boxes = roi_head.bbox_head
     cascade = isinstance(boxes, list)
     for box in boxes if cascade else [boxes]:
+        assert box.loss_cls.type == LOSSES[name['loss']]
         layers = box.get('num_shared_convs'), box.get('num_shared_fcs')
         assert layers == {
             '2fc': (0, 2),

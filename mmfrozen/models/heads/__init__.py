@@ -1,6 +1,7 @@
-"""Heads with the norms, activations and precision that MMDetection's lack."""
+"""Heads with norms, activations, priors, precision that MMDetection's lack."""
 
 from .bbox_head import NormActConvFCBBoxHead as NormActConvFCBBoxHead
+from .prior_linear import PriorLinear as PriorLinear
 from .retina_head import NormActRetinaHead as NormActRetinaHead
 from .roi_extractor import Float32RoIExtractor as Float32RoIExtractor
 from .rpn_head import NormActRPNHead as NormActRPNHead

@@ -84,11 +84,6 @@ def test_anchors_over_the_edge_are_left_out_if_they_must_be():
         ),
         dict(box_head=dict(num_shared_fcs=0, num_cls_fcs=1, num_reg_convs=1)),
         dict(box_head=dict(with_avg_pool=True, num_shared_fcs=0)),
-        dict(
-            box_head=dict(
-                loss_cls=dict(type='SeesawLoss', p=0.8, q=2.0, num_classes=7)
-            )
-        ),
     ],
     ids=lambda change: next(iter(change)),
 )
