@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 
 from ..annotation_faults import FaultyAnnotationsError
 from ..gc_paused import gc_paused
+from ..memory_limit import memory_limit
 from .pieces import AnnotationFile
 from .sharing import once_a_machine, store
 
@@ -94,7 +95,8 @@ class LoadOnce:
         """Load as MMDetection; its images get their annotations later."""
         self._pieces = self._open_pieces()
         if self._pieces is None:
-            return super().load_data_list()
+            with memory_limit():
+                return super().load_data_list()
         with self._api_of(self._pieces):
             return super().load_data_list()
 
@@ -114,7 +116,8 @@ class LoadOnce:
         ):
             return None
         try:
-            return AnnotationFile(self.ann_file)
+            with memory_limit():
+                return AnnotationFile(self.ann_file)
         except FaultyAnnotationsError:
             raise
         except (ValueError, LookupError, TypeError):

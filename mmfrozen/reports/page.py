@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 #: The same colour for the same thing in every chart.
 COLOURS = {
@@ -75,7 +76,7 @@ def figure(chart: Figure, caption: str) -> str:
     """A chart as inline SVG, with its caption."""
     buffer = io.StringIO()
     with mpl.rc_context(SVG):
-        chart.savefig(
+        as_written(chart).savefig(
             buffer, format='svg', bbox_inches='tight', metadata={'Date': None}
         )
     svg = re.search(r'<svg.*</svg>', buffer.getvalue(), re.DOTALL)
@@ -84,6 +85,13 @@ def figure(chart: Figure, caption: str) -> str:
         f'<figure>{svg.group()}<figcaption>{escape(caption)}'
         '</figcaption></figure>'
     )
+
+
+def as_written(chart: Figure) -> Figure:
+    """Let no name of a chart be a formula, which `$` begins to matplotlib."""
+    for text in chart.findobj(Text):
+        text.set_parse_math(False)
+    return chart
 
 
 def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
@@ -100,6 +108,7 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
         f'<title>{escape(title)}</title><style>{STYLE}</style>'
         f'<h1>{escape(title)}</h1>{"".join(parts)}</html>\n',
         encoding='utf-8',
+        errors='backslashreplace',  # names of files may be any bytes
     )
 
 

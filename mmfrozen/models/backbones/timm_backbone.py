@@ -205,7 +205,8 @@ class TimmBackbone(BaseModule):
         import timm
 
         check_file(path, 'model.backbone.init_cfg.checkpoint')
-        state = timm.models.load_state_dict(path)
+        # weights_only is False by default in timm before 1.0.20
+        state = timm.models.load_state_dict(path, weights_only=True)
         fresh = timm.create_model(self.model_name, **self.model_args)
         heads = fresh.pretrained_cfg.get('classifier') or ()
         heads = (heads,) if isinstance(heads, str) else heads
