@@ -15,12 +15,15 @@ MOST_OF_A_RECORD = 1 << 28
 
 
 @contextlib.contextmanager
-def memory_limit() -> Iterator[None]:
+def memory_limit(*, mapped: int = 0) -> Iterator[None]:
     """Let this process grow by the free memory of the machine, not more.
 
     A few bytes of JSON become a hundred of Python objects. What needs more
     than there is raises MemoryError here, where Linux would end some process
     or stop to respond. Other systems are left to their own ways.
+
+    Args:
+        mapped: Bytes of a file that is mapped meanwhile, and not held.
     """
     if sys.platform != 'linux':
         yield
@@ -29,7 +32,7 @@ def memory_limit() -> Iterator[None]:
 
     process = psutil.Process().memory_info()
     before = resource.getrlimit(resource.RLIMIT_AS)
-    most = process.vms + _free(process.rss)
+    most = process.vms + _free(process.rss) + mapped
     known = [x for x in before if x != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min([most, *known]), before[1]))
     try:

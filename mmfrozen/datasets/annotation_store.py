@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from array import array
 from collections.abc import Iterable, Iterator
@@ -116,7 +117,8 @@ class LoadOnce:
         ):
             return None
         try:
-            with memory_limit():
+            size = os.stat(self.ann_file).st_size
+            with memory_limit(mapped=size):
                 return AnnotationFile(self.ann_file)
         except FaultyAnnotationsError:
             raise
