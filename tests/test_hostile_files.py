@@ -109,8 +109,7 @@ FORMATS = {
 def build_backbone(path, **options):
     options = options or dict(type='ResNet', depth=18)
     return MODELS.build(
-        options
-        | dict(init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+        options | dict(init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     )
 
 

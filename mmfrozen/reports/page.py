@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 #: The same colour for the same thing in every chart.
 COLOURS = {
@@ -88,10 +91,26 @@ def figure(chart: Figure, caption: str) -> str:
 
 
 def as_written(chart: Figure) -> Figure:
-    """Let no name of a chart be a formula, which `$` begins to matplotlib."""
+    """Draw names as they are: no `$` begins a formula, no line breaks off."""
     for text in chart.findobj(Text):
         text.set_parse_math(False)
+        text.set_text(drawable(text.get_text()))
+    for axis in chart.findobj(Axis):
+        if isinstance(axis.get_major_locator(), FixedLocator):
+            # whose texts are set again when it is drawn
+            texts = [drawable(x.get_text()) for x in axis.get_ticklabels()]
+            axis.set_ticklabels(texts)
     return chart
+
+
+def drawable(text: str) -> str:
+    """Replace what fonts have no sign for: controls, halves of pairs."""
+    return ''.join(
+        '\N{REPLACEMENT CHARACTER}'
+        if unicodedata.category(sign) in ('Cc', 'Cf', 'Cs') and sign != '\n'
+        else sign
+        for sign in text
+    )
 
 
 def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
