@@ -50,6 +50,22 @@ def _free(resident: int) -> int:
         return free
 
 
+def check_fits(path: Path) -> None:
+    """Refuse a file with more bytes than the machine has left.
+
+    For what is read by libraries that end the process without memory.
+
+    Raises:
+        ValueError: If it has.
+    """
+    size, free = path.stat().st_size, _free(psutil.Process().memory_info().rss)
+    if size > free:
+        raise ValueError(
+            f'{path} must fit into memory, got {size:,} bytes where '
+            f'{free:,} are free. Use a machine with more, or split the file.'
+        )
+
+
 def read_record(path: Path, remedy: str) -> bytes:
     """Read a file that is small if it is what it should be.
 

@@ -397,7 +397,7 @@ def test_text_of_a_config_that_is_a_bomb_is_refused(reader, text):
     refuse(lambda: reader(text))
 
 
-@pytest.mark.parametrize('reader', ['check', 'data set'])
+@pytest.mark.parametrize('reader', ['check', 'ground truth', 'data set'])
 def test_annotations_that_do_not_fit_into_memory_are_refused(
     reader, tmp_path, monkeypatch
 ):
