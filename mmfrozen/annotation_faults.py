@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -371,6 +372,25 @@ def _is_finite(value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+def outside(name: str, folder: str) -> bool:
+    """Whether the file of an image would lie elsewhere than in its folder.
+
+    Links in the folder are followed: they are its owner's. So `..` is never
+    let pass, since what it means depends on them.
+
+    Args:
+        name: ``file_name`` of an image; both kinds of slashes count.
+        folder: What it is joined to. Absolute names may lie in it.
+    """
+    path = name.replace('\\', '/')
+    if '..' in path.split('/'):
+        return True
+    if not path.startswith('/'):
+        return False
+    within = os.path.abspath(folder).rstrip('/') + '/'
+    return not os.path.normpath(path).startswith(within)
 
 
 def refuse(faults: Iterable[Fault], source: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from .cost.flops import Flops
+from .memory_limit import memory_limit, read_record
 
 T = TypeVar('T')
 
@@ -473,12 +474,15 @@ class RunFile(Generic[T]):
         path = self._file(path)
         if not path.is_file():
             return None
+        remedy = 'Remove it, or train again.'
+        text = read_record(path, remedy)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=self.content)
-        except msgspec.MsgspecError as error:
+            with memory_limit():
+                return msgspec.json.decode(text, type=self.content)
+        except (msgspec.MsgspecError, RecursionError, MemoryError) as error:
             raise ValueError(
-                f'{path} must be what {self.writer} writes, got {error}. '
-                'Remove it, or train again.'
+                f'{path} must be what {self.writer} writes, got '
+                f'{error or "too much"}. {remedy}'
             ) from error
 
     def _file(self, path: Path) -> Path:

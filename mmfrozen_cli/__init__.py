@@ -6,6 +6,7 @@ MMDetection, which takes seconds that `mmfrozen --help` should not.
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from difflib import get_close_matches
@@ -26,6 +27,13 @@ COMMANDS = {
     'lite0-weights': 'write the weights of the embedded experiments',
 }
 
+#: Characters of a message.
+LONGEST = 4_000
+#: Characters that do something to a terminal.
+ACTING = re.compile(
+    '[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]'
+)
+
 
 def make_parser(description: str | None, examples: str) -> ArgumentParser:
     """Make the parser of a command, whose help ends with examples."""
@@ -36,18 +44,42 @@ def make_parser(description: str | None, examples: str) -> ArgumentParser:
     )
 
 
+def plain(text: str, *, keep: str = '') -> str:
+    """Write control characters as Python does, so that no name acts.
+
+    Among them are those that move a cursor, colour, or turn the direction of
+    writing, and halves of pairs, which cannot be printed.
+
+    Args:
+        text: What is to be printed.
+        keep: Characters that stay, such as ``'\\n'``.
+    """
+    return ACTING.sub(
+        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1],
+        text,
+    )
+
+
 def print_error(error: Exception) -> None:
     """Print an error in one line, and beneath it what it was raised from
     where that says more."""
-    print(f'error: {error}', file=sys.stderr)
+    print_line('error', error)
     cause = error.__cause__
     while cause is not None:
         text = str(cause).strip()
         if ' '.join(text.split()).rstrip('.') not in str(error):
-            print(f'{type(cause).__name__}: {text}', file=sys.stderr)
+            print_line(type(cause).__name__, text, keep='\n')
         # mmengine names the module that failed, not what failed in it
         hidden = cause.__context__ if isinstance(cause, ImportError) else None
         cause = cause.__cause__ or hidden
+
+
+def print_line(kind: str, text: object, *, keep: str = '') -> None:
+    """Print an error or a note; names in it may hold anything."""
+    shown = plain(str(text), keep=keep)
+    if len(shown) > LONGEST:
+        shown = f'{shown[:LONGEST]}...'
+    print(f'{kind}: {shown}', file=sys.stderr)
 
 
 def main() -> int:

@@ -17,7 +17,6 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from rich.console import Console
 from rich.progress import track
 
 import mmfrozen  # noqa: F401  (registers)
@@ -32,7 +31,8 @@ from mmfrozen.reports.augmentation_sheet import (
 from mmfrozen.transforms.class_index import class_names, index_classes
 from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 drawn, 2 wrong use
 
@@ -112,7 +112,7 @@ def draw_samples(dataset: Any, num: int, seed: int) -> list[Sample]:
     chosen = random.Random(seed).sample(range(len(dataset)), count)
     samples = []
     progress = track(
-        chosen, 'samples', console=Console(stderr=True), transient=True
+        chosen, 'samples', console=PlainConsole(stderr=True), transient=True
     )
     for number, index in enumerate(progress):
         with seeded(NumberedIndex(index, (seed, 0, number))):
@@ -162,7 +162,7 @@ def main() -> int:
         with contextlib.redirect_stdout(sys.stderr):
             line = run(args)
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2
     print(line)
     return 0

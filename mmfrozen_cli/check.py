@@ -11,17 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 no errors, 1 errors, 2 wrong use
 
@@ -63,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def show(found: Any, console: Console) -> None:
+def show(found: Any, console: PlainConsole) -> None:
     """Print the kinds and their examples."""
     console.print(
         ', '.join(f'{n:,} {name}' for name, n in found.numbers.items())
@@ -79,7 +77,7 @@ def show(found: Any, console: Console) -> None:
         table.add_column('kind')
         table.add_column('examples', overflow='fold')
         for kind, number in counts.most_common():
-            examples = escape('\n'.join(found.examples[kind]))
+            examples = '\n'.join(found.examples[kind])
             table.add_row(f'{number:,}', kind, examples)
         console.print(table)
 
@@ -110,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             f'{str(args.fix)!r}. Choose another name.'
         )
     content = read(args.ann, pack=args.fix is None)
-    err = Console(stderr=True)
+    err = PlainConsole(stderr=True)
 
     def progress(items: Iterable[Any], total: int) -> Iterable[Any]:
         return track(items, 'images', total=total, console=err)
@@ -134,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        console = Console()
+        console = PlainConsole()
         show(found, console)
         if args.fix is not None:
             for what, number in done.items():
@@ -154,5 +152,5 @@ def main() -> int:
     try:
         return run(args)
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-
-from rich.console import Console
 
 from mmfrozen.reports.page import check_empty, check_new
 from mmfrozen.reports.runs.comparison import (
@@ -26,7 +23,8 @@ from mmfrozen.reports.runs.record import RunsRecord, summarise
 from mmfrozen.reports.runs.tables import draw_table, make_tables, short_names
 from mmfrozen.run_files import finite
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """Runs are paired by the name of their config: a frozen one with
 each fine-tuned one and each from scratch, of the same seed if there are
@@ -85,7 +83,7 @@ def choose_pairs(
     return [Pair(known[a.resolve()], known[b.resolve()]) for a, b in args.pair]
 
 
-def run(args: argparse.Namespace, messages: Console) -> RunsRecord:
+def run(args: argparse.Namespace, messages: PlainConsole) -> RunsRecord:
     """Read, compare, and write what was asked for."""
     if args.html:
         check_new(args.html)
@@ -107,11 +105,11 @@ def run(args: argparse.Namespace, messages: Console) -> RunsRecord:
 
 def show(record: RunsRecord) -> None:
     """Print tables; where names are long, numbers and what they mean."""
-    console = Console()
+    console = PlainConsole()
     names = short_names(record)
     for label, name in names.items():
         if name != label:
-            console.print(f'{name:>3}  {label}', highlight=False, markup=False)
+            console.print(f'{name:>3}  {label}')
     for table in make_tables(record, names):
         console.print(draw_table(table))
 
@@ -119,19 +117,19 @@ def show(record: RunsRecord) -> None:
 def main() -> int:
     """Return 0 when done, 2 for wrong use."""
     args = parse_args()
-    messages = Console(stderr=True)
+    messages = PlainConsole(stderr=True)
     try:
         record = run(args, messages)
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2
     for note in record.notes:
-        print(f'note: {note}', file=sys.stderr)
+        print_line('note', note)
     if args.json:
         print(json.dumps(finite(asdict(record)), indent=2))
     else:
         show(record)
     for path in (args.html, args.png):
         if path:
-            messages.print(f'wrote {path}', highlight=False)
+            messages.print(f'wrote {path}')
     return 0

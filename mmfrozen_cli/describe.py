@@ -6,18 +6,17 @@ Builds the model as a run does; needs neither data nor weights.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
-from rich.console import Console
 
 from mmfrozen.freezing import describe
 from mmfrozen.reports.parameters import parameter_table
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """examples:
   mmfrozen describe configs/frozen/mask_rcnn_r101_lvis.py
@@ -41,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(args: argparse.Namespace, console: Console) -> None:
+def run(args: argparse.Namespace, console: PlainConsole) -> None:
     """Build the model and print its table."""
     if not args.config.is_file():
         raise FileNotFoundError(
@@ -65,9 +64,9 @@ def main() -> int:
     """Return 0 when the table is printed, 2 when it cannot be."""
     args = parse_args()
     try:
-        run(args, Console())
+        run(args, PlainConsole())
     except Exception as error:  # whatever a config's modules raise
         text = ' '.join(str(error).split()) or type(error).__name__
-        print(f'error: {text}', file=sys.stderr)
+        print_line('error', text)
         return 2
     return 0

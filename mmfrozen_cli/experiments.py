@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from mmengine.logging import MMLogger
-from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401  (registers)
@@ -28,7 +27,8 @@ from mmfrozen.reports.experiments import (
     row,
 )
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 done, 1 README.md is out of step, 2 wrong use
 
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: PlainConsole) -> int:
     """Measure, then print, write or compare."""
     readme = args.folder / 'README.md'
     if not args.folder.is_dir():
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for experiment in experiments:
         table.add_row(*row(experiment))
     width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
+    PlainConsole(width=width).print(table)
     return 0
 
 
@@ -111,7 +111,7 @@ def main() -> int:
     args = parse_args()
     MMLogger.get_instance('mmengine').setLevel(logging.WARNING)
     try:
-        return run(args, Console(stderr=True))
+        return run(args, PlainConsole(stderr=True))
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2

@@ -16,7 +16,6 @@ import collections
 import json
 import logging
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from typing import Any
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 warnings.filterwarnings('ignore')
 
-from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -38,7 +36,8 @@ from mmfrozen.freeze_config import (  # noqa: E402
     locate,
 )
 
-from . import make_parser, print_error  # noqa: E402
+from . import make_parser, print_error, print_line  # noqa: E402
+from .console import PlainConsole  # noqa: E402
 
 EXAMPLES = """exit status: 0 done, 1 a config cannot be frozen, 2 wrong use
 
@@ -74,7 +73,7 @@ def parse_args() -> argparse.Namespace:
 
 def say(result: Result) -> None:
     """Print what was set and why."""
-    err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    err = PlainConsole(stderr=True, soft_wrap=True)
     for one in result.plan.backbones:
         if one.stages is not None:
             err.print(
@@ -151,7 +150,7 @@ def try_all(args: argparse.Namespace) -> int:
         if args.zoo
         else [locate(config) for config in args.configs]
     )
-    progress = track(sources, 'configs', console=Console(stderr=True))
+    progress = track(sources, 'configs', console=PlainConsole(stderr=True))
     records = [try_one(source, fast=args.fast) for source in progress]
     good = [r for r in records if 'error' not in r]
     table = Table(title=f'{len(good)} of {len(records)} configs can be frozen')
@@ -168,7 +167,7 @@ def try_all(args: argparse.Namespace) -> int:
         for what, count in counter.most_common():
             table.add_row(str(count), what)
         table.add_section()
-    Console().print(table)
+    PlainConsole().print(table)
     if args.json:
         args.json.write_text(json.dumps(records, indent=1) + '\n')
     return 0 if len(good) == len(records) else 1
@@ -185,6 +184,6 @@ def main() -> int:
         print_error(error)
         return 1
     except OSError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2
     return 0

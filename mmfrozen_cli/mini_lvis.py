@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import cv2
-from rich.console import Console
 from rich.progress import track
 
 from mmfrozen.mini_lvis import Parameters, build, contact_sheet
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """examples:
   mmfrozen mini-lvis --out data/lvis_v1
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(args: argparse.Namespace, console: Console) -> None:
+def run(args: argparse.Namespace, console: PlainConsole) -> None:
     """Build the set and draw its preview."""
     preview = args.preview
     if preview and (preview.exists() or preview.suffix != '.png'):
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         ),
     )
     state = 'Made' if is_new else 'Already complete, nothing to do:'
-    console.print(f'{state} {args.out}', highlight=False)
+    console.print(f'{state} {args.out}')
     if preview:
         preview.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(preview), contact_sheet(args.out))
@@ -78,9 +78,9 @@ def main() -> int:
     # leave nothing half-made when asked to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        run(args, Console(stderr=True))
+        run(args, PlainConsole(stderr=True))
     except (ValueError, RuntimeError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 1 if isinstance(error, RuntimeError) else 2
     except OSError as error:
         print(

@@ -12,13 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
+from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, in_state
 from mmfrozen.reports.runs.evaluations import check_evaluations
 from mmfrozen.reports.runs.work_dir import pair_table, read_run
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """examples:
   mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py
@@ -90,11 +90,30 @@ def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
     if done.is_file():
         print(f'{config}: trained already, see {work_dir}', file=sys.stderr)
         return
+    last_checkpoint(work_dir)  # which it resumes from
     mim('train', config, work_dir, args, '--resume')
     if not read_run(work_dir).metrics:  # it had broken off in its evaluation
-        last = (work_dir / 'last_checkpoint').read_text().strip()
-        mim('test', config, work_dir, args, '--checkpoint', last)
+        last = last_checkpoint(work_dir)
+        mim('test', config, work_dir, args, '--checkpoint', str(last))
     done.touch()
+
+
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint that a work dir names as its last.
+
+    Raises:
+        ValueError: If it is not in the work dir.
+    """
+    file = work_dir / 'last_checkpoint'
+    if not file.is_file():
+        return None
+    last = Path(read_record(file, 'Remove it.').decode().strip())
+    if last.resolve().parent != work_dir.resolve():
+        raise ValueError(
+            f'{file} must name a checkpoint in its folder, got {str(last)!r}. '
+            'Correct it, or remove it to begin anew.'
+        )
+    return last.resolve()
 
 
 def main() -> int:
@@ -123,14 +142,17 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 1
+        except (OSError, ValueError) as error:
+            print_line('error', error)
+            return 1
         runs[config.parent.name] = read_run(work_dir)
     try:
         check_evaluations(work_dirs)
     except ValueError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 1
     steps = {run.step for run in runs.values()}
-    Console().print(
+    PlainConsole().print(
         pair_table(
             runs,
             f'{args.config.stem}, step {max(steps)}: AP in per cent, '

@@ -28,10 +28,10 @@ from typing import Any
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 warnings.filterwarnings('ignore')
 
-from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 
-from . import make_parser, print_error  # noqa: E402
+from . import make_parser, print_error, print_line  # noqa: E402
+from .console import PlainConsole  # noqa: E402
 
 #: Characters a line where the output is no terminal.
 WIDTH = 140
@@ -175,7 +175,7 @@ def read_work(args: argparse.Namespace, cfg: Any) -> Any:
 
 def analyze_pair(
     args: argparse.Namespace, report: Callable[[str], None]
-) -> Callable[[Console], int]:
+) -> Callable[[PlainConsole], int]:
     """Compare a config with its control; return what prints the result."""
     from mmfrozen.cost.shape_mode import ShapeMode
     from mmfrozen.tracing import largest_batch
@@ -216,7 +216,7 @@ def print_pair(
     args: argparse.Namespace,
     savings: Any,
     batches: list[Any],
-    console: Console,
+    console: PlainConsole,
 ) -> int:
     """Print the tables of a pair, or its record."""
     from mmfrozen.reports.savings import tables
@@ -238,8 +238,8 @@ def print_pair(
 
 
 def analyze_pack(
-    args: argparse.Namespace, errors: Console
-) -> Callable[[Console], int]:
+    args: argparse.Namespace, errors: PlainConsole
+) -> Callable[[PlainConsole], int]:
     """Compare every experiment of the pack with its control."""
     from mmfrozen.config_path import ROOT
     from mmfrozen.reports.savings.all_configs import trace_pack
@@ -257,7 +257,7 @@ def analyze_pack(
 
 
 def print_pack(
-    args: argparse.Namespace, entries: list[Any], console: Console
+    args: argparse.Namespace, entries: list[Any], console: PlainConsole
 ) -> int:
     """Print a line an experiment."""
     from mmfrozen.reports.savings import all_configs as pack
@@ -271,11 +271,11 @@ def print_pack(
         title = f'A training step, {unit_name(args.macs)}: control -> frozen'
         console.print(draw(title, pack.pack_head(args.macs), rows, 0))
     for entry in failed:
-        print(f'error: {entry.name}: {entry.error}', file=sys.stderr)
+        print_line('error', f'{entry.name}: {entry.error}')
     return 1 if failed else 0
 
 
-def analyze_runs(args: argparse.Namespace) -> Callable[[Console], int]:
+def analyze_runs(args: argparse.Namespace) -> Callable[[PlainConsole], int]:
     """Compare two work dirs by what their runs measured."""
     from mmfrozen.reports.runs.costs import compare_work_dirs, comparison_table
 
@@ -292,7 +292,7 @@ def analyze_runs(args: argparse.Namespace) -> Callable[[Console], int]:
             )
     comparison = compare_work_dirs(Path(args.config), Path(args.control))
 
-    def show(console: Console) -> int:
+    def show(console: PlainConsole) -> int:
         if args.json:
             print(json.dumps(asdict(comparison), indent=1, default=str))
         else:
@@ -305,7 +305,7 @@ def analyze_runs(args: argparse.Namespace) -> Callable[[Console], int]:
 def main() -> int:
     """Return 0 when done, 1 if one of many failed, 2 for wrong use."""
     args = parse_args()
-    errors = Console(stderr=True)
+    errors = PlainConsole(stderr=True)
     try:
         # what MMDetection prints while it builds is no result
         with contextlib.redirect_stdout(sys.stderr):
@@ -323,7 +323,7 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print_error(error)
         return 2
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = WIDTH
     return show(console)

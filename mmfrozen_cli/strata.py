@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 
 from mmfrozen.reports.page import check_empty, check_new
@@ -26,7 +24,8 @@ from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
 from mmfrozen.reports.strata.tables import bin_table, class_table, error_table
 from mmfrozen.run_files import finite
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 done, 1 for --fail-below, 2 wrong use
 
@@ -116,7 +115,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(args: argparse.Namespace, console: Console) -> Comparison:
+def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
     """Compare, and write what was asked for."""
     if args.html:
         check_new(args.html)
@@ -161,7 +160,7 @@ def run(args: argparse.Namespace, console: Console) -> Comparison:
 
 
 def illustrate(
-    args: argparse.Namespace, found: Comparison, console: Console
+    args: argparse.Namespace, found: Comparison, console: PlainConsole
 ) -> tuple[dict[int, Example], str]:
     """Draw the example images, or say why there are none."""
     if not found.detections:
@@ -184,28 +183,28 @@ def illustrate(
 def main() -> int:
     """Return 0 when done, 1 for --fail-below, 2 for wrong use."""
     args = parse_args()
-    messages = Console(stderr=True)
+    messages = PlainConsole(stderr=True)
     try:
         found = run(args, messages)
         fallen = failures(found.gain, args.fail_below)
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2
     for source in found.gain.sources:
-        messages.print(f'read {source}', highlight=False, soft_wrap=True)
+        messages.print(f'read {source}', soft_wrap=True)
     for note in found.gain.notes:
-        print(f'note: {note}', file=sys.stderr)
+        print_line('note', note)
     if args.json:
         print(json.dumps(finite(asdict(found.gain)), indent=2))
     else:
-        console = Console()
+        console = PlainConsole()
         console.print(bin_table(found.gain), class_table(found.gain))
         if found.gain.errors:
             console.print(error_table(found.gain))
-        print(conclude(found.gain))
+        console.print(conclude(found.gain), soft_wrap=True)
     for path in (args.html, args.png):
         if path:
-            messages.print(f'wrote {path}', highlight=False, soft_wrap=True)
+            messages.print(f'wrote {path}', soft_wrap=True)
     for line in fallen:
-        print(f'failed: {line}', file=sys.stderr)
+        print_line('failed', line)
     return 1 if fallen else 0

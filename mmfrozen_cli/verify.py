@@ -8,14 +8,14 @@ import json
 import sys
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 
 import mmfrozen  # noqa: F401  (safe loading, registered backbones)
 from mmfrozen.reports.verify import verify
 from mmfrozen.run_files import Verification
 
-from . import make_parser
+from . import make_parser, print_line
+from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 bitwise equal, 1 something moved, 2 wrong use
 
@@ -81,7 +81,7 @@ def conclude(result: Verification) -> str:
 def main() -> int:
     """Return 0 when equal, 1 when something moved, 2 for wrong use."""
     args = parse_args()
-    errors = Console(stderr=True)
+    errors = PlainConsole(stderr=True)
     try:
         # what MMDetection prints while it builds and loads is no result
         with (
@@ -90,11 +90,12 @@ def main() -> int:
         ):
             result = verify(args.checkpoint, args.against, status.update)
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_line('error', error)
         return 2
     if args.json:
         print(json.dumps(asdict(result), indent=2))
     else:
-        Console().print(draw(result))
-        print(conclude(result))
+        console = PlainConsole()
+        console.print(draw(result))
+        console.print(conclude(result), soft_wrap=True)
     return 1 if result.changed else 0

@@ -17,6 +17,7 @@ SHARED = {
     'freezing',
     'gc_paused',
     'mask_crops',
+    'memory_limit',
     'ops',
     'pairing',
     'registry',

@@ -66,6 +66,8 @@ def resume_on_new_torch() -> None:
     own classes would let a file run code (a dtype with forged flags turns
     bytes into object pointers), so their names stand for inert records here,
     which `inert.restore` turns into values after checking them.
+    What it downloads (URLs, `torchvision://`, `open-mmlab://`) torch.hub reads
+    with `weights_only=False`, which is torch's default there.
     onedl-mmengine falls back to `weights_only=False`; that is taken out.
     Older torch reads everything, hostile files too: nothing is done there.
     Expires when mmengine resumes on torch >= 2.6 and refuses hostile files.
@@ -74,6 +76,9 @@ def resume_on_new_torch() -> None:
         return
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):  # onedl-mmengine
         mmengine_checkpoint._safe_torch_load = torch.load
+    mmengine_checkpoint.load_url = functools.partial(
+        torch.hub.load_state_dict_from_url, weights_only=True
+    )
 
     def load(load_upstream: Callable[[], Any], filename: str) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from array import array
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from torch.utils.data import get_worker_info
 
 from ..annotation_faults import FaultyAnnotationsError
 from ..gc_paused import gc_paused
+from ..memory_limit import memory_limit
 from .pieces import AnnotationFile
 from .sharing import once_a_machine, store
 
@@ -94,7 +96,8 @@ class LoadOnce:
         """Load as MMDetection; its images get their annotations later."""
         self._pieces = self._open_pieces()
         if self._pieces is None:
-            return super().load_data_list()
+            with memory_limit():
+                return super().load_data_list()
         with self._api_of(self._pieces):
             return super().load_data_list()
 
@@ -114,7 +117,9 @@ class LoadOnce:
         ):
             return None
         try:
-            return AnnotationFile(self.ann_file)
+            size = os.stat(self.ann_file).st_size
+            with memory_limit(mapped=size):
+                return AnnotationFile(self.ann_file)
         except FaultyAnnotationsError:
             raise
         except (ValueError, LookupError, TypeError):

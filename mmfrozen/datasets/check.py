@@ -16,8 +16,10 @@ from ..annotation_faults import (
     AnnotationLook,
     are_polygons,
     is_id,
+    outside,
 )
 from ..gc_paused import gc_paused
+from ..memory_limit import memory_limit
 from .images import look_at_image
 
 #: Annotations that are looked at together.
@@ -31,6 +33,7 @@ IMAGE_ERRORS = (
     'image size',
     'image annotated as stored, not as shown',
 )
+OUTSIDE = 'file_name outside of the image folder'
 PARTS = ('images', 'categories', 'annotations')
 
 
@@ -77,7 +80,7 @@ def read(
         ValueError: If it is no annotation file.
     """
     try:
-        with gc_paused():
+        with gc_paused(), memory_limit():
             content = json.loads(
                 path.read_bytes().decode('utf-8'),
                 object_hook=_packed if pack else None,
@@ -91,6 +94,12 @@ def read(
         raise ValueError(
             f'{name} must be lists of flat entries, got {str(path)!r} with '
             'hundreds of lists inside one another. Write it again.'
+        ) from error
+    except MemoryError as error:
+        raise ValueError(
+            f'{name} must fit into memory, got {str(path)!r} of '
+            f'{path.stat().st_size:,} bytes, which does not. Use a machine '
+            'with more, or split the file.'
         ) from error
     except ValueError as error:  # whole numbers of 5,000 digits too
         raise ValueError(
@@ -161,6 +170,12 @@ def check(
     )
     if annotations and not look.objects:
         found.add('no object to train on', look.describe(), error=True)
+    for image in images:
+        name = file_of(image)
+        # without a folder an absolute name may lie in it
+        if name is not None and outside(name, str(folder or '/')):
+            example = f'image {image.get("id")!r}: {name!r}'
+            found.add(OUTSIDE, example, error=True)
     if folder is not None:
         _look_at_pixels(found, images, folder, threads, progress)
     return found
@@ -258,7 +273,7 @@ def _look_at_pixels(
 ) -> None:
     def look(image: dict[str, Any]) -> Any:
         name = file_of(image)
-        if name is None or '://' in name:
+        if name is None or '://' in name or outside(name, str(folder)):
             return []
         return look_at_image(
             str(folder / name), image.get('width'), image.get('height')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,11 +11,17 @@ from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from ..annotation_faults import AnnotationLook, refuse
+from ..annotation_faults import (
+    AnnotationLook,
+    Fault,
+    FaultyAnnotationsError,
+    outside,
+    refuse,
+)
 from ..categories import ABSENT, check_positions, ids_of_classes
 from ..registry import DATASETS
 from .annotation_store import LoadOnce
-from .check import read
+from .check import OUTSIDE, read
 from .images import check_images
 from .pieces import (
     AnnotationFile,
@@ -50,15 +56,18 @@ class _CheckedMixin(LoadOnce):
             )
         try:
             return super().load_data_list()
+        except FaultyAnnotationsError:
+            raise
         except (
             AssertionError,
             LookupError,
-            TypeError,
+            MemoryError,
             RecursionError,
-            UnicodeDecodeError,
-            json.JSONDecodeError,
+            TypeError,
+            ValueError,  # not JSON, not UTF-8, numbers of 5,000 digits
         ):
-            if Path(self.ann_file).is_file():  # read() says what it lacks
+            # read() says what a file lacks that only others can read
+            if self._pieces is None and Path(self.ann_file).is_file():
                 name = f'{type(self).__name__}.ann_file'
                 read(Path(self.ann_file), name=name)
             raise
@@ -109,10 +118,26 @@ class _CheckedMixin(LoadOnce):
                 f'its classes, got none in {self.ann_file!r}. Compare '
                 'metainfo.classes with the categories of that file.'
             )
+        refuse(self._names_outside(used), self.ann_file)
         local = [info for info in used if '://' not in info['img_path']]
         if self._check_images and local and is_main_process():
             check_images(local, turns=not self._loads_as_stored())
         return kept
+
+    def _names_outside(self, infos: list[dict]) -> Iterator[Fault]:
+        """Paths that leave the folder that the user named."""
+        folder = self.data_prefix.get('img', '')
+        for info in infos:
+            name = info['img_path']
+            if folder and name.startswith(folder):
+                name = name[len(folder) :].lstrip('/')
+            if outside(name, folder):
+                yield Fault(
+                    OUTSIDE,
+                    f'image {info["img_id"]!r:.80}',
+                    f'a file_name in data_prefix.img ({folder!r})',
+                    repr(name),
+                )
 
     def _options(self, name: str) -> list[Any]:
         """An option of the transforms of the pipeline that have it."""

@@ -20,6 +20,7 @@ from pycocotools import mask as mask_utils
 
 from ..annotation_faults import AnnotationLook, locate, refuse
 from ..gc_paused import gc_paused
+from ..memory_limit import check_fits
 
 #: Fields of annotations, and how they are kept.
 COLUMNS = dict(
@@ -177,6 +178,7 @@ class GroundTruth:
                 f'ann_file must be an existing annotation file, got '
                 f'{str(path)!r}. Correct the path.'
             )
+        check_fits(Path(path))
         return cls._parse(str(path), str(path))
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from numpy.lib.format import write_array
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..memory_limit import memory_limit
 from .greedy import AREAS, IOU_THRESHOLDS
 from .precision import NUM_THRESHOLDS, average_precision
 
@@ -272,21 +274,32 @@ class Matches:
             ValueError: If it is another file.
         """
         try:
-            with np.load(path) as file:
+            with zipfile.ZipFile(path):  # np.load reads others, too
+                pass
+            with memory_limit(), np.load(path, allow_pickle=False) as file:
                 columns: dict[str, Any] = {
                     x.name: file[x.name]
                     for x in fields(cls)
                     if x.name in file or x.default is MISSING
                 }
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            names = tuple(columns['category_names'].tolist())
+            columns['category_names'] = names
+            for name in ('iou_type', 'protocol', 'max_dets', 'annotations'):
+                if name in columns:
+                    columns[name] = columns[name].item()
+        except (
+            EOFError,
+            KeyError,
+            MemoryError,
+            TypeError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise ValueError(
                 'Matches must be a .npz file of an evaluation, got '
-                f'{str(path)!r} ({error}). Evaluate again.'
+                f'{str(path)!r} ({error!r}). Evaluate again.'
             ) from error
-        columns['category_names'] = tuple(columns['category_names'].tolist())
-        for name in ('iou_type', 'protocol', 'max_dets', 'annotations'):
-            if name in columns:
-                columns[name] = columns[name].item()
         return cls(**columns)
 
 

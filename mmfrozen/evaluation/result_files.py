@@ -18,6 +18,7 @@ import torch
 
 from ..categories import ABSENT, check_order, ids_of_classes
 from ..gc_paused import gc_paused
+from ..memory_limit import memory_limit
 from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .masks import Masks
@@ -27,9 +28,13 @@ PICKLES = ('.pkl', '.pickle')
 #: Bytes of a result file that are parsed at a time: what stays in a
 #: processor's cache is parsed twice as fast.
 PIECE_BYTES = 1 << 18
+#: Bytes without the end of a result after which a file is another.
+MOST_OF_A_RESULT = 1 << 25
 #: Bytes at the end of a piece in which to look for the end of a result.
 TAIL_BYTES = 1 << 12
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
+#: Packages whose values pickles make by calls; none of them is made here.
+CALLED = ('collections', 'pathlib', 'numpy', 'torch', 'mmengine', 'mmdet')
 
 
 @gc_paused()
@@ -85,7 +90,7 @@ def result_parts(
         for rows in _whole_images(_json_chunks(path)):
             yield DetectionArrays.from_dicts(rows, first=first, **options)
             first += len(rows)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(
             'Results must be a results.pkl of mmdet or a JSON list of '
             f'results in COCO format, got {str(path)!r} ({error}). Write '
@@ -135,6 +140,10 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with open(path, 'rb') as stream:
         while text := stream.read(PIECE_BYTES):
             rest += text
+            if len(rest) > MOST_OF_A_RESULT:
+                raise ValueError(
+                    f'a result of over {MOST_OF_A_RESULT:,} bytes'
+                )
             for tail in (TAIL_BYTES, len(rest)):
                 begin = max(len(rest) - tail, 0)
                 cuts = [m.start() for m in BETWEEN.finditer(rest, begin)]
@@ -259,7 +268,18 @@ def from_predictions(
     return found, kept
 
 
-class _Inert:
+class _Named(type):
+    """A class of a pickle; pickles of objects do not call it."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls.__module__.partition('.')[0] not in CALLED:
+            raise pickle.UnpicklingError(
+                f'a call of {cls.__module__}.{cls.__name__}'
+            )
+        return cls.__new__(cls)
+
+
+class _Inert(metaclass=_Named):
     """Stands for any object of a pickle that results do not need."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
@@ -279,7 +299,8 @@ class _TensorUnpickler(pickle.Unpickler):
             'torch.storage._load_from_bytes': _load_storage,
             '_codecs.encode': _load_bytes,  # bytes in mmengine's protocol 2
         }
-        return known.get(f'{module}.{name}', _Inert)
+        inert = type(name, (_Inert,), {'__module__': module})
+        return known.get(f'{module}.{name}', inert)
 
 
 def _load_bytes(text: str, encoding: str = 'latin1') -> bytes:
@@ -292,11 +313,11 @@ def _load_storage(content: bytes) -> Any:
 
 def _read_pickle(path: str | Path) -> Any:
     try:
-        with open(path, 'rb') as stream:
+        with open(path, 'rb') as stream, memory_limit():
             return _TensorUnpickler(stream).load()
     except Exception as error:  # whatever a damaged file leads to
         raise ValueError(
             'results.pkl must hold tensors and plain values as mmdet dumps '
-            f'them, got {str(path)!r} ({error}). Write it again with '
+            f'them, got {str(path)!r} ({error!r}). Write it again with '
             "mmdet's DumpDetResults, tools/test.py --out."
         ) from error

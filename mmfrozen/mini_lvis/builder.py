@@ -116,7 +116,7 @@ def _is_made(out: Path, recipe: dict[str, Any], force: bool) -> bool:
         manifest = json.loads((out / MANIFEST).read_text())
         former = {name: manifest[name] for name in recipe}
         files_sha256 = manifest['files_sha256']
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(
             '--out must be a new folder or a former mini-LVIS, got '
             f'{out}, which holds something else. Choose another --out.'

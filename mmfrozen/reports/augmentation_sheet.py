@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as MaskPath
 
+from .page import as_written
+
 #: Classes by the number of training images that hold them, as in LVIS.
 GROUPS = ('rare', 'common', 'frequent')
 COLOURS = {
@@ -228,7 +230,7 @@ def draw_sheet(
     figure.legend(
         handles=handles, loc='outside lower center', ncols=4, fontsize=8
     )
-    return figure
+    return as_written(figure)
 
 
 def draw_tile(

@@ -21,6 +21,32 @@ TRUSTED = (
 LOADING = ('checkpoint_path', 'pretrained')
 
 
+class _NotPlainError(ValueError):
+    """Something in the text of a config that would have to be run."""
+
+
+def read_plain_config(text: str) -> dict[str, Any]:
+    """Read a config as mmengine writes it into a work dir, and run nothing.
+
+    Returns:
+        Its keys.
+
+    Raises:
+        ValueError: If anything in it is not plain, as in
+            :func:`read_backbone_config`.
+    """
+    found = {}
+    for node in _parse(text):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)]) if name != '_base_':
+                found[name] = _value(node.value)
+            case ast.Expr(value=ast.Constant()):  # a docstring
+                pass
+            case _:
+                raise _NotPlainError(_show(node))
+    return found
+
+
 def read_backbone_config(text: str) -> dict[str, Any] | None:
     """Find ``model.backbone`` in the text of a config.
 
@@ -35,10 +61,16 @@ def read_backbone_config(text: str) -> dict[str, Any] | None:
         ValueError: If it holds anything else.
     """
     try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _not_plain(str(error)) from error
-    for node in body:
+        return _find_backbone(text)
+    except _NotPlainError as error:
+        raise ValueError(
+            'meta.cfg of a checkpoint must hold a plain model.backbone, got '
+            f'{str(error)!r}. Name the classifier with --against.'
+        ) from error
+
+
+def _find_backbone(text: str) -> dict[str, Any] | None:
+    for node in _parse(text):
         if not isinstance(node, ast.Assign):
             continue
         (name, *_) = node.targets
@@ -52,11 +84,21 @@ def read_backbone_config(text: str) -> dict[str, Any] | None:
     return None
 
 
+def _parse(text: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _NotPlainError(str(error) or 'too deep') from error
+
+
 def _items(node: ast.expr) -> dict[Any, ast.expr]:
     """Entries of ``dict(a=1)`` or ``{'a': 1}``."""
     if isinstance(node, ast.Dict) and None not in node.keys:
-        keys = [ast.literal_eval(key) for key in node.keys if key]
-        return dict(zip(keys, node.values, strict=True))
+        keys = [_value(key) for key in node.keys if key]
+        try:
+            return dict(zip(keys, node.values, strict=True))
+        except TypeError as error:  # a list as a key
+            raise _NotPlainError(_show(node)) from error
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -65,7 +107,7 @@ def _items(node: ast.expr) -> dict[Any, ast.expr]:
         and all(k.arg for k in node.keywords)
     ):
         return {k.arg: k.value for k in node.keywords}
-    raise _not_plain(ast.unparse(node)[:80])
+    raise _NotPlainError(_show(node))
 
 
 def _value(node: ast.expr) -> Any:
@@ -76,15 +118,15 @@ def _value(node: ast.expr) -> Any:
         return kind(_value(item) for item in node.elts)
     try:
         return ast.literal_eval(node)
-    except ValueError as error:
-        raise _not_plain(ast.unparse(node)[:80]) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _NotPlainError(_show(node)) from error
 
 
-def _not_plain(what: str) -> ValueError:
-    return ValueError(
-        'meta.cfg of a checkpoint must hold a plain model.backbone, got '
-        f'{what!r}. Name the classifier with --against.'
-    )
+def _show(node: ast.AST) -> str:
+    try:
+        return ast.unparse(node)[:80]
+    except RecursionError:
+        return 'too deep'
 
 
 def check_types(config: Any) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 #: The same colour for the same thing in every chart.
 COLOURS = {
@@ -75,7 +79,7 @@ def figure(chart: Figure, caption: str) -> str:
     """A chart as inline SVG, with its caption."""
     buffer = io.StringIO()
     with mpl.rc_context(SVG):
-        chart.savefig(
+        as_written(chart).savefig(
             buffer, format='svg', bbox_inches='tight', metadata={'Date': None}
         )
     svg = re.search(r'<svg.*</svg>', buffer.getvalue(), re.DOTALL)
@@ -83,6 +87,29 @@ def figure(chart: Figure, caption: str) -> str:
     return (
         f'<figure>{svg.group()}<figcaption>{escape(caption)}'
         '</figcaption></figure>'
+    )
+
+
+def as_written(chart: Figure) -> Figure:
+    """Draw names as they are: no `$` begins a formula, no line breaks off."""
+    for text in chart.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(drawable(text.get_text()))
+    for axis in chart.findobj(Axis):
+        if isinstance(axis.get_major_locator(), FixedLocator):
+            # whose texts are set again when it is drawn
+            texts = [drawable(x.get_text()) for x in axis.get_ticklabels()]
+            axis.set_ticklabels(texts)
+    return chart
+
+
+def drawable(text: str) -> str:
+    """Replace what fonts have no sign for: controls, halves of pairs."""
+    return ''.join(
+        '\N{REPLACEMENT CHARACTER}'
+        if unicodedata.category(sign) in ('Cc', 'Cf', 'Cs') and sign != '\n'
+        else sign
+        for sign in text
     )
 
 
@@ -100,6 +127,7 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
         f'<title>{escape(title)}</title><style>{STYLE}</style>'
         f'<h1>{escape(title)}</h1>{"".join(parts)}</html>\n',
         encoding='utf-8',
+        errors='backslashreplace',  # names of files may be any bytes
     )
 
 

@@ -205,7 +205,14 @@ class TimmBackbone(BaseModule):
         import timm
 
         check_file(path, 'model.backbone.init_cfg.checkpoint')
-        state = timm.models.load_state_dict(path)
+        try:  # by name, since not every release of timm has it as default
+            state = timm.models.load_state_dict(path, weights_only=True)
+        except Exception as error:  # whatever a damaged file leads to
+            reason = str(error).partition('\n')[0]
+            raise ValueError(
+                'model.backbone.init_cfg.checkpoint must hold nothing but '
+                f'tensors, got {path!r} ({reason}). Use another file.'
+            ) from error
         fresh = timm.create_model(self.model_name, **self.model_args)
         heads = fresh.pretrained_cfg.get('classifier') or ()
         heads = (heads,) if isinstance(heads, str) else heads

@@ -109,4 +109,5 @@ def write_pictures(folder: Path, charts: dict[str, Figure]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, chart in charts.items():
-        chart.savefig(folder / f'{name}.png', dpi=DPI, bbox_inches='tight')
+        path = folder / f'{name}.png'
+        page.as_written(chart).savefig(path, dpi=DPI, bbox_inches='tight')

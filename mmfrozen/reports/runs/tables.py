@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from .costs import LOGGED
@@ -198,9 +197,9 @@ def draw_table(table: RunsTable) -> Table:
             title.replace(' ', '\n'), justify='right', no_wrap=True
         )
     for row in table.runs:
-        drawn.add_row(*map(escape, row))
+        drawn.add_row(*row)
     if table.pairs:
         drawn.add_section()
     for row in table.pairs:
-        drawn.add_row(*map(escape, row))
+        drawn.add_row(*row)
     return drawn

@@ -9,8 +9,12 @@ from typing import Any
 
 from rich.table import Table
 
+from ...errors import is_number
+from ...memory_limit import read_record
 from ...run_files import BACKBONE, RunRecord
 
+#: Numbers of a log that are computed with.
+COUNTED = ('time', 'step')
 #: Rows of the table: a head, and the metric as the evaluator names it.
 LVIS_ROWS = {
     f'{kind} {ap}': f'lvis/{metric}_{ap}'
@@ -70,21 +74,26 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             still going, and is left out then.
 
     Raises:
-        ValueError: If any other line is no JSON object.
+        ValueError: If any other line is no JSON object, or if its steps or
+            seconds are no numbers.
     """
-    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    remedy = 'Remove the line, or the folder.'
+    text = read_record(path, 'Remove the folder.')
+    lines = text.decode('utf-8', errors='replace').splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            if not isinstance(record, dict):
+            if not isinstance(record, dict) or not all(
+                is_number(record.get(key, 0)) for key in COUNTED
+            ):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             if number == len(lines):
                 break
             raise ValueError(
                 f'{path} must hold one JSON object a line, got {line[:40]!r} '
-                f'in line {number}. Remove the line, or the folder.'
+                f'in line {number}. {remedy}'
             ) from None
         records.append(record)
     return records

@@ -149,7 +149,7 @@ def compare(
         report(f'matching {file}')
         has_labels = file.suffix in PICKLES
         configs = find_configs(path, request.config) if has_labels else []
-        ids = read_label_ids(configs, annotations.ground_truth)
+        ids = read_label_ids(configs, annotations.ground_truth, request.config)
         found, matched = read_run(file, annotations, request.iou_type, ids)
         matches.append(matched)
         if found is not None:

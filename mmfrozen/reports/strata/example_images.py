@@ -183,7 +183,12 @@ class Examples:
             if image.size != (width, height):  # a viewer's rotation
                 image = ImageOps.exif_transpose(image)
             return image.convert('RGB')
-        except (OSError, SyntaxError, ValueError):
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            Image.DecompressionBombError,
+        ):
             return None
 
     def _compose(

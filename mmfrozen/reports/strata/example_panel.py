@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_utils
 
+from ..page import drawable
+
 Crop = tuple[int, int, int, int]
 
 SIDE = 270  # pixels of a panel
@@ -148,7 +150,7 @@ def join_panels(
 
 def _fit(text: str) -> str:
     """The end of a name that is too wide for a panel."""
-    shown = text
+    shown = drawable(text).replace('\n', ' ')
     while _font().getlength(shown) > SIDE and len(shown) > 2:
         shown = '\N{HORIZONTAL ELLIPSIS}' + shown[2:]
     return shown

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...annotation_faults import outside
+
 
 class ImageFiles:
     """Finds the files of an annotation file's images.
@@ -52,12 +54,8 @@ def _names(record: Mapping[str, Any]) -> list[str]:
     names = [record.get('file_name'), '/'.join(parts[-2:]), parts[-1]]
     if names[0]:
         names.append(Path(names[0]).name)
-    # absolute names and .. would leave the folder that the user named
-    kept = [
-        name
-        for name in names
-        if name and not Path(name).is_absolute() and '..' not in name
-    ]
+    # they are joined to several folders: an absolute name lies in none
+    kept = [x for x in names if x and x[0] != '/' and not outside(x, '/')]
     return list(dict.fromkeys(kept)) or [str(record['id'])]
 
 

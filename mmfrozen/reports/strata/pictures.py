@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..page import check_empty
+from ..page import as_written, check_empty
 from .bars import draw_bins, draw_classes
 from .captions import kinds
 from .curve import draw_by_annotations
@@ -76,4 +76,5 @@ def write_pictures(
 
 
 def _save(chart: Figure, path: Path) -> None:
+    chart = as_written(chart)
     chart.savefig(path, dpi=DPI, bbox_inches='tight', pad_inches=0.15)

@@ -11,13 +11,14 @@ import mmdet.datasets  # noqa: F401  (registers the data sets)
 import numpy as np
 from mmdet.datasets import LVISV05Dataset
 from mmdet.registry import DATASETS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.fileio import list_from_file
 
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.result_files import label_ids
 from ...type_names import find_type
+from ..config_text import read_plain_config
 
 #: Where MMDetection writes the config of a run, in its work dir.
 CONFIGS = ('*/vis_data/config.py', '*.py')
@@ -46,9 +47,15 @@ def find_configs(run: Path, config: Path | None) -> list[Path]:
 
 
 def read_label_ids(
-    configs: Sequence[Path], gt: GroundTruth
+    configs: Sequence[Path], gt: GroundTruth, named: Path | None
 ) -> np.ndarray | None:
     """Category ids of a detector's labels, from the configs of its run.
+
+    Args:
+        configs: Of :func:`find_configs`.
+        gt: What the run is judged by.
+        named: The config that was named, which is run as MMDetection runs
+            it; one that was found in a work dir is only parsed.
 
     Returns:
         As :func:`~mmfrozen.evaluation.result_files.label_ids`; None if the
@@ -61,7 +68,11 @@ def read_label_ids(
     found: dict[tuple[int, ...] | None, Path] = {}
     for path in configs:
         try:
-            cfg = Config.fromfile(path, import_custom_modules=False)
+            cfg = (
+                ConfigDict(read_plain_config(path.read_text('utf-8')))
+                if named is None
+                else Config.fromfile(path, import_custom_modules=False)
+            )
             classes, by_class = _dataset_classes(cfg)
             numbers = set(_head_classes(cfg.get('model'), False))
         except Exception as error:  # whatever the code of a config leads to
@@ -90,7 +101,9 @@ def read_label_ids(
     return None if ids is None else np.array(ids, np.int64)
 
 
-def _dataset_classes(cfg: Config) -> tuple[tuple[str, ...] | None, bool]:
+def _dataset_classes(
+    cfg: Config | ConfigDict,
+) -> tuple[tuple[str, ...] | None, bool]:
     """Classes of the tested data set, and whether labels follow them."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     dataset: Any = loader.dataset if loader else {}

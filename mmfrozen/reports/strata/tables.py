@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import JustifyMethod
-from rich.markup import escape
 from rich.table import Table
 
 from .record import FREQUENCIES, BinGain, ClassGain, StrataGain
@@ -75,7 +74,7 @@ def bin_table(gain: StrataGain) -> Table:
     for title, rows in bin_rows(gain):
         table.add_section()
         if title:
-            table.add_row(f'[dim]{title}[/dim]')
+            table.add_row(title, style='dim')
         for row in rows:
             table.add_row(*row)
     return table
@@ -94,10 +93,10 @@ def class_table(gain: StrataGain) -> Table:
         _add_column(table, name, name != 'class')
     for name, rows in zip(titles, gain.most(), strict=True):
         table.add_section()
-        table.add_row(f'[dim]{name if rows else f"none {name}"}[/dim]')
+        table.add_row(name if rows else f'none {name}', style='dim')
         for row in rows:
             table.add_row(
-                escape(short(row.name, 20)),
+                short(row.name, 20),
                 row.frequency,
                 *_ap_cells(row, gain),
                 f'{row.train_annotations:,}',
@@ -147,7 +146,7 @@ def error_table(gain: StrataGain) -> Table:
         if row.bin.label != label:
             label = row.bin.label
             table.add_section()
-            table.add_row(f'[dim]{bin_label(row.bin)}[/dim]')
+            table.add_row(bin_label(row.bin), style='dim')
         table.add_row(
             row.type, *_ap_cells(row.bin, gain), f'{row.num_errors:,}'
         )
@@ -185,7 +184,7 @@ def _add_column(table: Table, name: str, is_number: bool) -> None:
 def _table(title: str) -> Table:
     # 80 columns have to be enough
     return Table(
-        title=escape(title),
+        title=title,
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,

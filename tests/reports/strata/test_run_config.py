@@ -13,7 +13,7 @@ from . import strata_data
 CLASSES = ('cat', 'owl')
 IDS = [3, 8]
 CONFIG = """
-model = dict(roi_head=dict(bbox_head=[dict(num_classes={number})] * 3))
+model = dict(roi_head=dict(bbox_head=[dict(num_classes={number})]))
 test_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(
     type='{kind}', metainfo=dict(classes={classes}))))
 """
