@@ -267,7 +267,8 @@ class Unknown:
 
 def test_objects_that_results_do_not_need_are_left_out(tmp_path, truth):
     path = tmp_path / 'results.pkl'
-    dump([sample(mine=Unknown(), gt=np.zeros(2))], str(path))
+    more = dict(mine=Unknown(), gt=np.zeros(2), tags={'a'})
+    dump([sample(**more)], str(path))
     assert len(read_results(path, truth)) == 0
 
 
