@@ -267,7 +267,8 @@ class Unknown:
 
 def test_objects_that_results_do_not_need_are_left_out(tmp_path, truth):
     path = tmp_path / 'results.pkl'
-    dump([sample(mine=Unknown(), gt=np.zeros(2))], str(path))
+    more = dict(mine=Unknown(), gt=np.zeros(2), tags={'a'})
+    dump([sample(**more)], str(path))
     assert len(read_results(path, truth)) == 0
 
 
@@ -505,3 +506,29 @@ def test_link_in_the_folder_is_followed(images):
 def test_folder_that_is_the_root_lets_every_absolute_name_pass(images):
     path, _ = write_annotations(images, '{folder}/a.jpg')
     assert len(build_dataset(path, '/')) == 1
+
+
+CONFIGS = {
+    'lists.py': f'model = {DEEP}',
+    'sum.py': f'model = {"+".join("1" * DEPTH)}',
+    'signs.py': f'model = {"-" * DEPTH}1',
+    'lists.json': f'{{"model": {DEEP}}}',
+    'digits.json': f'{{"model": {DIGITS}}}',
+    'lists.yaml': f'model: {DEEP}\n',
+}
+
+
+@pytest.mark.parametrize(
+    'command', ['describe', 'freeze', 'savings', 'browse']
+)
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config_that_is_a_bomb_is_refused(
+    name, command, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / name
+    path.write_text(CONFIGS[name])
+    monkeypatch.setattr(sys, 'argv', ['mmfrozen', command, str(path)])
+    monkeypatch.setattr('logging.disable', lambda level: None)
+    assert main() in (1, 2)
+    first, *beneath = capsys.readouterr().err.splitlines()
+    assert first.startswith('error: ') and len(beneath) < 4

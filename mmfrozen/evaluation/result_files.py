@@ -35,6 +35,8 @@ TAIL_BYTES = 1 << 12
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
 #: Packages whose values pickles make by calls; none of them is made here.
 CALLED = ('collections', 'pathlib', 'numpy', 'torch', 'mmengine', 'mmdet')
+#: Likewise, of Python itself; the last makes objects of old protocols.
+BUILTINS = ('set', 'frozenset', '_reconstructor')
 
 
 @gc_paused()
@@ -272,10 +274,9 @@ class _Named(type):
     """A class of a pickle; pickles of objects do not call it."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls.__module__.partition('.')[0] not in CALLED:
-            raise pickle.UnpicklingError(
-                f'a call of {cls.__module__}.{cls.__name__}'
-            )
+        package, name = cls.__module__.partition('.')[0], cls.__name__
+        if package not in CALLED and name not in BUILTINS:
+            raise pickle.UnpicklingError(f'a call of {cls.__module__}.{name}')
         return cls.__new__(cls)
 
 

@@ -18,18 +18,20 @@ from .decide import CannotFreezeError, explain, find_backbones, is_detectors
 
 def load(path: Path) -> Config:
     """Load a config, or say in one line why it cannot be."""
-    if Config._is_lazy_import(str(path)):
-        raise CannotFreezeError(
-            'A config must inherit by _base_ = ..., got one with read_base() '
-            'or imported classes. Write its bases as _base_.'
-        )
     try:
-        return Config.fromfile(path)
+        is_lazy = Config._is_lazy_import(str(path))
+        cfg = None if is_lazy else Config.fromfile(path)
     except Exception as error:  # a config is a program
         raise CannotFreezeError(
             f'A config must load here, got {explain(error)}. '
             f'{remedy_for(error)}'
         ) from error
+    if cfg is None:
+        raise CannotFreezeError(
+            'A config must inherit by _base_ = ..., got one with read_base() '
+            'or imported classes. Write its bases as _base_.'
+        )
+    return cfg
 
 
 def verify(

@@ -63,6 +63,7 @@ def check_page(path):
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Calls the command; returns its exit status and what it printed."""
+    monkeypatch.setattr('logging.disable', lambda level: None)
 
     def call(*words):
         words = ['mmfrozen', *map(str, words)]

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from mmengine.config import Config
 from mmengine.fileio import dump
 
+from mmfrozen.freeze_config import ZOO
+from mmfrozen.reports.config_text import read_plain_config
 from mmfrozen.reports.strata.comparison import Request, compare
+from tests.tiny import ROOT
 
 from . import strata_data
 
@@ -121,6 +125,15 @@ def test_config_that_cannot_fit_is_refused_in_a_line(
 def test_other_code_in_the_folder_is_not_run(data, work_dir):
     (work_dir / 'setup.py').write_text('raise RuntimeError')
     assert run(data, work_dir).classes
+
+
+@pytest.mark.parametrize('name', ['mask_rcnn_r101_lvis', 'yolox_x'])
+def test_config_that_a_run_leaves_is_read_without_running_it(name):
+    path = ROOT / f'configs/frozen/{name}.py'
+    if name == 'yolox_x':
+        path = ZOO / 'yolox/yolox_x_8xb8-300e_coco.py'
+    cfg = Config.fromfile(path)
+    assert read_plain_config(cfg.pretty_text) == cfg.to_dict()
 
 
 def test_config_without_labels_is_refused(data, work_dir):
