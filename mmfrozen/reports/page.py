@@ -97,9 +97,11 @@ def as_written(chart: Figure) -> Figure:
         text.set_text(drawable(text.get_text()))
     for axis in chart.findobj(Axis):
         if isinstance(axis.get_major_locator(), FixedLocator):
-            # whose texts are set again when it is drawn
-            texts = [drawable(x.get_text()) for x in axis.get_ticklabels()]
-            axis.set_ticklabels(texts)
+            # set again when it is drawn; panels may share it
+            texts = axis.get_major_formatter().format_ticks(
+                axis.get_majorticklocs()
+            )
+            axis.set_ticklabels(list(map(drawable, texts)))
     return chart
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmfrozen.evaluation.error_types import TYPES
 from mmfrozen.evaluation.match_detections import match
 from mmfrozen.evaluation.strata import training_counts
 from mmfrozen.reports.strata.comparison import Request, compare
@@ -152,6 +153,8 @@ def test_page_shows_costs_after_the_curve(gain, tmp_path):
     ]
     places = [text.index(head) for head in heads]
     assert places == sorted(places)
+    for name in TYPES:  # panels share the axis that names them
+        assert f'>{name}</text>' in text
     panels = [x for x in draw_errors(gain).axes if x.get_title(loc='left')]
     assert len(panels) == 4
     widths = [bar.get_width() for bar in panels[0].patches]
