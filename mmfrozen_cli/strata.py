@@ -14,7 +14,7 @@ from mmfrozen.reports.page import check_empty, check_new
 from mmfrozen.reports.strata.captions import conclude
 from mmfrozen.reports.strata.comparison import Comparison, Request, compare
 from mmfrozen.reports.strata.example_images import Example, Examples
-from mmfrozen.reports.strata.gate import WATCHED, failures
+from mmfrozen.reports.strata.gate import WATCHED, check_watched, failures
 from mmfrozen.reports.strata.page import (
     NO_DETECTIONS,
     NO_IMAGES,
@@ -117,6 +117,11 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
     """Compare, and write what was asked for."""
+    check_watched(
+        args.fail_below,
+        has_control=args.control is not None,
+        num_resamples=args.resamples,
+    )
     if args.html:
         check_new(args.html)
     if args.png:

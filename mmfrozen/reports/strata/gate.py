@@ -35,12 +35,7 @@ def failures(gain: StrataGain, names: Sequence[str]) -> list[str]:
         row = bins.get(WATCHED[name])
         value, low, high = _bounds(row)
         if value is None or low is None:
-            raise ValueError(
-                '--fail-below needs a run and the interval of its control, '
-                f'got none for {name}. Name a CONTROL with results or '
-                'matches.*.npz, a bin that has classes, and --resamples '
-                'above 0.'
-            )
+            raise _nothing_to_compare(name)
         if value < low:
             figures = [points(x, '.1f') for x in (value, low, high)]
             lines.append(
@@ -49,6 +44,26 @@ def failures(gain: StrataGain, names: Sequence[str]) -> list[str]:
                 f'[{figures[1]}, {figures[2]}].'
             )
     return lines
+
+
+def check_watched(
+    names: Sequence[str], *, has_control: bool, num_resamples: int
+) -> None:
+    """Refuse to watch figures without an interval, before time is spent.
+
+    Raises:
+        ValueError: As :func:`failures`.
+    """
+    if names and not (has_control and num_resamples):
+        raise _nothing_to_compare(names[0])
+
+
+def _nothing_to_compare(name: str) -> ValueError:
+    return ValueError(
+        '--fail-below needs a run and the interval of its control, got none '
+        f'for {name}. Name a CONTROL with results or matches.*.npz, a bin '
+        'that has classes, and --resamples above 0.'
+    )
 
 
 def _bounds(row: BinGain | None) -> tuple[float | None, ...]:

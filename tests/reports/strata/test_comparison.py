@@ -194,6 +194,8 @@ def test_status_is_1_below_the_interval_of_the_control(tool, shared):
     code, out, err = tool(*args, '--fail-below', 'APr', '--fail-below', 'APf')
     assert code == 1 and err.count('failed: APf of frozen') == 1
     assert 'rare' in out  # the tables are printed all the same
+    code, _, err = tool(shared, 'none.json', *OPTIONS, '--fail-below', 'AP')
+    assert code == 2 and '--fail-below needs' in err, 'before it is read'
 
 
 def test_kept_matches_of_boxes_that_changed_are_refused(tool, shared):
