@@ -11,11 +11,6 @@ from .error_types import CLS, FITS, LOC, MISS, TYPES
 from .matches import Matches
 
 
-def has_errors(matches: Matches) -> bool:
-    """Whether an evaluation knows its errors; older files do not."""
-    return matches.errors is not None
-
-
 def gained(
     matches: Matches, image_weights: NDArray[np.integer] | None = None
 ) -> dict[str, NDArray[np.float64]]:

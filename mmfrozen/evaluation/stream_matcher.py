@@ -15,7 +15,7 @@ from ..gc_paused import gc_paused
 from .bit_set import BitSet
 from .checks import check_detections, locate_categories, locate_images
 from .detections import DetectionArrays
-from .error_types import BACKGROUND, classify
+from .error_types import BACKGROUND, Errors, classify
 from .greedy import (
     AREAS,
     IOU_THRESHOLDS,
@@ -232,7 +232,10 @@ class Matcher:
             detections, order, at.keys[order], areas[order]
         )
         is_false = (matched[0] | ignored[0]) & 1 == 0
-        errors = self._errors(detections, order, at, is_false, targets)
+        errors = np.zeros(len(order), np.int8)
+        errors[is_false], targets[is_false] = self._errors(
+            detections, order[is_false], at
+        )
         return Part(
             seen=np.unique(at.images)
             if seen is None
@@ -253,13 +256,10 @@ class Matcher:
     def _errors(
         self,
         detections: DetectionArrays,
-        order: NDArray[np.int64],
+        false: NDArray[np.int64],
         at: Places,
-        is_false: NDArray[np.bool_],
-        targets: NDArray[np.int32],
-    ) -> NDArray[np.int8]:
-        """(N,) types of the false ones; whom they meant goes to targets."""
-        false = order[is_false]
+    ) -> Errors:
+        """Types of the false detections, and whom they were meant for."""
         counted = np.flatnonzero(~self._gt_ignored[0])
         used = self._annotations[counted]
         groups = pair_groups(
@@ -269,12 +269,10 @@ class Matcher:
         overlaps = self._overlaps(
             detections, false, counted, groups, BACKGROUND
         )
-        errors = np.zeros(len(order), np.int8)
-        errors[is_false], found = classify(
+        types, targets = classify(
             overlaps, at.categories[false], self.gt.categories[used]
         )
-        targets[is_false] = np.append(counted, -1)[found]
-        return errors
+        return types, np.append(counted, -1)[targets].astype(np.int32)
 
     def _overlaps(
         self,
@@ -322,9 +320,9 @@ class Matcher:
         lenient = self._is_lenient(keys) & (self.protocol == 'lvis')
         matched = np.zeros((len(AREAS), len(order)), np.uint16)
         ignored = np.zeros_like(matched)
-        targets = np.empty(0)
-        for row, (low, high) in reversed([*enumerate(AREAS.values())]):
-            matched[row], to_ignored, targets = assign(
+        targets = []
+        for row, (low, high) in enumerate(AREAS.values()):
+            matched[row], to_ignored, found = assign(
                 overlaps,
                 rounds,
                 self._gt_ignored[row],
@@ -335,7 +333,8 @@ class Matcher:
             ignored[row] = to_ignored | np.where(
                 excused, ~matched[row] & ALL_BITS, 0
             )
-        return matched, ignored, targets  # of the first row: all areas
+            targets.append(found)
+        return matched, ignored, targets[0]  # of all areas
 
     def _areas(
         self, detections: DetectionArrays, used: NDArray[np.bool_]

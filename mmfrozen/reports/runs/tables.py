@@ -11,7 +11,7 @@ from rich.table import Table
 from .costs import LOGGED
 from .learning_curves import AP_NAMES
 from .record import PairSummary, RunsRecord, RunSummary
-from .seeds import SeedSummary
+from .seeds import CONFIDENCE, SeedSummary
 from .step_costs import flops_unit
 
 #: Of the ratios of a pair: names of cost rows. The first that both have
@@ -102,7 +102,7 @@ def _seeds(summary: SeedSummary) -> RunsTable:
     seeds = ', '.join(map(str, summary.seeds))
     return RunsTable(
         f'{summary.experiment}, seeds {seeds}: AP, %, mean and deviation',
-        ['', summary.run, summary.control, 'difference [95%]'],
+        ['', summary.run, summary.control, f'difference [{CONFIDENCE:.0%}]'],
         [
             [
                 ap,

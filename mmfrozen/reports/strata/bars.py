@@ -37,7 +37,7 @@ def _bars(axes: Axes, rows: Sequence[BinGain], gain: StrataGain) -> None:
     for y, row in enumerate(rows):
         value = 100 * (row.shown.value or 0)
         axes.barh(y, value, height=0.62, color=_colour(row.shown, gain))
-        _whisker(axes, row.shown, y)
+        whisker(axes, row.shown, y)
         plural = 'class' if row.num_classes == 1 else 'classes'
         _write_beside(axes, y, format_estimate(row.shown, gain))
         counts = f'{row.num_classes:,} {plural}, {row.num_instances:,} inst.'
@@ -75,7 +75,8 @@ def _colour(estimate: Estimate, gain: StrataGain) -> str:
     return COLOURS['gain' if (estimate.value or 0) >= 0 else 'loss']
 
 
-def _whisker(axes: Axes, estimate: Estimate, y: float) -> None:
+def whisker(axes: Axes, estimate: Estimate, y: float) -> None:
+    """Draw an interval, if there is one."""
     if estimate.low is None or estimate.high is None:
         return
     ends = 100 * estimate.low, 100 * estimate.high
@@ -94,7 +95,7 @@ def draw_classes(
     for y, row in enumerate(rows):
         has_interval = row.shown.low is not None
         colour = _colour(row.shown, gain)
-        _whisker(axes, row.shown, y)
+        whisker(axes, row.shown, y)
         axes.scatter(
             100 * (row.shown.value or 0),
             y,

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ...evaluation.error_types import TYPES
 from ..page import COLOURS
+from .bars import whisker
 from .record import FREQUENCIES, ErrorCost, StrataGain
 from .text import bin_label
 
@@ -37,13 +38,17 @@ def draw_errors(gain: StrataGain) -> Figure:
     chart.supxlabel(
         'AP50 that would be gained without these errors, points', fontsize=10
     )
+    _legend(chart)
+    return chart
+
+
+def _legend(chart: Figure) -> None:
     chart.legend(
-        *axes[0, 0].get_legend_handles_labels(),
+        *chart.axes[0].get_legend_handles_labels(),
         loc='outside upper left',
         ncols=2,
         frameon=False,
     )
-    return chart
 
 
 def group_by_bin(gain: StrataGain, by: str) -> list[list[ErrorCost]]:
@@ -67,11 +72,8 @@ def _error_bars(
         values = [100 * (x.value or 0) if x else 0 for x in found]
         axes.barh(ends, values, height=height, color=colour, label=name)
         for place, estimate in zip(ends, found, strict=True):
-            if estimate and estimate.low is not None:
-                low, high = estimate.low, estimate.high or 0
-                axes.plot(
-                    (100 * low, 100 * high), (place, place), color='#222', lw=1
-                )
+            if estimate:
+                whisker(axes, estimate, place)
     axes.tick_params(axis='y', length=0)
     axes.grid(axis='x', color='#e4e4e4')
     axes.set_axisbelow(True)
@@ -118,10 +120,5 @@ def draw_calibration(gain: StrataGain) -> Figure:
         one.set_aspect('equal')
     axes[0, 0].set_ylabel('precision at IoU 0.5')
     chart.supxlabel('score', fontsize=10)
-    chart.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc='outside upper left',
-        ncols=2,
-        frameon=False,
-    )
+    _legend(chart)
     return chart
