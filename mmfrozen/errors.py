@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
 from collections.abc import Iterable
-from typing import Any, TypeVar
-
-C = TypeVar('C', bound=type)
 
 
 def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
@@ -50,38 +45,6 @@ def remedy_for(error: BaseException) -> str:
     if 'pip install' in text:
         return 'Install what that text names.'
     return 'Correct the config as that text says.'
-
-
-def check_options(cls: C) -> C:
-    """Refuse options that a class does not have, with the nearest name.
-
-    Python's own message names neither what there is nor, before 3.13, what
-    may have been meant.
-
-    Args:
-        cls: A class whose constructor swallows nothing (no ``**kwargs``).
-
-    Returns:
-        The same class.
-    """
-    upstream = cls.__init__
-    known = list(inspect.signature(upstream).parameters)[1:]
-    if upstream is object.__init__:
-        known = []
-
-    @functools.wraps(upstream)
-    def init(self: Any, *args: Any, **options: Any) -> None:
-        for name in options:
-            if name not in known:
-                raise TypeError(
-                    f'{cls.__name__} must be given options that it has, got '
-                    f'{name!r}{did_you_mean(name, known)}. It has '
-                    f'{", ".join(known) or "none"}.'
-                )
-        upstream(self, *args, **options)
-
-    cls.__init__ = init
-    return cls
 
 
 def require(

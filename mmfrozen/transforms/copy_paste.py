@@ -9,8 +9,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
-from ..errors import check_options, is_number, require
+from ..errors import is_number, require
 from ..mask_crops import Crop, tighten
+from ..options import check_options
 from ..registry import TRANSFORMS
 from . import federated
 from .class_index import distinct, transforms_of

@@ -7,7 +7,8 @@ from typing import Any
 
 from mmdet.datasets import MultiImageMixDataset
 
-from ..errors import check_options, did_you_mean, require
+from ..errors import did_you_mean, require
+from ..options import check_options
 from ..registry import DATASETS
 from .seeded_sampler import seeded
 

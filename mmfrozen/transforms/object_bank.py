@@ -13,8 +13,9 @@ from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import check_options, is_number, require
+from ..errors import is_number, require
 from ..mask_crops import Crop, tighten
+from ..options import check_options
 from ..registry import TASK_UTILS
 from .class_index import ClassIndex, distinct, index_classes, transforms_of
 from .compact_masks import nearest

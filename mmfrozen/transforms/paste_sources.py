@@ -9,7 +9,8 @@ import numpy as np
 from mmdet import registry as mmdet
 
 from .. import registry
-from ..errors import check_options, did_you_mean, is_number, require
+from ..errors import did_you_mean, is_number, require
+from ..options import check_options
 from ..type_names import find_type
 from .class_index import ClassIndex, index_classes
 

@@ -14,7 +14,7 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from .. import registry
-from ..errors import check_options
+from ..options import check_options
 
 
 class NumberedIndex(int):

@@ -9,9 +9,10 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 
-from ...errors import check_options, did_you_mean
+from ...errors import did_you_mean
 from ...freezing import is_pretrained, layer_names
 from ...freezing.weights_file import check_file, is_local
+from ...options import check_options
 from ...registry import MODELS
 
 TIMM = 'timm://'

@@ -10,7 +10,8 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
-from ...errors import check_options, is_number, require
+from ...errors import is_number, require
+from ...options import check_options
 from ...registry import MODELS
 from .accuracy import object_accuracy
 from .frequencies import read_frequencies

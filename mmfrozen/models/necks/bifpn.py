@@ -11,7 +11,7 @@ from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...errors import check_options
+from ...options import check_options
 from ...registry import MODELS
 from .levels import (
     check_count,

@@ -10,7 +10,7 @@ from mmcv.cnn import build_activation_layer
 from mmdet.models.necks import NASFPN
 from torch import Tensor, nn
 
-from ...errors import check_options
+from ...options import check_options
 from ...registry import MODELS
 from .levels import (
     check_count,

@@ -1,0 +1,153 @@
+"""What stands where in a config: registries of types, names of keys."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+
+from mmdet import registry as mmdet
+from mmengine.registry import FUNCTIONS, Registry
+from mmengine.runner import Runner, set_random_seed
+from torch.utils.data import DataLoader
+
+Registries = tuple[Registry, ...]
+
+#: What `Runner.from_cfg` and MMDetection's `tools/` read of a config.
+TOP = {
+    *list(inspect.signature(Runner.__init__).parameters)[1:-1],
+    'auto_scale_lr',
+    'custom_imports',
+    'default_scope',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+}
+
+_DATA: dict[str, Registries] = {
+    '': (mmdet.DATASETS,),
+    'sampler': (mmdet.DATA_SAMPLERS,),
+    'batch_sampler': (mmdet.DATA_SAMPLERS,),
+    'pipeline': (mmdet.TRANSFORMS, mmdet.TASK_UTILS),
+    'collate_fn': (FUNCTIONS,),
+    'worker_init_fn': (FUNCTIONS,),
+}
+_HOOKS: dict[str, Registries] = {
+    '': (mmdet.HOOKS,),
+    'switch_pipeline': (mmdet.TRANSFORMS,),
+}
+_LOOPS: dict[str, Registries] = {'': (mmdet.LOOPS,)}
+_EVALUATORS: dict[str, Registries] = {'': (mmdet.METRICS, mmdet.EVALUATOR)}
+#: By top-level key: where the `type` of a dict is looked up, by the nearest
+#: key above it that is named here.
+REGISTRIES: dict[str, dict[str, Registries]] = {
+    'model': {
+        '': (mmdet.MODELS, mmdet.TASK_UTILS),
+        'init_cfg': (mmdet.WEIGHT_INITIALIZERS,),
+        'override': (),
+        # mmcv's functions
+        'nms': (),
+        'roi_layer': (),
+    },
+    'train_dataloader': _DATA,
+    'val_dataloader': _DATA,
+    'test_dataloader': _DATA,
+    'train_cfg': _LOOPS,
+    'val_cfg': _LOOPS,
+    'test_cfg': _LOOPS,
+    'optim_wrapper': {
+        '': (mmdet.OPTIM_WRAPPERS,),
+        'optimizer': (mmdet.OPTIMIZERS,),
+        'constructor': (),
+    },
+    'param_scheduler': {'': (mmdet.PARAM_SCHEDULERS,)},
+    'default_hooks': _HOOKS,
+    'custom_hooks': _HOOKS,
+    'val_evaluator': _EVALUATORS,
+    'test_evaluator': _EVALUATORS,
+    'visualizer': {
+        '': (mmdet.VISUALIZERS,),
+        'vis_backends': (mmdet.VISBACKENDS,),
+    },
+    'log_processor': {'': (mmdet.LOG_PROCESSORS,)},
+}
+#: What is taken out of a dict before its class sees it, by registry.
+EXTRA: dict[str, set[str]] = {
+    'hook': {'priority'},
+    'model': {'requires_grad'},  # of a norm layer
+    'optim_wrapper': {'constructor', 'optimizer', 'paramwise_cfg'},
+    'parameter scheduler': {'convert_to_iter_based'},
+}
+
+_PROPOSALS = 'nms_pre max_per_img nms min_bbox_size score_thr'
+_TRAIN = 'assigner sampler allowed_border pos_weight debug'
+#: Keys of dicts without a type; MMDetection ignores all others. Keys are
+#: patterns of paths.
+KEYS: dict[str, Iterable[str]] = {
+    r'(train|val|test)_dataloader': [
+        *list(inspect.signature(DataLoader.__init__).parameters)[1:],
+        'num_batch_per_epoch',
+    ],
+    r'env_cfg': ['cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'],
+    r'env_cfg\.mp_cfg': ['mp_start_method', 'opencv_num_threads'],
+    r'randomness': inspect.signature(set_random_seed).parameters,
+    r'auto_scale_lr': ['enable', 'base_batch_size'],
+    r'optim_wrapper\.clip_grad': [
+        'type',
+        'max_norm',
+        'norm_type',
+        'error_if_nonfinite',
+        'foreach',
+        'clip_value',
+    ],
+    r'optim_wrapper\.paramwise_cfg': [
+        'custom_keys',
+        'norm_decay_mult',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'flat_decay_mult',
+        'dwconv_decay_mult',
+        'dcn_offset_lr_mult',
+        'bypass_duplicate',
+        'decay_rate',
+        'decay_type',
+        'layer_decay_rate',
+        'num_layers',
+    ],
+    r'optim_wrapper\.paramwise_cfg\.custom_keys\..+': [
+        'lr_mult',
+        'decay_mult',
+    ],
+    r'.*\.filter_cfg': ['filter_empty_gt', 'min_size'],
+    r'.*_dataloader\..*data_prefix': [
+        'img',
+        'img_path',
+        'seg',
+        'ann',
+        'sub_data_root',
+    ],
+    r'.*\.metainfo': ['classes', 'palette', 'dataset_type', 'task_name'],
+    r'model\.train_cfg': ['rpn', 'rpn_proposal', 'rcnn'] + _TRAIN.split(),
+    r'model\.test_cfg': ['rpn', 'rcnn'] + _PROPOSALS.split(),
+    r'model\.train_cfg\.rpn': _TRAIN.split(),
+    r'model\.(train_cfg\.rpn_proposal|test_cfg\.rpn)': _PROPOSALS.split(),
+    r'model\.train_cfg\.rcnn(\.\d+)?': [*_TRAIN.split(), 'mask_size'],
+    r'model\.test_cfg\.rcnn': [*_PROPOSALS.split(), 'mask_thr_binary'],
+    r'model\..*\.nms': [
+        'type',
+        'iou_threshold',
+        'class_agnostic',
+        'split_thr',
+        'max_num',
+        'min_score',
+        'method',
+        'sigma',
+    ],
+}
+
+
+def known_keys(path: str) -> Iterable[str] | None:
+    """Keys of the dict without a type at a path; None if it is not known."""
+    found = (keys for at, keys in KEYS.items() if re.fullmatch(at, path))
+    return next(found, None)

@@ -1,0 +1,123 @@
+"""What values an option may have, by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.runner import Priority
+
+from ..errors import is_number
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that an option may have.
+
+    Attributes:
+        words: What it must be.
+        holds: Whether a value is.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole(least: int) -> Range:
+    return Range(
+        f'a whole number of at least {least}',
+        lambda v: _is_whole(v) and v >= least,
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
+
+
+def _each(one: Range, several: str) -> Range:
+    """One value, or a list in any depth."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, (list, tuple)):
+            return len(value) > 0 and all(map(holds, value))
+        return one.holds(value)
+
+    return Range(f'{one.words}, or {several} of such', holds)
+
+
+def _pair(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(map(holds, value))
+    )
+
+
+def _is_priority(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.upper() in Priority.__members__
+    return _is_whole(value) and 0 <= value <= 100
+
+
+COUNT = _whole(1)
+LEVEL = _whole(0)
+COUNTS = _each(COUNT, 'a list')
+FINITE = Range('a finite number', _is_finite)
+POSITIVE = Range('a finite number above 0', lambda v: _is_finite(v) and v > 0)
+NOT_NEGATIVE = Range(
+    'a finite number of at least 0', lambda v: _is_finite(v) and v >= 0
+)
+SHARE = Range('a number from 0 to 1', lambda v: is_number(v) and 0 <= v <= 1)
+POSITIVES = _each(POSITIVE, 'a list')
+SIZE = Range(
+    'two whole numbers of at least 1 (pixels), or a list of such pairs',
+    lambda v: (
+        COUNT.holds(v)
+        or _pair(v, COUNT.holds)
+        or (
+            isinstance(v, (list, tuple))
+            and len(v) > 0
+            and all(_pair(one, COUNT.holds) for one in v)
+        )
+    ),
+)
+PRIORITY = Range(
+    f'a whole number from 0 to 100, or one of '
+    f'{", ".join(Priority.__members__)}',
+    _is_priority,
+)
+RATIO = Range(
+    'two numbers above 0, the smaller one first',
+    lambda v: _pair(v, POSITIVE.holds) and v[0] <= v[1],
+)
+#: A finite number, also in classes whose signature does not say so.
+_RULES = {
+    COUNT: 'num_classes num_outs num_layers stack_times base_channels '
+    'batch_size base_batch_size max_epochs max_iters val_interval '
+    'window_size roi_feat_size num_fed_classes reduction stacked_convs '
+    'split_thr prefetch_factor in_stride mask_size',
+    LEVEL: 'num_workers start_level num_shared_convs num_shared_fcs '
+    'num_cls_convs num_cls_fcs num_reg_convs num_reg_fcs warmup '
+    'opencv_num_threads begin max_per_img min_bbox_size',
+    COUNTS: 'in_channels out_channels feat_channels conv_out_channels '
+    'fc_out_channels strides featmap_strides output_size pad_size_divisor',
+    POSITIVES: 'ratios scales base_sizes std',
+    POSITIVE: 'beta max_norm finest_scale',
+    NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
+    'lr_mult decay_mult loss_weight power oversample_thr',
+    SHARE: 'momentum prob pos_fraction pos_iou_thr neg_iou_thr min_pos_iou '
+    'score_thr iou_threshold mask_thr_binary prior_prob',
+    SIZE: 'scale crop_size size',
+    PRIORITY: 'priority',
+    RATIO: 'ratio_range',
+}
+#: By name of an option.
+RANGES = {
+    name: rule for rule, names in _RULES.items() for name in names.split()
+}
