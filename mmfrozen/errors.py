@@ -23,6 +23,33 @@ def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
     return f' (did you mean {" or ".join(map(repr, near))}?)'
 
 
+def near_miss(word: str, known: Iterable[str]) -> str | None:
+    """The known name of which a word is a slip of the finger: one letter
+    lost, added, exchanged or out of order, two in names of ten letters."""
+    allowed = 2 if len(word) >= 10 else 1
+    found = [(_distance(word, name, allowed), name) for name in known]
+    steps, name = min(found, default=(allowed + 1, ''))
+    return name if 0 < steps <= allowed else None
+
+
+def _distance(one: str, other: str, most: int) -> int:
+    """Optimal string alignment distance; `most` + 1 if it is larger."""
+    if abs(len(one) - len(other)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one):
+        last, row, before = before, [i + 1], row
+        for j, b in enumerate(other):
+            step = min(before[j + 1] + 1, row[j] + 1, before[j] + (a != b))
+            if i and j and a == other[j - 1] and b == one[i - 1]:
+                step = min(step, last[j - 1] + 1)
+            row.append(step)
+        if min(row) > most:
+            return most + 1
+    return row[-1]
+
+
 def remedy_for(error: BaseException) -> str:
     """What to do about an error that a config or a class of others raised.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import os
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-from torch import Tensor
 
 from .errors import did_you_mean
 
@@ -38,37 +37,39 @@ class Option:
 
 @functools.cache
 def options_of(target: Any) -> tuple[dict[str, Option], bool]:
-    """Options of a class or function, those of its parents included as far
-    as ``**kwargs`` hands them on.
+    """Options of a class or function; with ``**kwargs``, those of all parents
+    too, for some constructors skip their parent's.
 
     Returns:
-        The options by name, and whether there are no others: every
-        constructor on the way has been read.
+        The options by name, and whether there are no others.
     """
     options: dict[str, Option] = {}
-    is_whole = True
-    for function in _constructors(target):
+    own, is_open = True, False
+    for function, skipped in _constructors(target):
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):  # written in C
             return options, False
         hints = getattr(function, '__annotations__', {})
         scope = vars(sys.modules.get(function.__module__, types))
-        for one in parameters[1 if function is not target else 0 :]:
+        for one in parameters[skipped:]:
             if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
                 hint = _evaluate(hints.get(one.name, EMPTY), scope)
                 options.setdefault(one.name, Option(hint, one.default))
-        is_whole = not any(p.kind == p.VAR_KEYWORD for p in parameters)
-        if is_whole:
-            break
-    return options, is_whole
+        is_open = any(p.kind == p.VAR_KEYWORD for p in parameters)
+        if not is_open and own:
+            return options, True
+        own = False
+    return options, isinstance(target, type) and not is_open
 
 
-def _constructors(target: Any) -> list[Callable[..., Any]]:
+def _constructors(target: Any) -> list[tuple[Callable[..., Any], int]]:
+    """Constructors of a class and its parents, or the function itself; and
+    how many of their parameters are no options."""
     if not isinstance(target, type):
-        return [target]
+        return [(inspect.unwrap(target), 0)]
     own = [vars(cls).get('__init__') for cls in target.__mro__[:-1]]
-    return [inspect.unwrap(init) for init in own if init]
+    return [(inspect.unwrap(init), 1) for init in own if init]
 
 
 def _evaluate(hint: Any, scope: dict[str, Any]) -> Any:
@@ -114,15 +115,15 @@ def fits(value: Any, hint: Any, *, is_loose: bool = False) -> bool:
         return isinstance(value, str)
     if not isinstance(kind, type):
         return True
-    if kind is Tensor:
-        return False
     if issubclass(kind, (list, tuple, collections.abc.Sequence)):
         return isinstance(value, (list, tuple)) and _items_fit(
             value, kind, args, is_loose
         )
     if issubclass(kind, (dict, collections.abc.Mapping)):
         return isinstance(value, (dict, list, tuple) if is_loose else dict)
-    return True
+    return isinstance(value, kind) or (
+        isinstance(value, str) and issubclass(kind, os.PathLike)
+    )
 
 
 def _items_fit(

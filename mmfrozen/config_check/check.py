@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import did_you_mean
-from ..options import EMPTY, Option, fits, options_of, wording
+from mmengine.runner import Runner
+
+from ..errors import did_you_mean, near_miss
+from ..options import EMPTY, PLAIN, Option, fits, options_of, wording
 from ..type_names import find_type, known_name
-from .places import EXTRA, REGISTRIES, TOP, Registries, known_keys
+from .detector import detector_faults
+from .places import EXTRA, REGISTRIES, TOP, TYPED, Registries, known_keys
 from .ranges import RANGES
 
 ALWAYS = {'type', '_scope_', '_delete_'}
-#: How alike two names are of which one is the other misspelt.
-ALIKE = 0.75
+#: Options whose annotation upstream is wrong.
+UNTRUE = {
+    'in_channels',
+    'init_cfg',
+    'l2_norm_scale',
+    'neck',
+    'pad_val',
+    'pipeline',
+    'ratios',
+    'reid',
+}
 ANYTHING = Option(EMPTY, EMPTY)
 
 
@@ -54,21 +65,27 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
     for key, meant in _near_misses(cfg, TOP):
         if meant not in cfg:
             yield _unknown(key, cfg[key], 'a key that is read', [meant])
+    options, _ = options_of(Runner)
     for key, value in cfg.items():
-        if key in TOP:
-            places = REGISTRIES.get(key, {})
-            yield from _faults(key, value, places, places.get('', ()))
+        if key not in TOP:
+            continue
+        option = options.get(key, ANYTHING)
+        if not _is_kind(value, option, True, False):
+            yield _wrong_kind(key, value, option)
+            continue
+        places = REGISTRIES.get(key, {})
+        yield from _faults(key, value, places, places.get('', ()))
+    yield from detector_faults(cfg.get('model'))
 
 
 def _near_misses(
     names: Iterable[str], known: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
-    known = list(known)
+    known = set(known)
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1, ALIKE)
-            if near:
-                yield name, near[0]
+        meant = near_miss(name, known) if name not in known else None
+        if meant:
+            yield name, meant
 
 
 def _unknown(
@@ -83,6 +100,13 @@ def _unknown(
     )
 
 
+def _wrong_kind(path: str, value: Any, option: Option) -> ValueError:
+    return ValueError(
+        f'{path} must be {wording(_kind(option))}, got {value!r:.80}. '
+        'Correct it.'
+    )
+
+
 def _faults(
     path: str,
     value: Any,
@@ -94,21 +118,33 @@ def _faults(
             yield from _faults(f'{path}.{i}', item, places, registries)
     if not isinstance(value, Mapping):
         return
+    if not isinstance(value.get('_scope_', ''), str):
+        yield ValueError(
+            f'{path}._scope_ must be a text, got {value["_scope_"]!r}. Leave '
+            'it out.'
+        )
     if value.get('type') is not None and registries:
         yield from _typed_faults(path, value, registries)
     else:
         known = known_keys(path)
-        for key, meant in _near_misses(value, known or ()):
-            yield _unknown(
-                f'{path}.{key}', value[key], 'a key that is read', known or ()
-            )
-        for key in value:
-            if known and key in known:
-                yield from _range_faults(f'{path}.{key}', key, value[key])
+        for key, _ in _near_misses(value, known):
+            what = 'a key that is read'
+            yield _unknown(f'{path}.{key}', value[key], what, known)
+        for key in (key for key in known if value.get(key) is not None):
+            yield from _value_faults(f'{path}.{key}', key, value[key])
     for key, item in value.items():
         yield from _faults(
             f'{path}.{key}', item, places, places.get(key, registries)
         )
+
+
+def _has_type(value: Any) -> bool:
+    items = value if isinstance(value, (list, tuple)) and value else [value]
+    return all(
+        not isinstance(item, PLAIN)
+        or (isinstance(item, Mapping) and item.get('type') is not None)
+        for item in items
+    )
 
 
 def _typed_faults(
@@ -118,37 +154,46 @@ def _typed_faults(
     found = ((find_type(kind, r), r) for r in registries)
     target, registry = next((f for f in found if f[0]), (None, registries[0]))
     if target is None:
-        names = [n for r in registries for n in _names(r)]
-        yield ValueError(
-            f'{path}.type must be a registered class, got {kind!r}'
-            f'{did_you_mean(str(kind).rpartition(".")[2], names)}. Correct it, '
-            'or name the module that registers it in custom_imports.'
-        )
+        yield from _type_faults(f'{path}.type', str(kind), registries)
         return
+    package = target.__module__.partition('.')[0]
+    is_ours = package == 'mmfrozen'
     options, is_whole = options_of(target)
     extra = EXTRA.get(registry.name, set()) | ALWAYS
-    named = {k: v for k, v in value.items() if k not in extra}
-    wrong = (
-        (k for k in named if k not in options)
-        if is_whole
-        else (k for k, _ in _near_misses(named, options))
-    )
-    for key in wrong:
-        what = f'an option of {target.__name__}'
-        yield _unknown(f'{path}.{key}', value[key], what, options)
-    package = target.__module__.partition('.')[0]
-    is_judged = known_name(target) or package == 'torch'
-    for key, item in value.items():
-        if key in ALWAYS:
+    given = {k: v for k, v in value.items() if k not in ALWAYS}
+    for key, item in given.items():
+        at, option = f'{path}.{key}', options.get(key, ANYTHING)
+        if key in extra:
+            yield from _value_faults(at, key, item)
             continue
-        option = options.get(key, ANYTHING)
-        if not _is_kind(item, option, is_loose=package != 'mmfrozen'):
-            yield ValueError(
-                f'{path}.{key} must be {wording(_kind(option))}, got '
-                f'{item!r}. Correct it.'
-            )
-        elif is_judged and not (item is None and option.default is None):
-            yield from _range_faults(f'{path}.{key}', key, item)
+        if option is ANYTHING:
+            # what is no near miss some classes take out before; Python
+            # refuses it if not
+            if (is_ours and is_whole) or near_miss(key, [*options, *extra]):
+                yield _unknown(at, item, f'an option of {kind}', options)
+        elif not _is_kind(item, option, is_ours or key not in UNTRUE, is_ours):
+            yield _wrong_kind(at, item, option)
+        elif item is not None and (known_name(target) or package == 'torch'):
+            yield from _value_faults(at, key, item)
+
+
+def _type_faults(
+    path: str, kind: str, registries: Registries
+) -> Iterator[ValueError]:
+    """A class that is in no registry; MMEngine names what is like none."""
+    scope, _, name = kind.rpartition('.')
+    scopes = registries[0].root.children
+    names = [n for r in registries for n in _names(r)]
+    if scope and scope not in scopes:
+        meant = did_you_mean(scope, scopes)
+    elif len(name) > 4 and near_miss(name, names):
+        meant = did_you_mean(name, names)
+    else:
+        return
+    yield ValueError(
+        f'{path} must be a registered class, got {kind!r}{meant}. Correct it, '
+        'or name the module that registers it in custom_imports.'
+    )
 
 
 def _names(registry: Any) -> Iterator[str]:
@@ -157,10 +202,12 @@ def _names(registry: Any) -> Iterator[str]:
         registry = registry.parent
 
 
-def _is_kind(value: Any, option: Option, *, is_loose: bool) -> bool:
-    if value is None and option.default is None:
+def _is_kind(
+    value: Any, option: Option, is_true: bool, is_strict: bool
+) -> bool:
+    if not is_true or (value is None and option.default is None):
         return True
-    return fits(value, _kind(option), is_loose=is_loose)
+    return fits(value, _kind(option), is_loose=not is_strict)
 
 
 def _kind(option: Option) -> Any:
@@ -173,11 +220,17 @@ def _kind(option: Option) -> Any:
     return EMPTY
 
 
-def _range_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
+def _value_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
+    """What the name of an option says about its value."""
     rule = RANGES.get(key)
-    if isinstance(value, float) and math.isnan(value):
+    if key in TYPED and not _has_type(value):
+        yield ValueError(
+            f'{path} must be a dict with a type, got {value!r:.80}. Correct '
+            'it.'
+        )
+    elif isinstance(value, float) and math.isnan(value):
         yield ValueError(f'{path} must be a number, got nan. Correct it.')
     elif rule is not None and not rule.holds(value):
         yield ValueError(
-            f'{path} must be {rule.words}, got {value!r}. Correct it.'
+            f'{path} must be {rule.words}, got {value!r:.80}. Correct it.'
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Iterable
+from inspect import signature
+from re import fullmatch
 
 from mmdet import registry as mmdet
 from mmengine.registry import FUNCTIONS, Registry
@@ -15,7 +14,7 @@ Registries = tuple[Registry, ...]
 
 #: What `Runner.from_cfg` and MMDetection's `tools/` read of a config.
 TOP = {
-    *list(inspect.signature(Runner.__init__).parameters)[1:-1],
+    *list(signature(Runner.__init__).parameters)[1:-1],
     'auto_scale_lr',
     'custom_imports',
     'default_scope',
@@ -38,7 +37,9 @@ _HOOKS: dict[str, Registries] = {
     'switch_pipeline': (mmdet.TRANSFORMS,),
 }
 _LOOPS: dict[str, Registries] = {'': (mmdet.LOOPS,)}
-_EVALUATORS: dict[str, Registries] = {'': (mmdet.METRICS, mmdet.EVALUATOR)}
+_EVALUATORS: dict[str, Registries] = {
+    '': (mmdet.METRICS, mmdet.EVALUATOR, mmdet.TASK_UTILS)
+}
 #: By top-level key: where the `type` of a dict is looked up, by the nearest
 #: key above it that is named here.
 REGISTRIES: dict[str, dict[str, Registries]] = {
@@ -46,6 +47,7 @@ REGISTRIES: dict[str, dict[str, Registries]] = {
         '': (mmdet.MODELS, mmdet.TASK_UTILS),
         'init_cfg': (mmdet.WEIGHT_INITIALIZERS,),
         'override': (),
+        'dcn': (),
         # mmcv's functions
         'nms': (),
         'roi_layer': (),
@@ -72,6 +74,30 @@ REGISTRIES: dict[str, dict[str, Registries]] = {
     },
     'log_processor': {'': (mmdet.LOG_PROCESSORS,)},
 }
+#: Keys under which a class is built: a dict with a type, or a list of such.
+TYPED = {
+    'anchor_generator',
+    'assigner',
+    'backbone',
+    'bbox_coder',
+    'bbox_head',
+    'bbox_roi_extractor',
+    'data_preprocessor',
+    'dataset',
+    'loss_bbox',
+    'loss_cls',
+    'loss_mask',
+    'mask_head',
+    'mask_roi_extractor',
+    'neck',
+    'optimizer',
+    'pipeline',
+    'roi_head',
+    'roi_layer',
+    'rpn_head',
+    'sampler',
+    'vis_backends',
+}
 #: What is taken out of a dict before its class sees it, by registry.
 EXTRA: dict[str, set[str]] = {
     'hook': {'priority'},
@@ -80,74 +106,42 @@ EXTRA: dict[str, set[str]] = {
     'parameter scheduler': {'convert_to_iter_based'},
 }
 
-_PROPOSALS = 'nms_pre max_per_img nms min_bbox_size score_thr'
+_NMS = """type iou_threshold class_agnostic split_thr max_num min_score
+method sigma"""
+_PROPOSALS = """nms_pre max_per_img max_per_image nms min_bbox_size
+score_thr"""
 _TRAIN = 'assigner sampler allowed_border pos_weight debug'
-#: Keys of dicts without a type; MMDetection ignores all others. Keys are
-#: patterns of paths.
-KEYS: dict[str, Iterable[str]] = {
-    r'(train|val|test)_dataloader': [
-        *list(inspect.signature(DataLoader.__init__).parameters)[1:],
-        'num_batch_per_epoch',
-    ],
-    r'env_cfg': ['cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'],
-    r'env_cfg\.mp_cfg': ['mp_start_method', 'opencv_num_threads'],
-    r'randomness': inspect.signature(set_random_seed).parameters,
-    r'auto_scale_lr': ['enable', 'base_batch_size'],
-    r'optim_wrapper\.clip_grad': [
-        'type',
-        'max_norm',
-        'norm_type',
-        'error_if_nonfinite',
-        'foreach',
-        'clip_value',
-    ],
-    r'optim_wrapper\.paramwise_cfg': [
-        'custom_keys',
-        'norm_decay_mult',
-        'bias_lr_mult',
-        'bias_decay_mult',
-        'flat_decay_mult',
-        'dwconv_decay_mult',
-        'dcn_offset_lr_mult',
-        'bypass_duplicate',
-        'decay_rate',
-        'decay_type',
-        'layer_decay_rate',
-        'num_layers',
-    ],
-    r'optim_wrapper\.paramwise_cfg\.custom_keys\..+': [
-        'lr_mult',
-        'decay_mult',
-    ],
-    r'.*\.filter_cfg': ['filter_empty_gt', 'min_size'],
-    r'.*_dataloader\..*data_prefix': [
-        'img',
-        'img_path',
-        'seg',
-        'ann',
-        'sub_data_root',
-    ],
-    r'.*\.metainfo': ['classes', 'palette', 'dataset_type', 'task_name'],
-    r'model\.train_cfg': ['rpn', 'rpn_proposal', 'rcnn'] + _TRAIN.split(),
-    r'model\.test_cfg': ['rpn', 'rcnn'] + _PROPOSALS.split(),
-    r'model\.train_cfg\.rpn': _TRAIN.split(),
-    r'model\.(train_cfg\.rpn_proposal|test_cfg\.rpn)': _PROPOSALS.split(),
-    r'model\.train_cfg\.rcnn(\.\d+)?': [*_TRAIN.split(), 'mask_size'],
-    r'model\.test_cfg\.rcnn': [*_PROPOSALS.split(), 'mask_thr_binary'],
-    r'model\..*\.nms': [
-        'type',
-        'iou_threshold',
-        'class_agnostic',
-        'split_thr',
-        'max_num',
-        'min_score',
-        'method',
-        'sigma',
-    ],
+_PARAMWISE = """custom_keys norm_decay_mult bias_lr_mult bias_decay_mult
+flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate
+decay_rate decay_type layer_decay_rate num_layers"""
+_CLIP = 'type max_norm norm_type error_if_nonfinite foreach clip_value'
+_LOADER = ' '.join(list(signature(DataLoader.__init__).parameters)[1:])
+#: Keys of dicts without a type, by the pattern of their path; MMDetection
+#: ignores all others.
+KEYS = {
+    r'(train|val|test)_dataloader': f'{_LOADER} num_batch_per_epoch',
+    r'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit',
+    r'env_cfg\.mp_cfg': 'mp_start_method opencv_num_threads',
+    r'randomness': ' '.join(signature(set_random_seed).parameters),
+    r'auto_scale_lr': 'enable base_batch_size',
+    r'optim_wrapper\.clip_grad': _CLIP,
+    r'optim_wrapper\.paramwise_cfg': _PARAMWISE,
+    r'optim_wrapper\.paramwise_cfg\.custom_keys\..+': 'lr_mult decay_mult',
+    r'.*\.filter_cfg': 'filter_empty_gt min_size',
+    r'.*\.data_prefix': 'img img_path seg ann anno sub_data_root',
+    r'.*\.metainfo': 'classes palette dataset_type task_name',
+    r'model\.train_cfg': f'rpn rpn_proposal rcnn {_TRAIN}',
+    r'model\.test_cfg': f'rpn rcnn {_PROPOSALS}',
+    r'model\.train_cfg\.rpn': _TRAIN,
+    r'model\.(train_cfg\.rpn_proposal|test_cfg\.rpn)': _PROPOSALS,
+    r'model\.train_cfg\.rcnn(\.\d+)?': f'{_TRAIN} mask_size',
+    r'model\.test_cfg\.rcnn': f'{_PROPOSALS} mask_thr_binary',
+    r'model\..*\.nms': _NMS,
 }
 
 
-def known_keys(path: str) -> Iterable[str] | None:
-    """Keys of the dict without a type at a path; None if it is not known."""
-    found = (keys for at, keys in KEYS.items() if re.fullmatch(at, path))
-    return next(found, None)
+def known_keys(path: str) -> list[str]:
+    """Keys of the dict without a type at a path; none if they are not
+    known."""
+    found = (keys.split() for at, keys in KEYS.items() if fullmatch(at, path))
+    return next(found, [])

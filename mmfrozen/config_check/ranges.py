@@ -26,7 +26,7 @@ class Range:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return is_number(value) and value == value // 1
 
 
 def _whole(least: int) -> Range:
@@ -73,20 +73,11 @@ POSITIVE = Range('a finite number above 0', lambda v: _is_finite(v) and v > 0)
 NOT_NEGATIVE = Range(
     'a finite number of at least 0', lambda v: _is_finite(v) and v >= 0
 )
-SHARE = Range('a number from 0 to 1', lambda v: is_number(v) and 0 <= v <= 1)
-POSITIVES = _each(POSITIVE, 'a list')
-SIZE = Range(
-    'two whole numbers of at least 1 (pixels), or a list of such pairs',
-    lambda v: (
-        COUNT.holds(v)
-        or _pair(v, COUNT.holds)
-        or (
-            isinstance(v, (list, tuple))
-            and len(v) > 0
-            and all(_pair(one, COUNT.holds) for one in v)
-        )
-    ),
+SHARE = _each(
+    Range('a number from 0 to 1', lambda v: is_number(v) and 0 <= v <= 1),
+    'a list',
 )
+POSITIVES = _each(POSITIVE, 'a list')
 PRIORITY = Range(
     f'a whole number from 0 to 100, or one of '
     f'{", ".join(Priority.__members__)}',
@@ -98,22 +89,22 @@ RATIO = Range(
 )
 #: A finite number, also in classes whose signature does not say so.
 _RULES = {
-    COUNT: 'num_classes num_outs num_layers stack_times base_channels '
+    COUNT: 'num_classes num_outs stack_times base_channels '
     'batch_size base_batch_size max_epochs max_iters val_interval '
-    'window_size roi_feat_size num_fed_classes reduction stacked_convs '
+    'window_size roi_feat_size num_fed_classes '
     'split_thr prefetch_factor in_stride mask_size',
-    LEVEL: 'num_workers start_level num_shared_convs num_shared_fcs '
+    LEVEL: 'stacked_convs num_workers start_level num_shared_convs '
+    'num_shared_fcs '
     'num_cls_convs num_cls_fcs num_reg_convs num_reg_fcs warmup '
     'opencv_num_threads begin max_per_img min_bbox_size',
     COUNTS: 'in_channels out_channels feat_channels conv_out_channels '
-    'fc_out_channels strides featmap_strides output_size pad_size_divisor',
-    POSITIVES: 'ratios scales base_sizes std',
+    'fc_out_channels featmap_strides output_size pad_size_divisor',
+    POSITIVES: 'scales base_sizes std strides scale crop_size size',
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
     'lr_mult decay_mult loss_weight power oversample_thr',
     SHARE: 'momentum prob pos_fraction pos_iou_thr neg_iou_thr min_pos_iou '
     'score_thr iou_threshold mask_thr_binary prior_prob',
-    SIZE: 'scale crop_size size',
     PRIORITY: 'priority',
     RATIO: 'ratio_range',
 }
