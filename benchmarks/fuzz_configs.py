@@ -16,7 +16,7 @@ import collections
 import functools
 import json
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmfrozen.mini_lvis import Parameters, build
+from mmfrozen.runner import CheckedRunner
 from tests.config_check.mutations import Mutation, mutations
 from tests.config_check.shrink import prepare, shrink
-from tests.config_check.trial import Outcome, first_step
+from tests.config_check.trial import FORK, Outcome, first_step
 from tests.configs.pack import CONFIGS, load
 from tests.tiny import ROOT
 
@@ -49,11 +50,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = prepare_all(Path(folder))
         drawn = draw(args, files)
-        runner = Runner if args.stock else None
-        with ThreadPoolExecutor(args.jobs) as pool:
-            outcomes = pool.map(
-                lambda one: first_step(one[1].cfg, runner), drawn
-            )
+        run = functools.partial(
+            first_step, runner_class=Runner if args.stock else CheckedRunner
+        )
+        with ProcessPoolExecutor(args.jobs, mp_context=FORK) as pool:
+            outcomes = pool.map(run, [one.cfg for _, one in drawn])
             report(zip(drawn, outcomes, strict=True), args.out)
 
 

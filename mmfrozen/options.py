@@ -180,7 +180,7 @@ def unknown_option(target: Any, names: Mapping[str, Any]) -> str | None:
 
 def check_options(target: T) -> T:
     """Refuse options that a class or function does not have, with the
-    nearest name, and values that are not of the annotated kind.
+    nearest name.
 
     Python's own message names neither what there is nor, before 3.13, what
     may have been meant. Options that ``**kwargs`` hands on are left to what
@@ -202,12 +202,6 @@ def check_options(target: T) -> T:
                 f'{name!r}{did_you_mean(name, known)}. It has '
                 f'{", ".join(known) or "none"}.'
             )
-        for name, value in options.items():
-            if name in known and not fits(value, known[name].hint):
-                raise TypeError(
-                    f'{target.__name__}.{name} must be '
-                    f'{wording(known[name].hint)}, got {value!r}. Correct it.'
-                )
         return call(*args, **options)
 
     if not isinstance(target, type):

@@ -13,7 +13,7 @@ from ..options import EMPTY, PLAIN, Option, fits, options_of, wording
 from ..type_names import find_type, known_name
 from .detector import detector_faults
 from .places import EXTRA, REGISTRIES, TOP, TYPED, Registries, known_keys
-from .ranges import RANGES
+from .ranges import RANGES, SECTION
 
 ALWAYS = {'type', '_scope_', '_delete_'}
 #: Options whose annotation upstream is wrong.
@@ -70,9 +70,10 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
         if key not in TOP:
             continue
         option = options.get(key, ANYTHING)
-        if not _is_kind(value, option, True, False):
+        if not _is_kind(value, option, True, True):
             yield _wrong_kind(key, value, option)
             continue
+        yield from _value_faults(key, key, value)
         places = REGISTRIES.get(key, {})
         yield from _faults(key, value, places, places.get('', ()))
     yield from detector_faults(cfg.get('model'))
@@ -118,10 +119,9 @@ def _faults(
             yield from _faults(f'{path}.{i}', item, places, registries)
     if not isinstance(value, Mapping):
         return
-    if not isinstance(value.get('_scope_', ''), str):
-        yield ValueError(
-            f'{path}._scope_ must be a text, got {value["_scope_"]!r}. Leave '
-            'it out.'
+    if '_scope_' in value:
+        yield from _value_faults(
+            f'{path}._scope_', '_scope_', value['_scope_']
         )
     if value.get('type') is not None and registries:
         yield from _typed_faults(path, value, registries)
@@ -130,7 +130,7 @@ def _faults(
         for key, _ in _near_misses(value, known):
             what = 'a key that is read'
             yield _unknown(f'{path}.{key}', value[key], what, known)
-        for key in (key for key in known if value.get(key) is not None):
+        for key in (key for key in known if key in value):
             yield from _value_faults(f'{path}.{key}', key, value[key])
     for key, item in value.items():
         yield from _faults(
@@ -186,10 +186,12 @@ def _type_faults(
     names = [n for r in registries for n in _names(r)]
     if scope and scope not in scopes:
         meant = did_you_mean(scope, scopes)
-    elif len(name) > 4 and near_miss(name, names):
-        meant = did_you_mean(name, names)
+    elif registries[0].name in ('model', 'transform') and not (
+        len(name) > 4 and near_miss(name, names)
+    ):
+        return  # some have types of their own inside: heads, Albu
     else:
-        return
+        meant = did_you_mean(name, names)
     yield ValueError(
         f'{path} must be a registered class, got {kind!r}{meant}. Correct it, '
         'or name the module that registers it in custom_imports.'
@@ -223,6 +225,8 @@ def _kind(option: Option) -> Any:
 def _value_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
     """What the name of an option says about its value."""
     rule = RANGES.get(key)
+    if value is None and (key in TYPED or rule is SECTION):
+        return
     if key in TYPED and not _has_type(value):
         yield ValueError(
             f'{path} must be a dict with a type, got {value!r:.80}. Correct '

@@ -115,6 +115,10 @@ _PARAMWISE = """custom_keys norm_decay_mult bias_lr_mult bias_decay_mult
 flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate
 decay_rate decay_type layer_decay_rate num_layers"""
 _CLIP = 'type max_norm norm_type error_if_nonfinite foreach clip_value'
+_DEFAULT_HOOKS = """runtime_info timer sampler_seed logger param_scheduler
+checkpoint visualization frozen_guard drift step_cost"""
+_ROI_LAYER = """type output_size spatial_scale sampling_ratio pool_mode aligned
+use_torchvision"""
 _LOADER = ' '.join(list(signature(DataLoader.__init__).parameters)[1:])
 #: Keys of dicts without a type, by the pattern of their path; MMDetection
 #: ignores all others.
@@ -123,6 +127,8 @@ KEYS = {
     r'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit',
     r'env_cfg\.mp_cfg': 'mp_start_method opencv_num_threads',
     r'randomness': ' '.join(signature(set_random_seed).parameters),
+    r'default_hooks': _DEFAULT_HOOKS,
+    r'model\..*\.roi_layer': _ROI_LAYER,
     r'auto_scale_lr': 'enable base_batch_size',
     r'optim_wrapper\.clip_grad': _CLIP,
     r'optim_wrapper\.paramwise_cfg': _PARAMWISE,
@@ -145,3 +151,9 @@ def known_keys(path: str) -> list[str]:
     known."""
     found = (keys.split() for at, keys in KEYS.items() if fullmatch(at, path))
     return next(found, [])
+
+
+def is_scope(name: str) -> bool:
+    """Whether a package has registries of this name."""
+    root = mmdet.MODELS.root
+    return name in {root.scope, *root.children}

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.runner import Priority
 
 from ..errors import is_number
+from .places import is_scope
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,30 @@ RATIO = Range(
     'two numbers above 0, the smaller one first',
     lambda v: _pair(v, POSITIVE.holds) and v[0] <= v[1],
 )
+FOUR = Range(
+    'four finite numbers',
+    lambda v: (
+        isinstance(v, (list, tuple))
+        and len(v) == 4
+        and all(map(_is_finite, v))
+    ),
+)
+FLAG = Range('True or False', lambda v: isinstance(v, bool))
+SCOPE = Range(
+    'the name of a package with registries, such as mmdet',
+    lambda v: isinstance(v, str) and is_scope(v),
+)
+START = Range(
+    "'fork', 'spawn' or 'forkserver'",
+    lambda v: v in ('fork', 'spawn', 'forkserver'),
+)
+SECTION = Range(
+    'a dict, or a list of dicts',
+    lambda v: all(
+        isinstance(one, dict)
+        for one in (v if isinstance(v, (list, tuple)) and v else [v])
+    ),
+)
 #: A finite number, also in classes whose signature does not say so.
 _RULES = {
     COUNT: 'num_classes num_outs stack_times base_channels '
@@ -102,10 +127,17 @@ _RULES = {
     POSITIVES: 'scales base_sizes std strides scale crop_size size',
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
-    'lr_mult decay_mult loss_weight power oversample_thr',
+    'lr_mult decay_mult min_size loss_weight power oversample_thr',
+    FINITE: 'sampling_ratio allowed_border pos_weight',
     SHARE: 'momentum prob pos_fraction pos_iou_thr neg_iou_thr min_pos_iou '
     'score_thr iou_threshold mask_thr_binary prior_prob',
     PRIORITY: 'priority',
+    FOUR: 'target_means target_stds',
+    FLAG: 'filter_empty_gt cudnn_benchmark pin_memory persistent_workers '
+    'enable class_agnostic keep_ratio',
+    SCOPE: 'default_scope _scope_',
+    START: 'mp_start_method',
+    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg data_prefix',
     RATIO: 'ratio_range',
 }
 #: By name of an option.

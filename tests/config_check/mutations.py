@@ -15,7 +15,7 @@ from mmfrozen.config_check.places import TOP
 #: What a training run reads; all else are variables of the config.
 READ = set(inspect.signature(Runner.__init__).parameters) & TOP
 UNREAD = {'test_dataloader', 'test_evaluator', 'test_cfg', 'work_dir'}
-KEY = ('typo', 'typo beside', 'lost')
+KEY = ('typo', 'typo beside')
 VALUES: tuple[Any, ...] = (None, 0, -1, -0.5, float('nan'), '', [], {}, True)
 
 
@@ -94,7 +94,7 @@ def mutations(draw: st.DrawFn, cfg: dict[str, Any]) -> Mutation:
     inside = cfg
     for step in above:
         inside = inside[step]
-    kind = draw(st.sampled_from((*KEY, 'value', 'value', 'value')))
+    kind = draw(st.sampled_from((*KEY, 'value', 'value')))
     if key == 'type' and kind in KEY:
         kind = 'value'
     dotted = '.'.join(map(str, path))
@@ -106,8 +106,6 @@ def mutations(draw: st.DrawFn, cfg: dict[str, Any]) -> Mutation:
         typed = value
     elif kind == 'value':
         value = inside[key] = draw(st.sampled_from(wrong_values(value)))
-    elif kind == 'lost':
-        del inside[key]
     else:
         typed = draw(st.sampled_from(slips(key)))
         inside[typed] = value

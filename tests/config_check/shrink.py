@@ -135,7 +135,9 @@ def _shrink_data(value: Any, root: Path, images: Path) -> None:
         elif key == 'data_root':
             value[key] = f'{root}/'
         elif key in ('ann_file', 'train_ann_file') and 'dataset' not in value:
-            name = Path(item).name if item else item
+            name = Path(item or '').name
+            if name in ('train.json', 'val.json'):  # of one's own data
+                name = f'instances_{Path(name).stem}2017.json'
             inside = f'annotations/{name}' if item else item
             is_data = 'data_root' in value
             value[key] = inside if is_data or not item else f'{root}/{inside}'

@@ -83,7 +83,9 @@ class _StopAfterStep(Hook):
         raise _Taken('step' if finite else 'not finite')
 
 
-def first_step(cfg: dict[str, Any], runner_class: Any = None) -> Outcome:
+def first_step(
+    cfg: dict[str, Any], runner_class: Any = CheckedRunner
+) -> Outcome:
     """Run a config as MMDetection's ``tools/train.py`` does, up to the end
     of its first step.
 
@@ -91,7 +93,6 @@ def first_step(cfg: dict[str, Any], runner_class: Any = None) -> Outcome:
         cfg: The config.
         runner_class: What builds it: the pack's runner, or MMEngine's.
     """
-    runner_class = runner_class or CheckedRunner
     if runner_class is CheckedRunner:  # it needs no process
         try:
             check_config(Config(copy.deepcopy(cfg)))
