@@ -9,7 +9,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,10 +41,10 @@ def options_of(target: Any) -> tuple[dict[str, Option], bool]:
     too, for some constructors skip their parent's.
 
     Returns:
-        The options by name, and whether there are no others.
+        The options by name, and whether it takes no others by itself.
     """
     options: dict[str, Option] = {}
-    own, is_open = True, False
+    is_whole = True
     for function, skipped in _constructors(target):
         try:
             parameters = list(inspect.signature(function).parameters.values())
@@ -56,11 +56,10 @@ def options_of(target: Any) -> tuple[dict[str, Option], bool]:
             if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
                 hint = _evaluate(hints.get(one.name, EMPTY), scope)
                 options.setdefault(one.name, Option(hint, one.default))
-        is_open = any(p.kind == p.VAR_KEYWORD for p in parameters)
-        if not is_open and own:
+        if is_whole and not any(p.kind == p.VAR_KEYWORD for p in parameters):
             return options, True
-        own = False
-    return options, isinstance(target, type) and not is_open
+        is_whole = False
+    return options, is_whole
 
 
 def _constructors(target: Any) -> list[tuple[Callable[..., Any], int]]:
@@ -171,37 +170,28 @@ def wording(hint: Any) -> str:
     return kind.__name__
 
 
-def unknown_option(target: Any, names: Mapping[str, Any]) -> str | None:
-    """The first name that a class or function has no option for."""
-    options, is_whole = options_of(target)
-    unknown = (name for name in names if name not in options)
-    return next(unknown, None) if is_whole else None
-
-
 def check_options(target: T) -> T:
     """Refuse options that a class or function does not have, with the
     nearest name.
 
     Python's own message names neither what there is nor, before 3.13, what
-    may have been meant. Options that ``**kwargs`` hands on are left to what
-    they are handed to.
+    may have been meant. Where ``**kwargs`` hands options on, nothing is
+    checked.
     """
+    known, is_whole = options_of(target)
     call: Any = target.__init__ if isinstance(target, type) else target
-    if call is object.__init__:
-
-        def call(self: Any) -> None:
-            pass
+    if not is_whole:
+        return target
 
     @functools.wraps(call)
     def checked(*args: Any, **options: Any) -> Any:
-        known, _ = options_of(target)
-        name = unknown_option(target, options)
-        if name is not None:
-            raise TypeError(
-                f'{target.__name__} must be given options that it has, got '
-                f'{name!r}{did_you_mean(name, known)}. It has '
-                f'{", ".join(known) or "none"}.'
-            )
+        for name in options:
+            if name not in known:
+                raise TypeError(
+                    f'{target.__name__} must be given options that it has, '
+                    f'got {name!r}{did_you_mean(name, known)}. It has '
+                    f'{", ".join(known) or "none"}.'
+                )
         return call(*args, **options)
 
     if not isinstance(target, type):

@@ -96,6 +96,10 @@ FOUR = Range(
         and all(map(_is_finite, v))
     ),
 )
+INTERVAL = Range(
+    '-1 or a whole number of at least 1',
+    lambda v: COUNT.holds(v) or v == -1,
+)
 FLAG = Range('True or False', lambda v: isinstance(v, bool))
 SCOPE = Range(
     'the name of a package with registries, such as mmdet',
@@ -136,6 +140,7 @@ _RULES = {
     FLAG: 'filter_empty_gt cudnn_benchmark pin_memory persistent_workers '
     'enable class_agnostic keep_ratio',
     SCOPE: 'default_scope _scope_',
+    INTERVAL: 'interval',
     START: 'mp_start_method',
     SECTION: 'rpn rpn_proposal rcnn nms filter_cfg data_prefix',
     RATIO: 'ratio_range',

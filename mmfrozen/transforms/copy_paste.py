@@ -11,7 +11,6 @@ from mmengine.logging import print_log
 
 from ..errors import is_number, require
 from ..mask_crops import Crop, tighten
-from ..options import check_options
 from ..registry import TRANSFORMS
 from . import federated
 from .class_index import distinct, transforms_of
@@ -30,7 +29,6 @@ from .sample import (
 
 
 @TRANSFORMS.register_module()
-@check_options
 class SimpleCopyPaste(BaseTransform):
     """Paste objects of another image, or of a bank, into an image.
 

@@ -8,13 +8,11 @@ from typing import Any
 from mmdet.datasets import MultiImageMixDataset
 
 from ..errors import did_you_mean, require
-from ..options import check_options
 from ..registry import DATASETS
 from .seeded_sampler import seeded
 
 
 @DATASETS.register_module()
-@check_options
 class CopyPasteDataset(MultiImageMixDataset):
     """MMDetection's ``MultiImageMixDataset`` for copy-paste on long tails.
 

@@ -15,7 +15,6 @@ from rich.progress import track
 
 from ..errors import is_number, require
 from ..mask_crops import Crop, tighten
-from ..options import check_options
 from ..registry import TASK_UTILS
 from .class_index import ClassIndex, distinct, index_classes, transforms_of
 from .compact_masks import nearest
@@ -45,7 +44,6 @@ class _Entry(NamedTuple):
 
 
 @TASK_UTILS.register_module()
-@check_options
 class ObjectBank:
     """Objects of rare classes, cut out once, pasted without a second image.
 

@@ -10,7 +10,6 @@ from mmdet import registry as mmdet
 
 from .. import registry
 from ..errors import did_you_mean, is_number, require
-from ..options import check_options
 from ..type_names import find_type
 from .class_index import ClassIndex, index_classes
 
@@ -19,7 +18,6 @@ Draw = tuple[list[int], int | None]
 
 
 @registry.TASK_UTILS.register_module()
-@check_options
 class UniformSources:
     """Every item of the wrapped data set is equally likely.
 
@@ -40,7 +38,6 @@ class UniformSources:
 
 
 @registry.TASK_UTILS.register_module()
-@check_options
 class RepeatFactorSources:
     """Images are drawn in proportion to their repeat factor (LVIS paper).
 
@@ -77,7 +74,6 @@ class RepeatFactorSources:
 
 
 @registry.TASK_UTILS.register_module()
-@check_options
 class RareSources:
     """A class is drawn first, rare ones oftener, then an image that has it.
 

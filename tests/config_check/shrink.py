@@ -4,6 +4,7 @@ of a second."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ PAIRS = ('scale', 'size', 'crop_size')
 SIZE = (64, 64)
 
 
-def prepare(folder: Path, mini_lvis: Path) -> dict[str, Path]:
+def prepare(
+    folder: Path, mini_lvis: Path, kin: Iterable[str] | None = None
+) -> dict[str, Path]:
     """Write weights and annotations; returns them by name."""
     files = {'resnet18': resnet18_weights(folder), 'lvis': mini_lvis}
-    for name in {kin[0] for kin in KIN.values()}:
+    for name in kin or {kin[0] for kin in KIN.values()}:
         files[name] = folder / f'{name}.pth'
         torch.manual_seed(0)
         torch.save(timm.create_model(name).state_dict(), files[name])

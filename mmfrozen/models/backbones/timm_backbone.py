@@ -12,7 +12,6 @@ from mmengine.model import BaseModule
 from ...errors import did_you_mean
 from ...freezing import is_pretrained, layer_names
 from ...freezing.weights_file import check_file, is_local
-from ...options import check_options
 from ...registry import MODELS
 
 TIMM = 'timm://'
@@ -27,7 +26,6 @@ MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 
 
 @MODELS.register_module()
-@check_options
 class TimmBackbone(BaseModule):
     """The feature pyramid of a timm classifier.
 

@@ -11,14 +11,12 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from ...errors import is_number, require
-from ...options import check_options
 from ...registry import MODELS
 from .accuracy import object_accuracy
 from .frequencies import read_frequencies
 
 
 @MODELS.register_module()
-@check_options
 class FederatedLoss(nn.Module):
     """Sigmoid cross-entropy over a few classes, drawn anew at every step.
 
