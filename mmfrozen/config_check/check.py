@@ -123,6 +123,10 @@ def _faults(
         yield from _value_faults(
             f'{path}._scope_', '_scope_', value['_scope_']
         )
+    if path == 'default_hooks':
+        for key, hook in value.items():
+            if hook is not None and not _has_type(hook):
+                yield _not_typed(f'{path}.{key}', hook)
     if value.get('type') is not None and registries:
         yield from _typed_faults(path, value, registries)
     else:
@@ -136,6 +140,12 @@ def _faults(
         yield from _faults(
             f'{path}.{key}', item, places, places.get(key, registries)
         )
+
+
+def _not_typed(path: str, value: Any) -> ValueError:
+    return ValueError(
+        f'{path} must be a dict with a type, got {value!r:.80}. Correct it.'
+    )
 
 
 def _has_type(value: Any) -> bool:
@@ -228,10 +238,7 @@ def _value_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
     if value is None and (key in TYPED or rule is SECTION):
         return
     if key in TYPED and not _has_type(value):
-        yield ValueError(
-            f'{path} must be a dict with a type, got {value!r:.80}. Correct '
-            'it.'
-        )
+        yield _not_typed(path, value)
     elif isinstance(value, float) and math.isnan(value):
         yield ValueError(f'{path} must be a number, got nan. Correct it.')
     elif rule is not None and not rule.holds(value):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmdet.models import SeesawLoss, TwoStageDetector
+from mmcv import ops
+from mmdet.models import (
+    CascadeRoIHead,
+    SeesawLoss,
+    StandardRoIHead,
+    TwoStageDetector,
+)
 from mmdet.registry import MODELS
 
+from ..errors import did_you_mean
 from ..type_names import find_type
 
 
@@ -28,10 +35,41 @@ def detector_faults(model: Any) -> Iterator[ValueError]:
                         f' got {given!r:.80}. Set model.{section}.{key}.'
                     )
     roi_head = model.get('roi_head')
-    heads = roi_head.get('bbox_head') if isinstance(roi_head, Mapping) else ()
+    if isinstance(roi_head, Mapping):
+        yield from _roi_faults(roi_head, model.get('train_cfg'))
+
+
+def _roi_faults(
+    roi_head: Mapping[str, Any], train_cfg: Any
+) -> Iterator[ValueError]:
+    kind = find_type(roi_head.get('type'), MODELS)
+    stages = train_cfg.get('rcnn') if isinstance(train_cfg, Mapping) else None
+    if isinstance(kind, type) and stages is not None:
+        many = issubclass(kind, CascadeRoIHead)
+        known = issubclass(kind, (CascadeRoIHead, StandardRoIHead))
+        if known and many != isinstance(stages, (list, tuple)):
+            yield ValueError(
+                f'model.train_cfg.rcnn must be a {"list" if many else "dict"} '
+                f'for {kind.__name__}, got {stages!r:.80}. Correct it.'
+            )
+    for name in ('bbox', 'mask'):
+        extractor = roi_head.get(f'{name}_roi_extractor')
+        layer = extractor.get('roi_layer') if _is_dict(extractor) else None
+        kind = layer.get('type') if _is_dict(layer) else None
+        if isinstance(kind, str) and not hasattr(ops, kind):
+            yield ValueError(
+                f'model.roi_head.{name}_roi_extractor.roi_layer.type must be '
+                f'an operator of mmcv.ops, got {kind!r}'
+                f'{did_you_mean(kind, dir(ops))}. Correct it.'
+            )
+    heads = roi_head.get('bbox_head')
     for head in heads if isinstance(heads, (list, tuple)) else [heads]:
-        if isinstance(head, Mapping):
+        if _is_dict(head):
             yield from _loss_faults(head)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _loss_faults(head: Mapping[str, Any]) -> Iterator[ValueError]:

@@ -100,6 +100,8 @@ INTERVAL = Range(
     '-1 or a whole number of at least 1',
     lambda v: COUNT.holds(v) or v == -1,
 )
+# a hook's name in default_hooks, too
+TEXT = Range('a text', lambda v: isinstance(v, (str, dict)))
 FLAG = Range('True or False', lambda v: isinstance(v, bool))
 SCOPE = Range(
     'the name of a package with registries, such as mmdet',
@@ -118,7 +120,7 @@ SECTION = Range(
 )
 #: A finite number, also in classes whose signature does not say so.
 _RULES = {
-    COUNT: 'num_classes num_outs stack_times base_channels '
+    COUNT: 'num num_classes num_outs stack_times base_channels '
     'batch_size base_batch_size max_epochs max_iters val_interval '
     'window_size roi_feat_size num_fed_classes '
     'split_thr prefetch_factor in_stride mask_size',
@@ -141,8 +143,9 @@ _RULES = {
     'enable class_agnostic keep_ratio',
     SCOPE: 'default_scope _scope_',
     INTERVAL: 'interval',
+    TEXT: 'checkpoint',
     START: 'mp_start_method',
-    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg data_prefix',
+    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg data_prefix init_cfg',
     RATIO: 'ratio_range',
 }
 #: By name of an option.

@@ -39,23 +39,20 @@ class Outcome:
             process died or took too long.
         line: The last line of an error.
         place: The file that raised it.
-        log: What was printed before.
+        warnings: Lines of the log that warn.
     """
 
     kind: str
     line: str = ''
     place: str = ''
-    log: str = ''
+    warnings: str = ''
 
     def names(self, word: str) -> bool:
         """Whether the line, or a warning before the step, has a word."""
         pattern = rf'(?<![\w]){re.escape(word)}(?![\w])'
-        warnings = '\n'.join(
-            line for line in self.log.splitlines() if 'WARNING' in line
-        )
         return bool(
             re.search(pattern, self.line)
-            or (self.kind == 'step' and re.search(pattern, warnings))
+            or (self.kind == 'step' and re.search(pattern, self.warnings))
         )
 
 
@@ -119,7 +116,8 @@ def _run(cfg: dict[str, Any], runner_class: Any, pipe: Any) -> None:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         kind, line, place = _outcome(cfg, runner_class, folder)
-        pipe.send(Outcome(kind, line, place, log.read_text()[-20_000:]))
+        warnings = [s for s in log.read_text().splitlines() if 'WARNING' in s]
+        pipe.send(Outcome(kind, line, place, '\n'.join(warnings)))
 
 
 @contextlib.contextmanager
