@@ -123,10 +123,6 @@ def _faults(
         yield from _value_faults(
             f'{path}._scope_', '_scope_', value['_scope_']
         )
-    if path == 'default_hooks':
-        for key, hook in value.items():
-            if hook is not None and not _has_type(hook):
-                yield _not_typed(f'{path}.{key}', hook)
     if value.get('type') is not None and registries:
         yield from _typed_faults(path, value, registries)
     else:
@@ -136,6 +132,10 @@ def _faults(
             yield _unknown(f'{path}.{key}', value[key], what, known)
         for key in (key for key in known if key in value):
             yield from _value_faults(f'{path}.{key}', key, value[key])
+    if path == 'default_hooks':
+        for key, hook in value.items():
+            if hook is not None and not _has_type(hook):
+                yield _not_typed(f'{path}.{key}', hook)
     for key, item in value.items():
         yield from _faults(
             f'{path}.{key}', item, places, places.get(key, registries)

@@ -9,7 +9,7 @@ from mmengine.registry import RUNNERS
 
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.config_check import check_config
-from tests.configs.pack import PACK, load
+from tests.configs.pack import FROZEN, PACK, load
 
 SEESAW = PACK / 'frozen/mask_rcnn_lite0_seesaw_mini-lvis.py'
 R101 = PACK / 'frozen/mask_rcnn_r101_lvis.py'
@@ -144,3 +144,8 @@ def test_runner_of_the_pack_checks_before_it_builds(tmp_path):
     with pytest.raises(ValueError, match=r'model\.backbone\.frozen_stage'):
         RUNNERS.build(cfg)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('path', FROZEN, ids=lambda path: path.stem)
+def test_experiment_of_the_pack_has_no_fault(path):
+    assert check_config(load(path)) == []

@@ -111,12 +111,13 @@ def first_step(
 def _run(cfg: dict[str, Any], runner_class: Any, pipe: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, 'log')
-        with log.open('w') as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
         kind, line, place = _outcome(cfg, runner_class, folder)
-        warnings = [s for s in log.read_text().splitlines() if 'WARNING' in s]
+        logs = [path.read_text() for path in Path(folder).rglob('*.log')]
+        lines = '\n'.join(logs).splitlines()
+        warnings = [line for line in lines if 'WARNING' in line]
         pipe.send(Outcome(kind, line, place, '\n'.join(warnings)))
 
 
