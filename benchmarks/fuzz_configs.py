@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.runner import Runner
 
 from mmfrozen.mini_lvis import Parameters, build
@@ -72,16 +72,15 @@ def draw(
 
     @functools.cache
     def small(name: str) -> dict[str, Any]:
-        cfg = Config.fromfile(STOCK) if args.stock else load(ROOT / name)
+        cfg = get_config(STOCK) if args.stock else load(ROOT / name)
         return shrink(cfg, files)
 
     names = [str(path.relative_to(ROOT)) for path in CONFIGS]
     names = [STOCK] if args.stock else names
-    drawn: list[tuple[str, Mutation]] = []
+    drawn: dict[str, tuple[str, Mutation]] = {}  # each mistake once
 
-    @seed(args.seed)
     @settings(
-        max_examples=args.trials,
+        max_examples=2 * args.trials,
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -90,10 +89,14 @@ def draw(
     @given(st.data())
     def collect(data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(names))
-        drawn.append((name, data.draw(mutations(small(name)))))
+        mutation = data.draw(mutations(small(name)))
+        if len(drawn) < args.trials:
+            drawn.setdefault(f'{name} {mutation!r}', (name, mutation))
 
-    collect()
-    return drawn
+    for one in range(args.seed, args.seed + 10):
+        if len(drawn) < args.trials:
+            seed(one)(collect)()
+    return list(drawn.values())
 
 
 def verdict(mutation: Mutation, outcome: Outcome) -> str:

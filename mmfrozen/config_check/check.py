@@ -183,7 +183,9 @@ def _typed_faults(
                 yield _unknown(at, item, f'an option of {kind}', options)
         elif not _is_kind(item, option, is_ours or key not in UNTRUE, is_ours):
             yield _wrong_kind(at, item, option)
-        elif item is not None and (known_name(target) or package == 'torch'):
+        elif (known_name(target) or package == 'torch') and (
+            item is not None or not fits(item, option.hint)
+        ):
             yield from _value_faults(at, key, item)
 
 

@@ -135,6 +135,7 @@ KEYS = {
     r'optim_wrapper\.paramwise_cfg\.custom_keys\..+': 'lr_mult decay_mult',
     r'.*\.filter_cfg': 'filter_empty_gt min_size',
     r'.*\.data_prefix': 'img img_path seg ann anno sub_data_root',
+    r'.*\.pad_val': 'img masks seg',
     r'.*\.metainfo': 'classes palette dataset_type task_name',
     r'model\.train_cfg': f'rpn rpn_proposal rcnn {_TRAIN}',
     r'model\.test_cfg': f'rpn rcnn {_PROPOSALS}',

@@ -134,7 +134,7 @@ _RULES = {
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
     'lr_mult decay_mult min_size loss_weight power oversample_thr',
-    FINITE: 'sampling_ratio allowed_border pos_weight',
+    FINITE: 'nms_pre sampling_ratio allowed_border pos_weight',
     SHARE: 'momentum prob pos_fraction pos_iou_thr neg_iou_thr min_pos_iou '
     'score_thr iou_threshold mask_thr_binary prior_prob',
     PRIORITY: 'priority',

@@ -46,6 +46,8 @@ def changed(path, key, value):
         # another kind of value
         ('optim_wrapper.optimizer.lr', '1e-3', 'a number'),
         ('model.neck.out_channels', None, 'a whole number'),
+        ('model.roi_head.mask_head.in_channels', None, 'a whole number'),
+        ('model.train_cfg.rpn_proposal.nms_pre', {}, 'a finite number'),
         ('model.backbone.norm_eval', 'yes', 'True or False'),
         ('train_dataloader', 'coco', 'a dict'),
         ('default_hooks', True, 'a dict'),

@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 from mmfrozen.config_check import check_config
 from mmfrozen.runner import CheckedRunner
 
-SECONDS = 60
+SECONDS = 240
 BYTES = 12 << 30
 FORK = multiprocessing.get_context('fork')
 
