@@ -12,7 +12,15 @@ from ..errors import did_you_mean, near_miss
 from ..options import EMPTY, PLAIN, Option, fits, options_of, wording
 from ..type_names import find_type, known_name
 from .detector import detector_faults
-from .places import EXTRA, REGISTRIES, TOP, TYPED, Registries, known_keys
+from .places import (
+    EXTRA,
+    FILLED,
+    REGISTRIES,
+    TOP,
+    TYPED,
+    Registries,
+    known_keys,
+)
 from .ranges import RANGES, SECTION
 
 ALWAYS = {'type', '_scope_', '_delete_'}
@@ -74,6 +82,11 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
             yield _wrong_kind(key, value, option)
             continue
         yield from _value_faults(key, key, value)
+        if key in FILLED and value == {}:
+            yield ValueError(
+                f'{key} must be a dict with something in it, got {value!r}. '
+                'Fill it, or leave it out.'
+            )
         places = REGISTRIES.get(key, {})
         yield from _faults(key, value, places, places.get('', ()))
     yield from detector_faults(cfg.get('model'))
@@ -134,7 +147,9 @@ def _faults(
             yield from _value_faults(f'{path}.{key}', key, value[key])
     if path == 'default_hooks':
         for key, hook in value.items():
-            if hook is not None and not _has_type(hook):
+            if isinstance(hook, list) or (
+                hook is not None and not _has_type(hook)
+            ):
                 yield _not_typed(f'{path}.{key}', hook)
     for key, item in value.items():
         yield from _faults(

@@ -74,8 +74,18 @@ REGISTRIES: dict[str, dict[str, Registries]] = {
     },
     'log_processor': {'': (mmdet.LOG_PROCESSORS,)},
 }
+#: Top-level keys of which an empty dict is of no use.
+FILLED = {
+    'model',
+    'optim_wrapper',
+    'randomness',
+    'train_cfg',
+    'train_dataloader',
+    'val_dataloader',
+}
 #: Keys under which a class is built: a dict with a type, or a list of such.
 TYPED = {
+    'act_cfg',
     'anchor_generator',
     'assigner',
     'backbone',
@@ -90,6 +100,7 @@ TYPED = {
     'mask_head',
     'mask_roi_extractor',
     'neck',
+    'norm_cfg',
     'optimizer',
     'pipeline',
     'roi_head',
@@ -126,6 +137,7 @@ KEYS = {
     r'(train|val|test)_dataloader': f'{_LOADER} num_batch_per_epoch',
     r'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit',
     r'env_cfg\.mp_cfg': 'mp_start_method opencv_num_threads',
+    r'env_cfg\.dist_cfg': 'backend timeout init_method world_size rank',
     r'randomness': ' '.join(signature(set_random_seed).parameters),
     r'default_hooks': _DEFAULT_HOOKS,
     r'model\..*\.roi_layer': _ROI_LAYER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,9 +75,22 @@ POSITIVE = Range('a finite number above 0', lambda v: _is_finite(v) and v > 0)
 NOT_NEGATIVE = Range(
     'a finite number of at least 0', lambda v: _is_finite(v) and v >= 0
 )
-SHARE = _each(
-    Range('a number from 0 to 1', lambda v: is_number(v) and 0 <= v <= 1),
-    'a list',
+SHARE = Range('a number from 0 to 1', lambda v: is_number(v) and 0 <= v <= 1)
+SHARES = _each(SHARE, 'a list')
+BOUNDS = Range(
+    'a number from 0 to 1, or two of such',
+    lambda v: SHARE.holds(v) or _pair(v, SHARE.holds),
+)
+PREFIXES = Range(
+    'a dict of texts',
+    lambda v: (
+        isinstance(v, dict)
+        and all(isinstance(one, (str, dict)) for one in v.values())
+    ),
+)
+LEVELS = Range(
+    'one of DEBUG, INFO, WARNING, ERROR, CRITICAL',
+    lambda v: isinstance(getattr(logging, str(v), None), int),
 )
 POSITIVES = _each(POSITIVE, 'a list')
 PRIORITY = Range(
@@ -135,7 +149,11 @@ _RULES = {
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
     'lr_mult decay_mult min_size loss_weight power oversample_thr',
     FINITE: 'nms_pre sampling_ratio allowed_border pos_weight',
-    SHARE: 'momentum prob pos_fraction pos_iou_thr neg_iou_thr min_pos_iou '
+    SHARES: 'prob',
+    BOUNDS: 'neg_iou_thr',
+    PREFIXES: 'data_prefix',
+    LEVELS: 'log_level',
+    SHARE: 'momentum pos_fraction pos_iou_thr min_pos_iou '
     'score_thr iou_threshold mask_thr_binary prior_prob',
     PRIORITY: 'priority',
     FOUR: 'target_means target_stds',
@@ -145,7 +163,7 @@ _RULES = {
     INTERVAL: 'interval',
     TEXT: 'checkpoint',
     START: 'mp_start_method',
-    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg data_prefix init_cfg',
+    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg init_cfg',
     RATIO: 'ratio_range',
 }
 #: By name of an option.
