@@ -163,7 +163,7 @@ _RULES = {
     INTERVAL: 'interval',
     TEXT: 'checkpoint',
     START: 'mp_start_method',
-    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg init_cfg',
+    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg init_cfg mp_cfg dist_cfg',
     RATIO: 'ratio_range',
 }
 #: By name of an option.

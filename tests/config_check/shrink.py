@@ -83,6 +83,7 @@ def shrink(cfg: Config, files: dict[str, Path]) -> dict[str, Any]:
     """The same keys with small values: a real run takes its first step in
     less than a second on one core."""
     small = cfg.to_dict()
+    small['load_from'] = None  # the first phase of a second one
     model = small['model']
     levels = _shrink_backbone(model['backbone'], files)
     _shrink_values(model)
