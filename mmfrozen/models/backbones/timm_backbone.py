@@ -101,7 +101,8 @@ class TimmBackbone(BaseModule):
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
         # NumClassCheckHook takes any num_classes for a head's
-        vars(self.model).pop('num_classes', None)
+        for part in self.model.modules():
+            vars(part).pop('num_classes', None)
         if sync_bn and get_world_size() > 1 and torch.cuda.is_available():
             self.model = timm.layers.convert_sync_batchnorm(self.model)
         self._stages: dict[str, int] | None = None
