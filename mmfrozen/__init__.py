@@ -24,5 +24,6 @@ with gc_paused():
         hooks,
         models,
         optim,
+        runner,
         transforms,
     )

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
 from collections.abc import Iterable
-from typing import Any, TypeVar
-
-C = TypeVar('C', bound=type)
 
 
 def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
@@ -26,6 +21,33 @@ def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
     if not near:
         return ''
     return f' (did you mean {" or ".join(map(repr, near))}?)'
+
+
+def near_miss(word: str, known: Iterable[str]) -> str | None:
+    """The known name of which a word is a slip of the finger: one letter
+    lost, added, exchanged or out of order, two in names of ten letters."""
+    allowed = 2 if len(word) >= 10 else 1
+    found = [(_distance(word, name, allowed), name) for name in known]
+    steps, name = min(found, default=(allowed + 1, ''))
+    return name if 0 < steps <= allowed else None
+
+
+def _distance(one: str, other: str, most: int) -> int:
+    """Optimal string alignment distance; `most` + 1 if it is larger."""
+    if abs(len(one) - len(other)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one):
+        last, row, before = before, [i + 1], row
+        for j, b in enumerate(other):
+            step = min(before[j + 1] + 1, row[j] + 1, before[j] + (a != b))
+            if i and j and a == other[j - 1] and b == one[i - 1]:
+                step = min(step, last[j - 1] + 1)
+            row.append(step)
+        if min(row) > most:
+            return most + 1
+    return row[-1]
 
 
 def remedy_for(error: BaseException) -> str:
@@ -50,38 +72,6 @@ def remedy_for(error: BaseException) -> str:
     if 'pip install' in text:
         return 'Install what that text names.'
     return 'Correct the config as that text says.'
-
-
-def check_options(cls: C) -> C:
-    """Refuse options that a class does not have, with the nearest name.
-
-    Python's own message names neither what there is nor, before 3.13, what
-    may have been meant.
-
-    Args:
-        cls: A class whose constructor swallows nothing (no ``**kwargs``).
-
-    Returns:
-        The same class.
-    """
-    upstream = cls.__init__
-    known = list(inspect.signature(upstream).parameters)[1:]
-    if upstream is object.__init__:
-        known = []
-
-    @functools.wraps(upstream)
-    def init(self: Any, *args: Any, **options: Any) -> None:
-        for name in options:
-            if name not in known:
-                raise TypeError(
-                    f'{cls.__name__} must be given options that it has, got '
-                    f'{name!r}{did_you_mean(name, known)}. It has '
-                    f'{", ".join(known) or "none"}.'
-                )
-        upstream(self, *args, **options)
-
-    cls.__init__ = init
-    return cls
 
 
 def require(

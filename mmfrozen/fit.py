@@ -126,6 +126,14 @@ def _check_roi_head(roi_head: Any, name: str, neck: nn.Module) -> None:
         if _is_known(one, EXTRACTORS):
             key = f'model.roi_head.{name}_roi_extractor.out_channels'
             _check_channels(key, one, 'out_channels', neck)
+            levels = getattr(neck, 'num_outs', len(one.featmap_strides))
+            if len(one.featmap_strides) > levels:
+                raise ValueError(
+                    f'model.roi_head.{name}_roi_extractor.featmap_strides '
+                    f'must list at most the {levels} levels of '
+                    f'{type(neck).__name__}, got {one.featmap_strides}. '
+                    'Correct it, or model.neck.num_outs.'
+                )
             head = heads[i] if isinstance(heads, nn.ModuleList) else heads
             key = f'model.roi_head.{name}_head.in_channels'
             _check_channels(key, head, 'in_channels', neck)

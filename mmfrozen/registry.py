@@ -15,6 +15,8 @@ from typing import Any
 from mmdet import registry as mmdet
 from mmengine.registry import Registry
 
+from .options import check_options
+
 #: What the names begin with that are registered with MMDetection.
 DISTINCT = (
     'AnySize',
@@ -37,10 +39,11 @@ class _Registry(Registry):
 
     def register_module(self, *args: Any, **kwargs: Any) -> Callable:
         """Return a decorator that registers a class, here and under its
-        plain name."""
+        plain name, and lets it refuse misspelt options."""
         register = super().register_module(*args, **kwargs)
 
         def decorate(cls: Any) -> Any:
+            cls = check_options(cls)
             name = cls.__name__
             is_distinct = name.startswith(DISTINCT)
             plain = self._beside if is_distinct else self.root
@@ -58,5 +61,6 @@ HOOKS = _Registry(mmdet.HOOKS)
 METRICS = _Registry(mmdet.METRICS)
 MODELS = _Registry(mmdet.MODELS)
 OPTIM_WRAPPER_CONSTRUCTORS = _Registry(mmdet.OPTIM_WRAPPER_CONSTRUCTORS)
+RUNNERS = _Registry(mmdet.RUNNERS)
 TASK_UTILS = _Registry(mmdet.TASK_UTILS)
 TRANSFORMS = _Registry(mmdet.TRANSFORMS)

@@ -49,7 +49,8 @@ class _CheckedMixin(LoadOnce):
 
     def load_data_list(self) -> list[dict]:
         """Load the annotations once they are known to be there."""
-        if '://' not in self.ann_file and not Path(self.ann_file).is_file():
+        path = self.ann_file or ''
+        if '://' not in path and not Path(path).is_file():
             raise FileNotFoundError(
                 f'{type(self).__name__}.ann_file must be an existing '
                 f'annotation file, got {self.ann_file!r}. {self.remedy}'

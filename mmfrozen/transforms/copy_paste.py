@@ -9,7 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
-from ..errors import check_options, is_number, require
+from ..errors import is_number, require
 from ..mask_crops import Crop, tighten
 from ..registry import TRANSFORMS
 from . import federated
@@ -29,7 +29,6 @@ from .sample import (
 
 
 @TRANSFORMS.register_module()
-@check_options
 class SimpleCopyPaste(BaseTransform):
     """Paste objects of another image, or of a bank, into an image.
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from mmdet.datasets import MultiImageMixDataset
 
-from ..errors import check_options, did_you_mean, require
+from ..errors import did_you_mean, require
 from ..registry import DATASETS
 from .seeded_sampler import seeded
 
 
 @DATASETS.register_module()
-@check_options
 class CopyPasteDataset(MultiImageMixDataset):
     """MMDetection's ``MultiImageMixDataset`` for copy-paste on long tails.
 

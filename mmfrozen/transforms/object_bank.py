@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import check_options, is_number, require
+from ..errors import is_number, require
 from ..mask_crops import Crop, tighten
 from ..registry import TASK_UTILS
 from .class_index import ClassIndex, distinct, index_classes, transforms_of
@@ -44,7 +44,6 @@ class _Entry(NamedTuple):
 
 
 @TASK_UTILS.register_module()
-@check_options
 class ObjectBank:
     """Objects of rare classes, cut out once, pasted without a second image.
 

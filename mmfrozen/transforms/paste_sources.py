@@ -9,7 +9,7 @@ import numpy as np
 from mmdet import registry as mmdet
 
 from .. import registry
-from ..errors import check_options, did_you_mean, is_number, require
+from ..errors import did_you_mean, is_number, require
 from ..type_names import find_type
 from .class_index import ClassIndex, index_classes
 
@@ -18,7 +18,6 @@ Draw = tuple[list[int], int | None]
 
 
 @registry.TASK_UTILS.register_module()
-@check_options
 class UniformSources:
     """Every item of the wrapped data set is equally likely.
 
@@ -39,7 +38,6 @@ class UniformSources:
 
 
 @registry.TASK_UTILS.register_module()
-@check_options
 class RepeatFactorSources:
     """Images are drawn in proportion to their repeat factor (LVIS paper).
 
@@ -76,7 +74,6 @@ class RepeatFactorSources:
 
 
 @registry.TASK_UTILS.register_module()
-@check_options
 class RareSources:
     """A class is drawn first, rare ones oftener, then an image that has it.
 

@@ -14,7 +14,6 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from .. import registry
-from ..errors import check_options
 
 
 class NumberedIndex(int):
@@ -37,7 +36,6 @@ class NumberedIndex(int):
 
 
 @registry.DATA_SAMPLERS.register_module()
-@check_options
 class NumberedSampler(Sampler):
     """Any sampler, whose indices carry the number of their draw.
 

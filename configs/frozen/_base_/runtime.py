@@ -4,6 +4,9 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmfrozen'], allow_failed_imports=False)
 
+# misspelt keys and impossible values end in one line, before the build
+runner_type = 'mmfrozen.CheckedRunner'
+
 default_hooks = dict(
     runtime_info=dict(type='mmfrozen.BufferedRuntimeInfoHook'),
     checkpoint=dict(max_keep_ckpts=2),

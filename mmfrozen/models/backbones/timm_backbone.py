@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 
-from ...errors import check_options, did_you_mean
+from ...errors import did_you_mean
 from ...freezing import is_pretrained, layer_names
 from ...freezing.weights_file import check_file, is_local
 from ...registry import MODELS
@@ -26,7 +26,6 @@ MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 
 
 @MODELS.register_module()
-@check_options
 class TimmBackbone(BaseModule):
     """The feature pyramid of a timm classifier.
 
@@ -101,6 +100,9 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
+        # NumClassCheckHook takes any num_classes for a head's
+        for part in self.model.modules():
+            vars(part).pop('num_classes', None)
         if sync_bn and get_world_size() > 1 and torch.cuda.is_available():
             self.model = timm.layers.convert_sync_batchnorm(self.model)
         self._stages: dict[str, int] | None = None

@@ -10,14 +10,13 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
-from ...errors import check_options, is_number, require
+from ...errors import is_number, require
 from ...registry import MODELS
 from .accuracy import object_accuracy
 from .frequencies import read_frequencies
 
 
 @MODELS.register_module()
-@check_options
 class FederatedLoss(nn.Module):
     """Sigmoid cross-entropy over a few classes, drawn anew at every step.
 

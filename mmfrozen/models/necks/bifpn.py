@@ -11,7 +11,6 @@ from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...errors import check_options
 from ...registry import MODELS
 from .levels import (
     check_count,
@@ -23,7 +22,6 @@ from .levels import (
 
 
 @MODELS.register_module()
-@check_options
 class AnySizeBiFPN(BaseModule):
     """BiFPN (Tan et al. 2020, EfficientDet, arXiv 1911.09070, section 3).
 

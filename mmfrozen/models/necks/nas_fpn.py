@@ -10,7 +10,6 @@ from mmcv.cnn import build_activation_layer
 from mmdet.models.necks import NASFPN
 from torch import Tensor, nn
 
-from ...errors import check_options
 from ...registry import MODELS
 from .levels import (
     check_count,
@@ -24,7 +23,6 @@ _NUM_LEVELS = 5  # what the searched cell merges: P3 to P7
 
 
 @MODELS.register_module()
-@check_options
 class AnySizeNASFPN(NASFPN):
     """NAS-FPN (arXiv 1904.07392) that keeps its levels on one grid.
 

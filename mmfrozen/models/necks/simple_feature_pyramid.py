@@ -11,14 +11,12 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...errors import check_options
 from ...registry import MODELS
 
 KEY = 'model.neck'
 
 
 @MODELS.register_module()
-@check_options
 class SimpleFeaturePyramid(BaseModule):
     """The simple feature pyramid of ViTDet (Li et al. 2022, section 3).
 

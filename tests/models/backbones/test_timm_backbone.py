@@ -269,3 +269,15 @@ def test_init_cfg_of_another_kind_is_refused():
                 init_cfg=dict(type='Kaiming'),
             )
         )
+
+
+def test_classes_of_a_timm_model_are_not_taken_for_those_of_a_head():
+    backbone = MODELS.build(
+        dict(
+            type='TimmBackbone',
+            model_name='vit_small_patch16_dinov3',
+            out_indices=(11,),
+        )
+    )
+    for part in backbone.modules():  # as NumClassCheckHook does
+        assert not hasattr(part, 'num_classes')

@@ -1,0 +1,87 @@
+"""Parts of a detector's config that depend on one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmcv import ops
+from mmdet.models import (
+    CascadeRoIHead,
+    SeesawLoss,
+    StandardRoIHead,
+    TwoStageDetector,
+)
+from mmdet.registry import MODELS
+
+from ..errors import did_you_mean
+from ..type_names import find_type
+
+
+def detector_faults(model: Any) -> Iterator[ValueError]:
+    """What MMDetection finds at the build, in an assertion or in an
+    attribute that is not there."""
+    if not isinstance(model, Mapping):
+        return
+    detector = find_type(model.get('type'), MODELS)
+    if isinstance(detector, type) and issubclass(detector, TwoStageDetector):
+        for section in ('train_cfg', 'test_cfg'):
+            for key in ('rpn', 'rcnn'):
+                head = 'rpn_head' if key == 'rpn' else 'roi_head'
+                given = model.get(section)
+                if model.get(head) and not (given and key in given):
+                    yield ValueError(
+                        f'model.{section} must have {key} beside model.{head},'
+                        f' got {given!r:.80}. Set model.{section}.{key}.'
+                    )
+    roi_head = model.get('roi_head')
+    if isinstance(roi_head, Mapping):
+        yield from _roi_faults(roi_head, model.get('train_cfg'))
+
+
+def _roi_faults(
+    roi_head: Mapping[str, Any], train_cfg: Any
+) -> Iterator[ValueError]:
+    kind = find_type(roi_head.get('type'), MODELS)
+    stages = train_cfg.get('rcnn') if isinstance(train_cfg, Mapping) else None
+    if isinstance(kind, type) and stages is not None:
+        many = issubclass(kind, CascadeRoIHead)
+        known = issubclass(kind, (CascadeRoIHead, StandardRoIHead))
+        if known and many != isinstance(stages, (list, tuple)):
+            yield ValueError(
+                f'model.train_cfg.rcnn must be a {"list" if many else "dict"} '
+                f'for {kind.__name__}, got {stages!r:.80}. Correct it.'
+            )
+    for name in ('bbox', 'mask'):
+        extractor = roi_head.get(f'{name}_roi_extractor')
+        layer = extractor.get('roi_layer') if _is_dict(extractor) else None
+        kind = layer.get('type') if _is_dict(layer) else None
+        if isinstance(kind, str) and not hasattr(ops, kind):
+            yield ValueError(
+                f'model.roi_head.{name}_roi_extractor.roi_layer.type must be '
+                f'an operator of mmcv.ops, got {kind!r}'
+                f'{did_you_mean(kind, dir(ops))}. Correct it.'
+            )
+    heads = roi_head.get('bbox_head')
+    for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+        if _is_dict(head):
+            yield from _loss_faults(head)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _loss_faults(head: Mapping[str, Any]) -> Iterator[ValueError]:
+    loss = head.get('loss_cls')
+    if not isinstance(loss, Mapping):
+        return
+    if find_type(loss.get('type'), MODELS) is SeesawLoss:
+        classes = head.get('num_classes', 80)
+        given = loss.get('num_classes', 1203)
+        if given != classes:
+            yield ValueError(
+                'model.roi_head.bbox_head.loss_cls.num_classes must be '
+                f'{classes}, the num_classes of its head, got {given}. Set '
+                'both to the number of classes of the data.'
+            )
