@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mmfrozen.reports.runs.work_dir import read_run
+from mmfrozen.run_files import STEPS_IN_TURN
 from tests.tiny import ROOT
 
 CONFIG = ROOT / 'configs/frozen/mask_rcnn_lite0_mini-lvis.py'
@@ -22,10 +23,11 @@ def tool(name, *args, cwd):
     )
 
 
-def train_pair(folder):
+def train_pair(folder, *options):
     return tool(
         'train_pair.py',
         str(CONFIG),
+        *('--equal-time', '--engine', '--in-turn', '2', *options),
         '--cfg-options',
         f'train_cfg.max_iters={STEPS}',
         f'train_cfg.val_interval={STEPS}',
@@ -47,10 +49,17 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def test_demo_trains_both_evaluates_both_and_prints_one_table(workspace):
-    table = train_pair(workspace).stdout
-    for row in ('box AP', 'box APr', 'mask APf', 'step, s', 'trainable, M'):
+def test_demo_trains_evaluates_times_and_prints_cost_before_ap(workspace):
+    done = train_pair(workspace)
+    table = done.stdout
+    for row in ('box AP', 'box APr', 'mask APf', 'difference', 'trainable'):
         assert row in table
+    assert table.index('time of a step') < table.index('equal steps')
+    assert table.index('equal steps') < table.index('equal time')
+    assert '4 of 4: ' in done.stderr and ' left' in done.stderr
+    html, png = table.split()[-2:]
+    assert (workspace / png).stat().st_size > 1000
+    assert 'equal time' in (workspace / html).read_text()
     runs = {
         state: read_run(workspace / 'work_dirs' / state / CONFIG.stem)
         for state in ('frozen', 'finetuned')
@@ -63,6 +72,26 @@ def test_demo_trains_both_evaluates_both_and_prints_one_table(workspace):
     assert trainable[1] - trainable[0] == (
         runs['frozen'].backbone.backbone.total
     )
+
+
+def test_equal_time_is_what_the_steps_in_turn_say(workspace):
+    folder = workspace / f'work_dirs/pairs/{CONFIG.stem}-finetuned'
+    times = STEPS_IN_TURN.read(folder)
+    assert times.run.num == 2
+    longer = folder / 'equal_time'
+    steps = int(STEPS / times.ratio.median + 1e-6)
+    if steps != STEPS:
+        assert read_run(longer).step == steps
+        assert read_run(longer).backbone.verified_iter == steps
+    else:
+        assert not longer.exists()
+
+
+def test_run_of_another_length_is_not_taken_for_this_one(workspace):
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        train_pair(workspace, '--length', '0.5')
+    line = error.value.stderr.strip().splitlines()[-1]
+    assert line.startswith('error: ') and f'one of {STEPS} max_iters' in line
 
 
 def test_run_that_broke_off_in_its_evaluation_is_evaluated(workspace):
