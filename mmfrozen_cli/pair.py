@@ -19,6 +19,7 @@ from mmengine.config import Config, DictAction
 
 from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, in_state
+from mmfrozen.reports.config_text import read_plain_config
 from mmfrozen.reports.pair.comparison import compare_pair
 from mmfrozen.reports.pair.page import describe, write_pair_page
 from mmfrozen.reports.pair.tables import draw_table, make_tables
@@ -217,7 +218,8 @@ class Training:
         """
         before = self.work_dir / self.config.name
         if before.is_file():
-            had = length_of(Config.fromfile(before))
+            text = before.read_text(errors='replace')  # parsed, not run
+            had = length_of(Config(read_plain_config(text)))
             if had != (self.unit, self.length):
                 raise ValueError(
                     f'{self.work_dir} must hold a run of {self.length} '
