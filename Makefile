@@ -23,7 +23,7 @@ demo-data: setup
 	$(BIN)/python tools/prepare_mini_lvis.py --out data/mini_lvis
 	$(BIN)/python tools/export_lite0_weights.py --out data/weights
 
-# hours: the whole schedule, once a seed; ends with the README's tables
+# the whole schedule, once a seed: an hour; ends with tables for the README
 demo-seeds: demo-data
 	for seed in $(SEEDS); do $(PAIR) --work-dirs work_dirs/seed_$$seed \
 	  --cfg-options randomness.seed=$$seed || exit 1; done

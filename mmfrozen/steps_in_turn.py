@@ -26,14 +26,15 @@ from mmengine.runner import Runner, load_checkpoint, set_random_seed
 
 from .engine import FrozenEngine
 from .freezing import find_faults
+from .hooks.runner_access import optimizer_groups
 from .run_files import Spread, StepsInTurn
 
 WARM_UP = 2  # pairs that are not counted
 
 
 def measure_in_turn(
-    configs: tuple[Config, Config],
-    checkpoints: tuple[Path, Path],
+    configs: Sequence[Config],
+    checkpoints: Sequence[Path],
     *,
     num_pairs: int,
     engine: bool,
@@ -100,12 +101,13 @@ class _Stepper:
         load_checkpoint(model, str(checkpoint), 'cpu')
         self.model = model.to(self.device).train()
         self.optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-        groups = self.optimizer.param_groups
+        groups = optimizer_groups(self.optimizer)
         for group in groups:
             group['lr'] = 0.0
         self.engine: str | None = None
-        if engine and not find_faults(model.backbone, groups):
-            FrozenEngine(model.backbone, lambda: True, say=self._note)
+        backbone = getattr(model, 'backbone', None)
+        if engine and backbone and not find_faults(backbone, groups):
+            FrozenEngine(backbone, lambda: True, say=self._note)
 
     def _note(self, line: str) -> None:
         self.engine = line

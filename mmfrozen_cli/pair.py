@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -31,6 +30,7 @@ from mmfrozen.tracing.pair import load_config
 
 from . import make_parser, print_line
 from .console import PlainConsole
+from .progress import Progress
 
 ENGINE = 'mmfrozen.FrozenEngineHook'
 
@@ -96,6 +96,9 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--in-turn must be 0, or 2 or more, got {args.in_turn}.')
     if args.equal_time and not args.in_turn:
         parser.error('--equal-time must have step times: leave --in-turn out.')
+    for option in args.cfg_options:
+        if '=' not in option:
+            parser.error(f'--cfg-options must be KEY=VALUE, got {option!r}.')
     if not 0 < args.length < float('inf'):
         parser.error(f'--length must be above 0, got {args.length:g}.')
     return args
@@ -240,10 +243,16 @@ def time_steps(
     times = STEPS_IN_TURN.read(folder)
     if times is None:
         found = [last_checkpoint(run.work_dir) for run in runs]
+        if None in found:
+            raise ValueError(
+                'Both runs must have a checkpoint to be timed, got '
+                f'{runs[found.index(None)].work_dir} without. Leave the times '
+                'out with --in-turn 0.'
+            )
         try:
             times = measure_in_turn(
-                (runs[0].cfg, runs[1].cfg),
-                (found[0], found[1]),
+                [run.cfg for run in runs],
+                found,
                 num_pairs=args.in_turn,
                 engine=args.engine,
             )
@@ -256,31 +265,6 @@ def time_steps(
         folder.mkdir(parents=True, exist_ok=True)
         STEPS_IN_TURN.write(folder, times)
     return times
-
-
-class Progress:
-    """Says which part begins, and how long the others will take."""
-
-    def __init__(self, num_parts: int) -> None:
-        self.num_parts, self.done = num_parts, 0
-        self.start = self.began = time.monotonic()
-        self.longest = 0.0
-
-    def begin(self, what: object) -> None:
-        now = time.monotonic()
-        self.longest = max(self.longest, now - self.began)
-        self.began = now
-        left = ''
-        if self.done:
-            minutes = self.longest * (self.num_parts - self.done) / 60
-            left = (
-                f'; {(now - self.start) / 60:.1f} min so far, '
-                f'at most {minutes:.1f} left'
-            )
-        self.done += 1
-        print(
-            f'{self.done} of {self.num_parts}: {what}{left}', file=sys.stderr
-        )
 
 
 def run(args: argparse.Namespace, control: Path) -> None:

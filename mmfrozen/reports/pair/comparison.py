@@ -141,7 +141,7 @@ def compare_pair(
         matches = [pair for pair in pairs if pair]
         gains = [row for pair in matches for row in _paired(*pair)]
         if matches:
-            num_images = len(matches[0][0].image_ids)
+            num_images = int(matches[0][0].is_evaluated.sum())
         budgets.append(Budget(title, *steps, gains or _plain(path, control)))
     cost = choose(read_step_costs(run))
     return PairComparison(
