@@ -79,7 +79,7 @@ def draw_pair(pair: PairComparison) -> Figure | None:
 def _draw(
     axes: Axes, state: str, x: list[float], estimates: list[Estimate]
 ) -> None:
-    colour, marker = LOOKS[state]
+    colour, marker = LOOKS.get(state, LOOKS['unknown'])  # any folder's name
     y, low, high = (
         np.array([np.nan if v is None else 100 * v for v in values])
         for values in zip(
