@@ -140,7 +140,7 @@ def compare_pair(
         pairs = [_read_matches(path, control, kind) for kind in IOU_TYPES]
         matches = [pair for pair in pairs if pair]
         gains = [row for pair in matches for row in _paired(*pair)]
-        if matches:
+        if matches and num_images is None:
             num_images = int(matches[0][0].is_evaluated.sum())
         budgets.append(Budget(title, *steps, gains or _plain(path, control)))
     cost = choose(read_step_costs(run))
