@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := mask_rcnn_lite0_mini-lvis
 # of the config's 350 steps
-LENGTH ?= 0.3
+LENGTH ?= 0.25
 SEEDS ?= 1 2 3
 PAIR := $(BIN)/python tools/train_pair.py configs/frozen/$(DEMO).py \
   --equal-time --engine

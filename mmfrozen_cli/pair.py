@@ -36,7 +36,7 @@ ENGINE = 'mmfrozen.FrozenEngineHook'
 
 EXAMPLES = """examples:
   mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
-      --equal-time --engine --length 0.3
+      --equal-time --engine --length 0.25
   mmfrozen pair configs/frozen/mask_rcnn_r101_lvis.py \\
       --gpus 8 --launcher pytorch --control scratch
 """
