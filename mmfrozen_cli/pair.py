@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -221,9 +222,11 @@ class Training:
         """
         before = self.work_dir / self.config.name
         if before.is_file():
-            text = before.read_text(errors='replace')  # parsed, not run
-            had = length_of(Config(read_plain_config(text)))
-            if had != (self.unit, self.length):
+            had = None
+            with suppress(ValueError):  # it is parsed, not run
+                text = before.read_text(errors='replace')
+                had = length_of(Config(read_plain_config(text)))
+            if had and had != (self.unit, self.length):
                 raise ValueError(
                     f'{self.work_dir} must hold a run of {self.length} '
                     f'{self.unit}, got one of {had[1]} {had[0]}. Remove it, '
