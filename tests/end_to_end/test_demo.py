@@ -23,11 +23,11 @@ def tool(name, *args, cwd):
     )
 
 
-def train_pair(folder, *options):
+def train_pair(folder):
     return tool(
         'train_pair.py',
         str(CONFIG),
-        *('--equal-time', '--engine', '--in-turn', '2', *options),
+        *('--equal-time', '--engine', '--in-turn', '2'),
         '--cfg-options',
         f'train_cfg.max_iters={STEPS}',
         f'train_cfg.val_interval={STEPS}',
@@ -87,14 +87,9 @@ def test_equal_time_is_what_the_steps_in_turn_say(workspace):
         assert not longer.exists()
 
 
-def test_run_of_another_length_is_not_taken_for_this_one(workspace):
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        train_pair(workspace, '--length', '0.5')
-    line = error.value.stderr.strip().splitlines()[-1]
-    assert line.startswith('error: ') and f'one of {STEPS} max_iters' in line
-
-
-def test_run_that_broke_off_in_its_evaluation_is_evaluated(workspace):
+def test_run_that_broke_off_in_its_evaluation_is_evaluated_and_no_other(
+    workspace,
+):
     run = workspace / 'work_dirs/frozen' / CONFIG.stem
     before = read_run(run).metrics
     (run / '.trained').unlink()
@@ -102,13 +97,10 @@ def test_run_that_broke_off_in_its_evaluation_is_evaluated(workspace):
         kept = [x for x in log.read_text().splitlines() if '_AP' not in x]
         log.write_text('\n'.join(kept))
     assert read_run(run).metrics == {}
-    train_pair(workspace)
-    assert read_run(run).metrics.keys() == before.keys()
-
-
-def test_finished_demo_is_not_run_again(workspace):
     logs = set((workspace / 'work_dirs').rglob('scalars.json'))
     done = train_pair(workspace)
-    assert done.stderr.count('trained already') == 3
+    assert read_run(run).metrics.keys() == before.keys()
+    assert done.stderr.count('trained already') == 2
     assert 'box APr' in done.stdout
-    assert set((workspace / 'work_dirs').rglob('scalars.json')) == logs
+    others = set((workspace / 'work_dirs').rglob('scalars.json')) - logs
+    assert all(log.is_relative_to(run) for log in others)
