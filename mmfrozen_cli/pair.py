@@ -10,9 +10,9 @@ the same command once more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -223,7 +223,7 @@ class Training:
         before = self.work_dir / self.config.name
         if before.is_file():
             had = None
-            with suppress(ValueError):  # it is parsed, not run
+            with contextlib.suppress(ValueError):  # it is parsed, not run
                 text = before.read_text(errors='replace')
                 had = length_of(Config(read_plain_config(text)))
             if had and had != (self.unit, self.length):
