@@ -214,6 +214,11 @@ class Training:
         unit = self.unit.replace('max_iters', 'steps').replace('max_', '')
         return f'train {self.work_dir}, {self.length:,} {unit}'
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained and evaluated before."""
+        return (self.work_dir / '.trained').is_file()
+
     def __call__(self) -> None:
         """Train.
 
@@ -283,11 +288,14 @@ def run(args: argparse.Namespace, control: Path) -> None:
     progress = Progress(2 + bool(args.in_turn) + args.equal_time)
     runs = [Training(config, args) for config in (args.config, control)]
     for training in runs:
-        progress.begin(training)
+        progress.begin(training, is_done=training.is_done)
         training()
     times = longer = None
     if args.in_turn:
-        progress.begin(f'time {args.in_turn} steps of each in turn')
+        progress.begin(
+            f'time {args.in_turn} steps of each in turn',
+            is_done=(folder / STEPS_IN_TURN.name).is_file(),
+        )
         times = time_steps(folder, runs, args)
     if args.equal_time and times:
         more = Training(
@@ -295,7 +303,7 @@ def run(args: argparse.Namespace, control: Path) -> None:
         )
         if more.length == runs[0].length:  # to the epoch, they are the same
             more = runs[0]
-        progress.begin(more)
+        progress.begin(more, is_done=more.is_done)
         more()
         longer = more.work_dir
     pair = compare_pair(runs[0].work_dir, runs[1].work_dir, longer, times)

@@ -7,7 +7,8 @@ import time
 
 
 class Progress:
-    """Says which part begins, and bounds the others by the longest so far.
+    """Says which part begins, and expects the others to take as long as the
+    longest so far.
 
     Args:
         num_parts: Of the command.
@@ -16,21 +17,26 @@ class Progress:
     def __init__(self, num_parts: int) -> None:
         self.num_parts, self.done = num_parts, 0
         self.start = self.began = time.monotonic()
-        self.longest = 0.0
+        self.longest, self.counts = 0.0, False
 
-    def begin(self, what: object) -> None:
-        """Print a line about the next part on standard error."""
+    def begin(self, what: object, *, is_done: bool = False) -> None:
+        """Print a line about the next part on standard error.
+
+        Args:
+            what: Is done in it.
+            is_done: Whether it was done before, and takes no time now.
+        """
         now = time.monotonic()
-        self.longest = max(self.longest, now - self.began)
-        self.began = now
+        if self.counts:
+            self.longest = max(self.longest, now - self.began)
         left = ''
-        if self.done:
+        if self.longest:
             minutes = self.longest * (self.num_parts - self.done) / 60
             left = (
                 f'; {(now - self.start) / 60:.1f} min so far, '
-                f'at most {minutes:.1f} left'
+                f'about {minutes:.1f} left'
             )
+        self.began, self.counts = now, not is_done
         self.done += 1
-        print(
-            f'{self.done} of {self.num_parts}: {what}{left}', file=sys.stderr
-        )
+        place = f'{self.done} of {self.num_parts}'
+        print(f'{place}: {what}{left}', file=sys.stderr, flush=True)

@@ -1,11 +1,13 @@
 """What `mmfrozen pair` refuses, and what it asks of each training."""
 
 import sys
+import time
 
 import pytest
 from mmengine.config import Config
 
 from mmfrozen_cli import pair
+from mmfrozen_cli.progress import Progress
 from tests.tiny import ROOT
 
 CONFIG = ROOT / 'configs/frozen/mask_rcnn_lite0_mini-lvis.py'
@@ -65,3 +67,16 @@ def test_options_that_do_not_go_are_refused_in_one_line(
         parse(*options)
     line = capsys.readouterr().err.splitlines()[-1]
     assert error.value.code == 2 and words in line
+
+
+def test_time_left_is_told_from_parts_that_took_time(monkeypatch, capsys):
+    clock = iter([0, 0, 1, 121, 301])
+    monkeypatch.setattr(time, 'monotonic', lambda: float(next(clock)))
+    progress = Progress(4)
+    progress.begin('a', is_done=True)
+    for part in 'bcd':
+        progress.begin(part)
+    a, b, c, d = capsys.readouterr().err.splitlines()
+    assert (a, b) == ('1 of 4: a', '2 of 4: b')
+    assert c == '3 of 4: c; 2.0 min so far, about 4.0 left'
+    assert d == '4 of 4: d; 5.0 min so far, about 3.0 left'
