@@ -279,6 +279,31 @@ class StepCost:
 
 
 @dataclass(frozen=True)
+class StepsInTurn:
+    """Step times of a run and its control, one after the other.
+
+    Attributes:
+        run: Seconds of a step, the wait for data left out.
+        control: Likewise.
+        ratio: Of the run's step to the control's, pair by pair.
+        engine: What FrozenEngine said; None where it was not used.
+        images: Of a batch.
+        threads: Of torch.
+        device: Where the steps ran.
+        torch: Its version.
+    """
+
+    run: Spread
+    control: Spread
+    ratio: Spread
+    engine: str | None
+    images: int
+    threads: int
+    device: str
+    torch: str
+
+
+@dataclass(frozen=True)
 class Stratum:
     """AP of a part of the categories, or of the objects of one size.
 
@@ -502,3 +527,4 @@ STEP_COST = RunFile('step_cost.json', list[StepCost], 'StepCostHook')
 STRATA = RunFile(
     'strata.json', Evaluation, 'StratifiedLVISMetric or StratifiedCocoMetric'
 )
+STEPS_IN_TURN = RunFile('steps_in_turn.json', StepsInTurn, 'mmfrozen pair')

@@ -20,10 +20,15 @@ from mmfrozen.reports.runs.page import (
     write_pictures,
 )
 from mmfrozen.reports.runs.record import RunsRecord, summarise
-from mmfrozen.reports.runs.tables import draw_table, make_tables, short_names
+from mmfrozen.reports.runs.tables import (
+    draw_table,
+    make_tables,
+    markdown,
+    short_names,
+)
 from mmfrozen.run_files import finite
 
-from . import make_parser, print_line
+from . import make_parser, plain, print_line
 from .console import PlainConsole
 
 EXAMPLES = """Runs are paired by the name of their config: a frozen one with
@@ -60,6 +65,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--png', type=Path, metavar='FOLDER', help='write its pictures'
+    )
+    parser.add_argument(
+        '--markdown', action='store_true', help='print tables as Markdown'
     )
     parser.add_argument(
         '--json', action='store_true', help='print a record, not tables'
@@ -103,7 +111,7 @@ def run(args: argparse.Namespace, messages: PlainConsole) -> RunsRecord:
     return record
 
 
-def show(record: RunsRecord) -> None:
+def show(record: RunsRecord, *, as_markdown: bool) -> None:
     """Print tables; where names are long, numbers and what they mean."""
     console = PlainConsole()
     names = short_names(record)
@@ -111,7 +119,10 @@ def show(record: RunsRecord) -> None:
         if name != label:
             console.print(f'{name:>3}  {label}')
     for table in make_tables(record, names):
-        console.print(draw_table(table))
+        if as_markdown:
+            print(plain(markdown(table), keep='\n'))
+        else:
+            console.print(draw_table(table))
 
 
 def main() -> int:
@@ -128,7 +139,7 @@ def main() -> int:
     if args.json:
         print(json.dumps(finite(asdict(record)), indent=2))
     else:
-        show(record)
+        show(record, as_markdown=args.markdown)
     for path in (args.html, args.png):
         if path:
             messages.print(f'wrote {path}')

@@ -1,27 +1,43 @@
-"""Train an experiment beside its control and print one table.
+"""Train an experiment beside its control: what it costs, what AP it brings.
 
-Both are trained by ``mim train mmdet``, one after the other. What is
-finished is not done again, and what was interrupted goes on from its last
-checkpoint: run the same command once more.
+Both are trained by ``mim train mmdet``, one after the other, and then step in
+turn in one process, which gives the times of a step. --equal-time trains the
+experiment once more, for as long as its control took. What is finished is
+not done again, and what was interrupted goes on from its last checkpoint: run
+the same command once more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
+from mmengine.config import Config, DictAction
+
 from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, in_state
-from mmfrozen.reports.runs.evaluations import check_evaluations
-from mmfrozen.reports.runs.work_dir import pair_table, read_run
+from mmfrozen.reports.config_text import read_plain_config
+from mmfrozen.reports.pair.comparison import compare_pair
+from mmfrozen.reports.pair.page import describe, write_pair_page
+from mmfrozen.reports.pair.tables import draw_table, make_tables
+from mmfrozen.reports.runs.work_dir import read_run
+from mmfrozen.run_files import STEPS_IN_TURN, StepsInTurn
+from mmfrozen.schedule import length_of, stretch
+from mmfrozen.steps_in_turn import measure_in_turn
+from mmfrozen.tracing.pair import load_config
 
 from . import make_parser, print_line
 from .console import PlainConsole
+from .progress import Progress
+
+ENGINE = 'mmfrozen.FrozenEngineHook'
 
 EXAMPLES = """examples:
-  mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py
+  mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
+      --equal-time --engine --length 0.25
   mmfrozen pair configs/frozen/mask_rcnn_r101_lvis.py \\
       --gpus 8 --launcher pytorch --control scratch
 """
@@ -45,13 +61,48 @@ def parse_args() -> argparse.Namespace:
         '--launcher', default='none', choices=('none', 'pytorch')
     )
     parser.add_argument(
+        '--equal-time',
+        action='store_true',
+        help='train the experiment once more, with the schedule of as many '
+        'steps as fit into the training time of its control',
+    )
+    parser.add_argument(
+        '--in-turn',
+        type=int,
+        default=12,
+        metavar='PAIRS',
+        help='steps of both models that are timed (default: 12; 0: none)',
+    )
+    parser.add_argument(
+        '--length',
+        type=float,
+        default=1.0,
+        metavar='SHARE',
+        help="of the config's schedule, for both (default: 1)",
+    )
+    parser.add_argument(
+        '--engine',
+        action='store_true',
+        help='run the frozen backbone as an inference engine (docs/engine.md)',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
         help="overrides for both, as MMDetection's train.py takes them",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.in_turn < 0 or args.in_turn == 1:
+        parser.error(f'--in-turn must be 0, or 2 or more, got {args.in_turn}.')
+    if args.equal_time and not args.in_turn:
+        parser.error('--equal-time must have step times: leave --in-turn out.')
+    for option in args.cfg_options:
+        if '=' not in option:
+            parser.error(f'--cfg-options must be KEY=VALUE, got {option!r}.')
+    if not 0 < args.length < float('inf'):
+        parser.error(f'--length must be above 0, got {args.length:g}.')
+    return args
 
 
 def mim(
@@ -116,6 +167,157 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     return last.resolve()
 
 
+def load(config: Path, options: list[str]) -> Config:
+    """Load a config with what ``--cfg-options`` change in it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('-o', nargs='*', action=DictAction, default={})
+    cfg = load_config(str(config))
+    cfg.merge_from_dict(parser.parse_args(['-o', *options]).o)
+    return cfg
+
+
+class Training:
+    """A run of the pair: its config, options and work dir.
+
+    Args:
+        config: Of the experiment or its control.
+        args: Of the command.
+        work_dir: None for ``WORK_DIRS/STATE/NAME``.
+        factor: Of the length of the other run.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        args: argparse.Namespace,
+        work_dir: Path | None = None,
+        factor: float = 1.0,
+    ) -> None:
+        self.config = config
+        own = args.work_dirs / config.parent.name / config.stem
+        self.work_dir = work_dir or own
+        options = list(args.cfg_options)
+        if args.engine and config == args.config:
+            options.append(f'default_hooks.engine.type={ENGINE}')
+        for share in (args.length, factor):
+            if share != 1:
+                stretched = stretch(load(config, options), share)
+                options += [
+                    f'{key}={value}'.replace(' ', '')
+                    for key, value in stretched.items()
+                ]
+        self.args = argparse.Namespace(**vars(args) | {'cfg_options': options})
+        self.cfg = load(config, options)
+        self.unit, self.length = length_of(self.cfg)
+
+    def __str__(self) -> str:
+        unit = self.unit.replace('max_iters', 'steps').replace('max_', '')
+        return f'train {self.work_dir}, {self.length:,} {unit}'
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained and evaluated before."""
+        return (self.work_dir / '.trained').is_file()
+
+    def __call__(self) -> None:
+        """Train.
+
+        Raises:
+            ValueError: If the work dir has a run of another length.
+        """
+        before = self.work_dir / self.config.name
+        if before.is_file():
+            had = None
+            with contextlib.suppress(ValueError):  # it is parsed, not run
+                text = before.read_text(errors='replace')
+                had = length_of(Config(read_plain_config(text)))
+            if had and had != (self.unit, self.length):
+                raise ValueError(
+                    f'{self.work_dir} must hold a run of {self.length} '
+                    f'{self.unit}, got one of {had[1]} {had[0]}. Remove it, '
+                    'or name another folder with --work-dirs.'
+                )
+        train(self.config, self.work_dir, self.args)
+
+
+def time_steps(
+    folder: Path, runs: list[Training], args: argparse.Namespace
+) -> StepsInTurn:
+    """Let both step in turn, or read what came of it.
+
+    Raises:
+        ValueError: If a model does not train here.
+    """
+    times = STEPS_IN_TURN.read(folder)
+    if times is None:
+        found = [last_checkpoint(run.work_dir) for run in runs]
+        if None in found:
+            raise ValueError(
+                'Both runs must have a checkpoint to be timed, got '
+                f'{runs[found.index(None)].work_dir} without. Leave the times '
+                'out with --in-turn 0.'
+            )
+        try:
+            times = measure_in_turn(
+                [run.cfg for run in runs],
+                found,
+                num_pairs=args.in_turn,
+                engine=args.engine,
+            )
+        except Exception as error:  # of a model, a loader, a device
+            raise ValueError(
+                'Both models must step in one process to be timed, got '
+                f'{type(error).__name__}: {error}. Mend it, or leave the '
+                'times out with --in-turn 0.'
+            ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        STEPS_IN_TURN.write(folder, times)
+    return times
+
+
+def run(args: argparse.Namespace, control: Path) -> None:
+    """Train, time, compare, report.
+
+    Raises:
+        subprocess.CalledProcessError: If a training fails.
+        OSError: If a file is not there. ValueError: if it is not what it
+            should be.
+    """
+    name = f'{args.config.stem}-{args.control}'
+    folder = args.work_dirs / 'pairs' / name
+    progress = Progress(2 + bool(args.in_turn) + args.equal_time)
+    runs = [Training(config, args) for config in (args.config, control)]
+    for training in runs:
+        progress.begin(training, is_done=training.is_done)
+        training()
+    times = longer = None
+    if args.in_turn:
+        progress.begin(
+            f'time {args.in_turn} steps of each in turn',
+            is_done=(folder / STEPS_IN_TURN.name).is_file(),
+        )
+        times = time_steps(folder, runs, args)
+    if args.equal_time and times:
+        more = Training(
+            args.config, args, folder / 'equal_time', 1 / times.ratio.median
+        )
+        if more.length == runs[0].length:  # to the epoch, they are the same
+            more = runs[0]
+        progress.begin(more, is_done=more.is_done)
+        more()
+        longer = more.work_dir
+    pair = compare_pair(runs[0].work_dir, runs[1].work_dir, longer, times)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = write_pair_page(folder, pair)
+    console = PlainConsole()
+    for table in make_tables(pair):
+        console.print(draw_table(table))
+    for text in describe(pair):
+        console.print(text, style='dim')
+    for path in written:
+        print(path)
+
+
 def main() -> int:
     args = parse_args()
     control = in_state(args.config, args.control)
@@ -128,35 +330,16 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-    runs, work_dirs = {}, []
-    for config in (args.config, control):
-        work_dir = args.work_dirs / config.parent.name / config.stem
-        work_dirs.append(work_dir)
-        try:
-            train(config, work_dir, args)
-        except subprocess.CalledProcessError:
-            print(
-                f'error: Training {config} must succeed, got the error above. '
-                'Mend it and run the same command: it goes on from the '
-                'last checkpoint.',
-                file=sys.stderr,
-            )
-            return 1
-        except (OSError, ValueError) as error:
-            print_line('error', error)
-            return 1
-        runs[config.parent.name] = read_run(work_dir)
     try:
-        check_evaluations(work_dirs)
-    except ValueError as error:
+        run(args, control)
+    except subprocess.CalledProcessError:
+        print(
+            'error: Training must succeed, got the error above. Mend it and '
+            'run the same command: it goes on from the last checkpoint.',
+            file=sys.stderr,
+        )
+        return 1
+    except (OSError, ValueError) as error:
         print_line('error', error)
         return 1
-    steps = {run.step for run in runs.values()}
-    PlainConsole().print(
-        pair_table(
-            runs,
-            f'{args.config.stem}, step {max(steps)}: AP in per cent, '
-            'last evaluation',
-        )
-    )
     return 0

@@ -361,6 +361,7 @@ JSON_READERS = {
             run_files.DRIFT,
             run_files.STEP_COST,
             run_files.STRATA,
+            run_files.STEPS_IN_TURN,
         )
     },
 }

@@ -37,6 +37,7 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #222; }
 tbody tr:nth-child(even) { background: #f4f4f4; }
 tr.total td { border-top: 1px solid #222; font-weight: 600; }
+section { overflow-x: auto; }  /* wide tables scroll on phones */
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .9rem; }
 """

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from mmfrozen.reports.augmentation_sheet import Sample, draw_sheet
+from mmfrozen.reports.pair.comparison import ApGain, Budget, PairComparison
+from mmfrozen.reports.pair.page import write_pair_page
+from mmfrozen.reports.runs.costs import CostRow
 from mmfrozen.reports.savings.page import write_report
+from mmfrozen.reports.strata.record import Estimate
 from mmfrozen.tracing.trace_pair import trace_pair
 from mmfrozen_cli import main
 
+from .pair.test_pair import TIMES
 from .runs import work_dirs
 from .runs.work_dirs import drift, evaluation, write_run
 from .savings.test_savings import WORK, tiny_pair
@@ -124,6 +129,22 @@ def test_compare(tmp_path, tool):
     check_page(html)
     status, text = tool('savings', *runs[1:])
     assert status == 0 and '[bold]' in text
+
+
+def test_pair(tmp_path):
+    same = Estimate(0.1, 0.0, 0.2)
+    pair = PairComparison(
+        experiment=NAME,
+        state=NAME,
+        control=NAME,
+        times=replace(TIMES, engine=NAME, device=NAME, torch=NAME),
+        costs=[CostRow(NAME, 's', 1.0, 2.0, 0.5)],
+        budgets=[Budget(NAME, 1, 1, [ApGain(NAME, same, same, same)])],
+        seed=0,
+        num_images=1,
+    )
+    html, _ = write_pair_page(tmp_path, pair)
+    check_page(html)
 
 
 def rename(entry):

@@ -203,3 +203,13 @@ def draw_table(table: RunsTable) -> Table:
     for row in table.pairs:
         drawn.add_row(*row)
     return drawn
+
+
+def markdown(table: RunsTable) -> str:
+    """Write a table as Markdown, its title above it."""
+    lines = [table.head, ['---'] * len(table.head), *table.runs, *table.pairs]
+    rows = [
+        f'| {" | ".join(cell.replace("|", "&#124;") for cell in line)} |'
+        for line in lines
+    ]
+    return '\n'.join([table.title, '', *rows, ''])

@@ -1,4 +1,4 @@
-"""Read the logs and records of a work dir; the table of a pair."""
+"""Read the logs and records of a work dir."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.table import Table
-
 from ...errors import is_number
 from ...memory_limit import read_record
 from ...run_files import BACKBONE, RunRecord
 
 #: Numbers of a log that are computed with.
 COUNTED = ('time', 'step')
-#: Rows of the table: a head, and the metric as the evaluator names it.
-LVIS_ROWS = {
-    f'{kind} {ap}': f'lvis/{metric}_{ap}'
-    for kind, metric in (('box', 'bbox'), ('mask', 'segm'))
-    for ap in ('AP', 'APr', 'APc', 'APf')
-}
 
 
 def read_run(work_dir: Path) -> RunRecord:
@@ -102,68 +94,3 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def is_evaluation(line: dict[str, Any]) -> bool:
     """Tell an evaluation, which holds an AP, from other lines of a log."""
     return any(key.endswith(('_AP', '_mAP', '/mAP')) for key in line)
-
-
-def pair_table(runs: dict[str, RunRecord], title: str) -> Table:
-    """Set runs side by side, the control last, with the differences to it.
-
-    Args:
-        runs: Runs by name; the last is the control of the first.
-        title: Head of the table.
-
-    Returns:
-        AP in per cent, absent values as ``-``.
-    """
-    table = Table(title=title)
-    table.add_column('')
-    for name in runs:
-        table.add_column(name, justify='right')
-    first, *_, last = runs.values()
-    table.add_column('difference', justify='right')
-    for head, key in _ap_rows(runs).items():
-        values = [_percent(run.metrics.get(key)) for run in runs.values()]
-        a, b = (_percent(run.metrics.get(key)) for run in (first, last))
-        gap = f'{a - b:+.1f}' if a is not None and b is not None else '-'
-        table.add_row(head, *(_show(v, '.1f') for v in values), gap)
-    table.add_section()
-    table.add_row(
-        'step, s',
-        *(_show(r.step_seconds, '.2f') for r in runs.values()),
-        _ratio(first.step_seconds, last.step_seconds),
-    )
-    for head, field in (
-        ('trainable, M', 'trainable'),
-        ('parameters, M', 'total'),
-    ):
-        counts = [
-            getattr(r.backbone.model, field) / 1e6 if r.backbone else None
-            for r in runs.values()
-        ]
-        table.add_row(
-            head,
-            *(_show(c, '.2f') for c in counts),
-            _ratio(counts[0], counts[-1]),
-        )
-    return table
-
-
-def _ap_rows(runs: dict[str, RunRecord]) -> dict[str, str]:
-    """Names of metrics by the head of their row."""
-    names = {name: None for run in runs.values() for name in run.metrics}
-    if any(name in names for name in LVIS_ROWS.values()):
-        return LVIS_ROWS
-    # AP of COCO, or of several data sets
-    return {name: name for name in names if 'AP' in name.rpartition('/')[2]}
-
-
-def _percent(value: float | None) -> float | None:
-    """AP in per cent; NaN, or MMDetection's -1, where a bin has no class."""
-    return 100 * value if value is not None and value >= 0 else None
-
-
-def _show(value: float | None, form: str) -> str:
-    return '-' if value is None else format(value, form)
-
-
-def _ratio(a: float | None, b: float | None) -> str:
-    return f'x {a / b:.2f}' if a is not None and b else '-'

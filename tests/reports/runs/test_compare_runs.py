@@ -341,3 +341,13 @@ def test_arrow_leads_from_control_to_frozen(runs):
     begins = sorted(round(a.xyann[1]) for a in arrows)
     assert begins == [15, 30] and all(a.xyann[0] == 0.4 for a in arrows)
     assert all(a.xy == (0.2, pytest.approx(36)) for a in arrows)
+
+
+def test_markdown_is_the_printed_table_for_a_readme(tmp_path, tool):
+    paths = over_three_seeds(tmp_path, (1.0, 1.2, 1.4))
+    status, out, _ = tool(*paths, '--markdown')
+    [row] = [x for x in out.splitlines() if x.startswith('| box AP |')]
+    assert status == 0 and row.count('|') == 5
+    assert '+1.2 [+0.7, +1.7]' in row and '\N{PLUS-MINUS SIGN} 2.0' in row
+    head = out.splitlines()[out.splitlines().index(row) - 2]
+    assert head == '|  | frozen | finetuned | difference [95%] |'

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from rich.console import Console
 
-from mmfrozen.reports.runs.work_dir import pair_table, read_run
+from mmfrozen.reports.runs.work_dir import read_run
 
 
 def write_run(folder, *starts, state='frozen', trainable=10):
@@ -65,45 +64,3 @@ def test_stock_run_without_guard_is_read(tmp_path):
 def test_folder_that_is_no_work_dir_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='must hold .* Train first'):
         read_run(tmp_path)
-
-
-def test_table_shows_per_cent_absent_bins_and_the_control(tmp_path):
-    runs = {
-        state: read_run(
-            write_run(
-                tmp_path / state,
-                [step(seconds, 1), evaluation(ap, 1, **{'lvis/bbox_APr': -1})],
-                state=state,
-                trainable=trainable,
-            )
-        )
-        for state, seconds, ap, trainable in (
-            ('frozen', 1.5, 0.125, 5),
-            ('finetuned', 3.0, 0.1, 20),
-        )
-    }
-    rows = table_rows(runs)
-    assert rows['box AP'] == ['12.5', '10.0', '+2.5']
-    assert rows['box APr'] == rows['mask AP'] == ['-', '-', '-']
-    assert rows['step, s'] == ['1.50', '3.00', 'x 0.50']
-    assert rows['trainable, M'][2] == 'x 0.25'
-
-
-def test_table_of_other_metrics_has_every_ap(tmp_path):
-    lines = [step(1, 1), {'b/coco/bbox_mAP_s': 0.5, 'a/x_AP': 0.25, 'step': 1}]
-    run = read_run(write_run(tmp_path, lines))
-    rows = table_rows({'frozen': run, 'finetuned': run})
-    assert rows['b/coco/bbox_mAP_s'] == ['50.0', '50.0', '+0.0']
-    assert rows['a/x_AP'][0] == '25.0' and 'box AP' not in rows
-
-
-def table_rows(runs):
-    """Cells of the printed table, by the head of their row."""
-    console = Console(record=True, width=100)
-    console.print(pair_table(runs, 'a title'))
-    cells = [
-        [cell.strip() for cell in line.split('│')[1:-1]]
-        for line in console.export_text().splitlines()
-        if '│' in line
-    ]
-    return {head: row for head, *row in cells}

@@ -1,0 +1,1 @@
+"""A frozen run beside its control: cost first, then AP."""
