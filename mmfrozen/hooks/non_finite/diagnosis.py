@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from ...engine.measure import one_line
 from ...run_files import NON_FINITE, NonFiniteRecord
 from ..runner_access import find_model
 
@@ -48,7 +49,7 @@ class Batch:
     def losses(self) -> dict[str, float]:
         """By name."""
         return {
-            name: float(value)
+            name: torch.as_tensor(value).item()
             for name, value in (self.outputs or {}).items()
             if 'loss' in name and torch.as_tensor(value).numel() == 1
         }
@@ -82,7 +83,9 @@ def diagnose(
         try:
             found, images = _look_at(runner, batch)
         except Exception as error:  # a look must not hide what it is about
-            runner.logger.warning(f'The batch could not be looked at: {error}')
+            runner.logger.warning(
+                f'A batch could not be looked at: {one_line(error)}'
+            )
         if found:
             break
     scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
@@ -156,7 +159,11 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
     """
     told = [r for r in records if r.faulty_images or not r.gradients]
     record = (told or records)[0]
-    if record.gradients:
+    place, images = f'on rank {record.rank}', record.images
+    if record.gradients and not told:  # they are the same in all processes
+        if len(records) > 1:
+            place = 'in all processes'
+        images = [image for r in records for image in r.images]
         parts = [
             f'the gradients of {len(record.gradients)} of {num_parameters} '
             'parameters, the first in the backward pass is '
@@ -177,13 +184,13 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
             f'the {what} were not before, of {_some(record.faulty_images)}'
         )
     else:
-        parts.append(f'the images are {_some(record.images)}')
+        parts.append(f'the images are {_some(images)}')
     parts.append(f'the learning rate is {record.learning_rate:g}')
     if record.loss_scale is not None:
         parts.append(f'the loss scale {record.loss_scale:g}')
     return (
         'Losses and gradients must be finite, got at iteration '
-        f'{record.iter} on rank {record.rank}: {"; ".join(parts)}. '
+        f'{record.iter} {place}: {"; ".join(parts)}. '
         f'{REMEDIES[record.found_in]} All of it is in {NON_FINITE.name}.'
     )
 

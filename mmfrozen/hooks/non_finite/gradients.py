@@ -7,41 +7,41 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-INFINITY = float('inf')
-
 
 class Norms:
-    """The largest magnitude of each tensor, read when it is asked for.
+    """The norm of each tensor, read when it is asked for.
 
-    On a GPU it is computed by a few kernels for all tensors and copied beside
-    the work that follows, so that reading it later waits for nothing.
+    On a GPU they are computed by a few kernels for all tensors and copied
+    beside the work that follows, so that reading them later waits for
+    nothing.
 
     Args:
         named: Tensors by name; none of them must be empty.
     """
 
     def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
-        self._names, tensors = [], []
+        self._names, self._tensors = [], []
         for name, tensor in named:
             self._names.append(name)
-            tensors.append(tensor.detach())
+            self._tensors.append(tensor.detach())
         self._event: torch.cuda.Event | None = None
-        if not tensors:
-            self._values = torch.empty(0)
+        self._values = torch.empty(0)
+        if not self._tensors:
             return
-        # of the largest: a sum of squares overflows where gradients do not
-        norms = torch._foreach_norm(tensors, INFINITY)
-        values = torch.stack([norm.float() for norm in norms])
-        if values.is_cuda:
-            pinned = torch.empty_like(values, device='cpu', pin_memory=True)
-            self._values = pinned.copy_(values, non_blocking=True)
+        is_cuda = self._tensors[0].is_cuda
+        # a sum of squares overflows before its terms do, but on CPUs the
+        # largest term takes 20 times as long
+        order = float('inf') if is_cuda else 2.0
+        norms = torch._foreach_norm(self._tensors, order)
+        self._values = torch.stack([norm.float() for norm in norms])
+        if is_cuda:
+            self._tensors = []
+            host = torch.empty_like(
+                self._values, device='cpu', pin_memory=True
+            )
+            self._values = host.copy_(self._values, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record()
-        else:
-            self._values = values.cpu()
-
-    def __len__(self) -> int:
-        return len(self._names)
 
     def find_bad(self) -> list[str]:
         """Name what is not finite, the last registered first: gradients are
@@ -49,7 +49,11 @@ class Norms:
         if self._event:
             self._event.synchronize()
         found = (~torch.isfinite(self._values)).nonzero().flatten().tolist()
-        return [self._names[i] for i in reversed(found)]
+        return [
+            self._names[i]
+            for i in reversed(found)
+            if self._event or not torch.isfinite(self._tensors[i]).all()
+        ]
 
 
 def gradient_norms(model: nn.Module) -> Norms:
