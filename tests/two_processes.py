@@ -14,7 +14,8 @@ def in_two_processes(function, folder, *args, timeout=60):
     """Call `function(*args)` in two processes of one gloo group.
 
     Returns:
-        For each rank what it returned, or the exception that it raised.
+        For each rank what it returned, or the exception that it raised;
+        None if it was killed.
     """
     context = multiprocessing.get_context('fork')
     processes = [
@@ -29,9 +30,10 @@ def in_two_processes(function, folder, *args, timeout=60):
     for process in processes:
         process.kill()
     assert not any(alive), f'waits for ever: {alive}'
+    files = [folder / f'{rank}.pkl' for rank in range(2)]
     return [
-        pickle.loads((folder / f'{rank}.pkl').read_bytes())
-        for rank in range(2)
+        pickle.loads(file.read_bytes()) if file.exists() else None
+        for file in files
     ]
 
 

@@ -45,6 +45,25 @@ def stop(line: str) -> None:
     sys.exit(1)
 
 
+def check_equal_shares(runner: Runner) -> None:
+    """Refuse processes that train for unlike numbers of steps: the last ones
+    would wait for the others until a time-out."""
+    loader = runner.train_dataloader
+    own = len(loader.dataset), len(loader)
+    shares = all_gather_object(own)
+    unlike = [rank for rank, share in enumerate(shares) if share != shares[0]]
+    if unlike:
+        images, batches = zip(
+            *(shares[i] for i in (0, unlike[0])), strict=True
+        )
+        stop(
+            'All processes must have the same training data, got '
+            f'{images[0]} images in {batches[0]} batches on rank 0 and '
+            f'{images[1]} in {batches[1]} on rank {unlike[0]}. Make the '
+            'annotation files and images equal on all machines.'
+        )
+
+
 def saves_now(runner: Runner, *, by_epoch: bool) -> bool:
     """Whether a checkpoint is written after this step or epoch."""
     return any(

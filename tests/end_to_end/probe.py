@@ -1,6 +1,9 @@
 """Hooks that a launched run imports: one looks inside, others do harm."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import torch
@@ -49,3 +52,13 @@ class FlipBitOnRank1(Hook):
         if get_rank() == 1 and runner.iter == 0:
             weight = runner.model.module.backbone.layer1[0].conv1.weight.data
             weight.view(torch.int32).view(-1)[0] ^= 1
+
+
+@HOOKS.register_module()
+class KillRank1(Hook):
+    """Ends the second process as the system does when memory is short."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if get_rank() == 1 and runner.iter == 1:
+            Path(runner.work_dir, 'killed_at').write_text(str(time.time()))
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Two processes on a CPU, launched as a user does: `mim train`."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_one_bit_that_changes_in_another_process_ends_both_with_one_line(
     assert 'at iteration 1 on rank 1: 1 changed tensors' in output
     assert 'layer1.0.conv1.weight' in output
     assert not list(Path(probed.work_dir).glob('*.pth')), 'before it is saved'
+
+
+def test_a_process_that_is_killed_ends_the_other_within_a_minute(
+    probed, tmp_path
+):
+    probed.custom_hooks.append(dict(type='KillRank1'))
+    status, output = launch(probed, tmp_path)
+    killed_at = float(Path(probed.work_dir, 'killed_at').read_text())
+    assert time.time() - killed_at < 60
+    assert status != 0
+    assert output.count('Signal 9 (SIGKILL) received') == 1
+    saved = Path(probed.work_dir, 'epoch_1.pth')
+    assert verify(str(saved)).changed == [], 'the last checkpoint is whole'
+    assert not Path(probed.work_dir, 'epoch_2.pth').exists()

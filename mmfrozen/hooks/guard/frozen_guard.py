@@ -18,7 +18,7 @@ from ..runner_access import (
     optimizer_groups,
     write_record,
 )
-from ..stop_together import AllRanksCheck
+from ..stop_together import AllRanksCheck, check_equal_shares
 from .frozen_watch import FrozenWatch
 from .init_checks import (
     check_filled,
@@ -131,6 +131,7 @@ class FrozenGuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check where the weights came from and take their fingerprint."""
+        check_equal_shares(runner)
         if isinstance(self._watch, PartWatch):
             if self._recorder:
                 missing = self._recorder.stop()
