@@ -176,7 +176,7 @@ class NonFiniteRecord:
     faulty_images: list[str]
     losses: dict[str, float | None]
     gradients: list[str]
-    learning_rate: float | None
+    learning_rate: float
     loss_scale: float | None
     action: str = ''
 

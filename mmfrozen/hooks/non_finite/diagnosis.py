@@ -23,7 +23,8 @@ REMEDIES = {
     'boxes': 'Look at their annotations (mmfrozen check) and the transforms.',
     'features in float16': 'The frozen backbone overflows in float16: set '
     "optim_wrapper.dtype='bfloat16', or FrozenEngineHook's dtype='fp32'.",
-    'features': "Look at the classifier's weights.",
+    'features': "Look at the classifier's weights, and at the dtype of "
+    'FrozenEngineHook.',
     'overflow': "Set optim_wrapper.dtype='bfloat16', or look for a layer "
     'whose gradients are not finite.',
     '': 'Resume with a lower rate, a longer warm-up or optim_wrapper.'
@@ -39,18 +40,18 @@ class Batch:
     Attributes:
         iter: Counted from 1.
         data: As the loader gave it.
-        outputs: What the model's ``train_step`` returned.
+        outputs: Losses and more, as the model's ``train_step`` returned them.
     """
 
     iter: int
     data: Any
-    outputs: Any
+    outputs: dict[str, Any]
 
     def losses(self) -> dict[str, float]:
         """By name."""
         return {
             name: torch.as_tensor(value).item()
-            for name, value in (self.outputs or {}).items()
+            for name, value in self.outputs.items()
             if 'loss' in name and torch.as_tensor(value).numel() == 1
         }
 
@@ -89,7 +90,6 @@ def diagnose(
         if found:
             break
     scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
-    rates = [r for x in runner.optim_wrapper.get_lr().values() for r in x]
     return NonFiniteRecord(
         iter=suspects[-1].iter,
         rank=get_rank(),
@@ -98,7 +98,7 @@ def diagnose(
         faulty_images=images,
         losses=losses[faulty[0]] if faulty else losses[-1],
         gradients=[] if faulty else gradients,
-        learning_rate=rates[0] if rates else None,
+        learning_rate=runner.optim_wrapper.get_lr()['lr'][0],
         loss_scale=scaler.get_scale() if scaler else None,
     )
 
@@ -160,10 +160,10 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
     told = [r for r in records if r.faulty_images or not r.gradients]
     record = (told or records)[0]
     place, images = f'on rank {record.rank}', record.images
-    if record.gradients and not told:  # they are the same in all processes
-        if len(records) > 1:
-            place = 'in all processes'
+    if len(records) > 1 and not told:  # all have the same gradients
+        place = 'in all processes'
         images = [image for r in records for image in r.images]
+    if record.gradients:
         parts = [
             f'the gradients of {len(record.gradients)} of {num_parameters} '
             'parameters, the first in the backward pass is '

@@ -200,7 +200,9 @@ class NonFiniteHook(Hook):
         """Say what was found, and act."""
         if not self._undo:
             return
-        self._batches.append(Batch(runner.iter + 1, data_batch, outputs))
+        self._batches.append(
+            Batch(runner.iter + 1, data_batch, _detached(outputs))
+        )
         if not self._is_end:
             return
         self._is_end = False
@@ -259,7 +261,7 @@ class NonFiniteHook(Hook):
         stop(line)
 
     def _check_weights(self, runner: Runner) -> None:
-        if not self._undo:
+        if not self._is_registered:
             return
         bad = find_bad_weights(self._model)
         if bad:
@@ -283,6 +285,13 @@ def _why_not(runner: Runner) -> str | None:
     ):
         return f'whole gradients, got {type(runner.model).__name__}'
     return None
+
+
+def _detached(outputs: Any) -> Any:
+    return {  # kept until the next update, without the graph
+        name: value.detach() if isinstance(value, Tensor) else value
+        for name, value in (outputs or {}).items()
+    }
 
 
 def _can_be_late(model: torch.nn.Module) -> bool:
