@@ -51,6 +51,13 @@ def checkpoints(folder):
                 "Look at the classifier's weights",
             ],
         ),
+        (
+            'half',
+            [
+                'the features of the frozen backbone were not before, of 2 ',
+                'The frozen backbone overflows in float16',
+            ],
+        ),
     ],
 )
 def test_stop_names_the_number_and_the_images_and_keeps_the_checkpoint(
@@ -235,6 +242,18 @@ def test_all_processes_skip_the_step_of_which_one_has_the_fault(tmp_path):
     assert [(r['iter'], r['rank']) for r in told[:2]] == [(2, 0), (2, 1)]
     assert told[1]['losses']['loss_bbox'] is None
     assert told[3]['faulty_images'] == ['5 (5.jpg)']
+
+
+def test_all_processes_skip_together_under_a_scaler(monkeypatch, tmp_path):
+    options = dict(policy='skip', wrapper=scaled(monkeypatch, 2.0**10))
+    results = in_two_processes(
+        train_in_a_process, tmp_path, tmp_path, {3: 'loss'}, options
+    )
+    for states, error in results:
+        assert error is None
+        kept = [a == b for a, b in zip(states, states[1:], strict=False)]
+        assert kept == [False, True, False, False]
+    assert [r['loss_scale'] for r in records(tmp_path)] == [2.0**10] * 2
 
 
 def test_all_processes_stop_and_one_of_them_says_why(monkeypatch, tmp_path):
