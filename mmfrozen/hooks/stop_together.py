@@ -52,16 +52,19 @@ def check_equal_shares(runner: Runner) -> None:
     own = len(loader.dataset), len(loader)
     shares = all_gather_object(own)
     unlike = [rank for rank, share in enumerate(shares) if share != shares[0]]
-    if unlike:
-        images, batches = zip(
-            *(shares[i] for i in (0, unlike[0])), strict=True
-        )
-        stop(
-            'All processes must have the same training data, got '
-            f'{images[0]} images in {batches[0]} batches on rank 0 and '
-            f'{images[1]} in {batches[1]} on rank {unlike[0]}. Make the '
-            'annotation files and images equal on all machines.'
-        )
+    if not unlike:
+        return
+    images, batches = zip(shares[0], shares[unlike[0]], strict=True)
+    remedy = (
+        'Set round_up=True in train_dataloader.sampler.'
+        if images[0] == images[1]
+        else 'Make the annotation files and images equal on all machines.'
+    )
+    stop(
+        'All processes must have equally many batches of the same data, got '
+        f'{batches[0]} of {images[0]} images on rank 0 and {batches[1]} of '
+        f'{images[1]} on rank {unlike[0]}. {remedy}'
+    )
 
 
 def saves_now(runner: Runner, *, by_epoch: bool) -> bool:

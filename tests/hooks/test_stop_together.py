@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import pytest
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
@@ -48,8 +49,8 @@ class Check(Hook):
         stop_together.check_equal_shares(runner)
 
 
-def train_on_unlike_data(folder):
-    runner, watch = run(folder, {}, steps=4 - get_rank())
+def train_on(folder, steps, sampler):
+    runner, watch = run(folder, {}, steps=steps[get_rank()], sampler=sampler)
     runner.register_hook(Check())
     try:
         runner.train()
@@ -58,13 +59,33 @@ def train_on_unlike_data(folder):
     return None
 
 
-def test_unlike_data_is_refused_before_the_first_step(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ('steps', 'sampler', 'line'),
+    [
+        (
+            (4, 3),
+            {},
+            '4 of 8 images on rank 0 and 3 of 6 on rank 1. Make the '
+            'annotation files and images equal on all machines.',
+        ),
+        (
+            (3.5, 3.5),
+            dict(round_up=False),
+            '4 of 7 images on rank 0 and 3 of 7 on rank 1. Set '
+            'round_up=True in train_dataloader.sampler.',
+        ),
+    ],
+)
+def test_unlike_data_is_refused_before_the_first_step(
+    steps, sampler, line, monkeypatch, tmp_path
+):
     monkeypatch.setattr(stop_together, 'GRACE', 0)
-    first, second = in_two_processes(train_on_unlike_data, tmp_path, tmp_path)
+    first, second = in_two_processes(
+        train_on, tmp_path, tmp_path, steps, sampler
+    )
     assert str(first) == (
-        'All processes must have the same training data, got 8 images in 4 '
-        'batches on rank 0 and 6 in 3 on rank 1. Make the annotation files '
-        'and images equal on all machines.'
+        'All processes must have equally many batches of the same data, got '
+        + line
     )
     assert isinstance(second, SystemExit) and second.code == 1
     assert not list(tmp_path.glob('*.pth'))

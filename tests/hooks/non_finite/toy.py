@@ -107,6 +107,7 @@ def run(
     optimizer=ADAM,
     wrapper=None,
     checkpoint=1,
+    sampler=None,
     **options,
 ):
     """Train the toy with the hook.
@@ -121,12 +122,14 @@ def run(
         str(folder),
         experiment_name=f'toy-{next(NUMBERS)}',
         train_dataloader=dict(
-            dataset=Images(2 * steps),
-            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=Images(int(2 * steps)),
+            sampler=dict(
+                type='DefaultSampler', shuffle=False, **(sampler or {})
+            ),
             batch_size=2 // ranks,
             collate_fn=dict(type='pseudo_collate'),
         ),
-        train_cfg=dict(by_epoch=False, max_iters=steps),
+        train_cfg=dict(by_epoch=False, max_iters=int(steps)),
         optim_wrapper=dict(optimizer=optimizer, **(wrapper or {})),
         default_hooks=dict(
             checkpoint=dict(
