@@ -175,13 +175,14 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
             for name, value in record.losses.items()
             if value is not None and not math.isfinite(value)
         ]
-        parts = [', '.join(bad[1:] or bad)]  # without the sum
+        parts = bad[1:] or bad  # without the sum
     if record.faulty_images:
         what = record.found_in.partition(' in ')[0]
         if what == 'features':
             what += ' of the frozen backbone'
         parts.append(
-            f'the {what} were not before, of {_some(record.faulty_images)}'
+            f'already the {what} are not finite, for '
+            + _some(record.faulty_images)
         )
     else:
         parts.append(f'the images are {_some(images)}')

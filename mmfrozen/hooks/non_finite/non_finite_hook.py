@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -133,10 +134,14 @@ class NonFiniteHook(Hook):
         self._records: list[NonFiniteRecord] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Continue the file of a resumed run."""
-        if self._undo and runner.iter:
+        """Continue the file of a resumed run; watch the forward pass."""
+        if not self._undo:
+            return
+        if runner.iter:
             old = NON_FINITE.read(Path(runner.work_dir)) or []
             self._records = [x for x in old if x.iter <= runner.iter]
+        watched = self._watched_train_step(runner, runner.model.train_step)
+        self._undo.append(replace_method(runner.model, 'train_step', watched))
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -144,6 +149,33 @@ class NonFiniteHook(Hook):
         """At the first batch of an update, keep what ``skip`` puts back."""
         if self._undo and self.policy == 'skip' and not self._batches:
             self._buffers = KeptBuffers(self._model)
+
+    def _watched_train_step(
+        self, runner: Runner, train_step: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        @functools.wraps(train_step)
+        def watched(data: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return train_step(data, *args, **options)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:
+                line = self._explain_failure(runner, data)
+                if line:  # in this process: others may have no fault
+                    raise RuntimeError(line) from error
+                raise
+
+        return watched
+
+    def _explain_failure(self, runner: Runner, data: Any) -> str | None:
+        """Say that a step failed over what was not finite before it."""
+        bad = self._norms.find_bad() if self._norms else []
+        batches = self._earlier if bad else [Batch(runner.iter + 1, data, {})]
+        own = diagnose(runner, batches, bad, '')
+        if not bad and not own.faulty_images:
+            return None
+        self._write(runner, [own], 'stopped')
+        return explain([own], self._num_parameters())
 
     def _watched_backward(
         self, backward: Callable[..., Any]
@@ -243,22 +275,30 @@ class NonFiniteHook(Hook):
         ends = self.policy == 'stop' or self._num_skipped > self.max_in_a_row
         own = diagnose(runner, batches, bad, self._cause)
         records = all_gather_object(own)
-        action = 'stopped' if ends else 'skipped'
-        self._records += [
-            dataclasses.replace(record, action=action) for record in records
-        ]
         if is_main_process():
-            NON_FINITE.write(Path(runner.work_dir), self._records)
+            self._write(runner, records, 'stopped' if ends else 'skipped')
         if self._buffers:
             self._buffers.put_back()
-        num_parameters = sum(p.requires_grad for p in self._model.parameters())
-        line = explain(records, num_parameters)
+        line = explain(records, self._num_parameters())
         if not ends:
             runner.logger.warning(f'{line} The step is left out.')
             return
         if self.policy == 'skip':
             line += f' {self._num_skipped} updates in a row were like this.'
         stop(line)
+
+    def _write(
+        self, runner: Runner, records: list[NonFiniteRecord], action: str
+    ) -> None:
+        self._records += [
+            dataclasses.replace(record, action=action) for record in records
+        ]
+        # a full disk, or two processes at once, must not hide the fault
+        with contextlib.suppress(OSError):
+            NON_FINITE.write(Path(runner.work_dir), self._records)
+
+    def _num_parameters(self) -> int:
+        return sum(p.requires_grad for p in self._model.parameters())
 
     def _check_weights(self, runner: Runner) -> None:
         if not self._is_registered:

@@ -46,15 +46,15 @@ def checkpoints(folder):
         (
             'features',
             [
-                'the features of the frozen backbone were not before, of 3 '
-                '(3.jpg)',
+                'already the features of the frozen backbone are not '
+                'finite, for 3 (3.jpg)',
                 "Look at the classifier's weights",
             ],
         ),
         (
             'half',
             [
-                'the features of the frozen backbone were not before, of 2 ',
+                'features of the frozen backbone are not finite, for 2 ',
                 'The frozen backbone overflows in float16',
             ],
         ),
@@ -158,6 +158,28 @@ def test_looked_at_later_no_checkpoint_is_written_before(late, tmp_path):
     runner, watch = run(tmp_path, {3: 'gradient'})
     assert 'at iteration 2 ' in stopped(runner)
     assert checkpoints(tmp_path) == ['iter_1.pth']
+
+
+def test_a_step_that_fails_over_it_says_so(tmp_path):
+    runner, watch = run(tmp_path, {3: 'features', 0: 'raise'})
+    message = stopped(runner)
+    assert 'at iteration 2 on' in message and 'finite, for 3' in message
+
+
+def test_looked_at_later_the_step_that_fails_over_it_says_so(late, tmp_path):
+    harm = {3: 'gradient', 0: 'raise'}
+    runner, watch = run(tmp_path, harm, checkpoint=10)
+    message = stopped(runner)
+    assert 'at iteration 2 on' in message and 'neck.0.weight' in message
+    assert records(tmp_path)[0]['images'] == ['2 (2.jpg)', '3 (3.jpg)']
+
+
+def test_an_error_of_another_kind_stays_as_it_is(tmp_path):
+    runner, watch = run(tmp_path, {})
+    runner.model.head = None
+    with pytest.raises(TypeError, match='NoneType'):
+        runner.train()
+    assert not (tmp_path / 'non_finite.json').exists()
 
 
 def test_weights_that_an_update_made_infinite_are_not_saved(tmp_path):

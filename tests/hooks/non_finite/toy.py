@@ -62,7 +62,12 @@ class Toy(BaseModel):
     def forward(self, inputs, data_samples=None, mode='loss'):
         ids = [sample.img_id for sample in data_samples]
         self.now = [self.harm.get(i) for i in ids]
-        outputs = self.head(self.neck(self.backbone(inputs).float()))
+        features = self.backbone(inputs).float()
+        if 'raise' in self.harm.values() and not features.isfinite().all():
+            raise IndexError('as assigning boxes does')
+        outputs = self.head(self.neck(features))
+        if 'raise' in self.harm.values() and not outputs.isfinite().all():
+            raise IndexError('as assigning boxes does')
         losses = dict(loss_cls=outputs.square().mean())
         losses['loss_bbox'] = outputs.abs().mean()
         if 'loss' in self.now:  # without a gradient
