@@ -150,6 +150,38 @@ class DriftRecord:
 
 
 @dataclass(frozen=True)
+class NonFiniteRecord:
+    """One process's share of an entry of ``WORK_DIR/non_finite.json``.
+
+    Attributes:
+        iter: The step, counted from 1.
+        rank: The process.
+        found_in: What was not finite before anything that trains: ``'boxes'``,
+            ``'pixels'``, ``'features'``, ``'features in float16'``; or
+            ``'overflow'``: scaling failed; ``''`` if none of it.
+        images: Id and path of the images of the batch.
+        faulty_images: Those for which ``found_in`` is not finite.
+        losses: By name; null where not finite.
+        gradients: Parameters whose gradients are not finite, in about the
+            order of the backward pass; empty where a loss is the reason.
+        learning_rate: Of the first group.
+        loss_scale: Of the gradient scaler; None without one.
+        action: ``'stopped'`` or ``'skipped'``.
+    """
+
+    iter: int
+    rank: int
+    found_in: str
+    images: list[str]
+    faulty_images: list[str]
+    losses: dict[str, float | None]
+    gradients: list[str]
+    learning_rate: float
+    loss_scale: float | None
+    action: str = ''
+
+
+@dataclass(frozen=True)
 class Verification:
     """A checkpoint's backbone beside its classifier.
 
@@ -523,6 +555,7 @@ def _plain(content: Any) -> Any:
 
 BACKBONE = RunFile('backbone.json', BackboneRecord, 'FrozenGuardHook')
 DRIFT = RunFile('drift.json', list[DriftRecord], 'DriftHook')
+NON_FINITE = RunFile('non_finite.json', list[NonFiniteRecord], 'NonFiniteHook')
 STEP_COST = RunFile('step_cost.json', list[StepCost], 'StepCostHook')
 STRATA = RunFile(
     'strata.json', Evaluation, 'StratifiedLVISMetric or StratifiedCocoMetric'

@@ -359,6 +359,7 @@ JSON_READERS = {
         for file in (
             run_files.BACKBONE,
             run_files.DRIFT,
+            run_files.NON_FINITE,
             run_files.STEP_COST,
             run_files.STRATA,
             run_files.STEPS_IN_TURN,

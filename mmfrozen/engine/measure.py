@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +78,11 @@ def _check(way: Way, images: Tensor, wanted: list[Tensor]) -> None:
         return
     way.first_seconds = time.perf_counter() - start
     if not way.error <= way.tolerance:  # NaN neither
-        way.fault = f'its features differ by {way.error:.1e}'
+        way.fault = (
+            'the features are not finite'
+            if math.isnan(way.error)
+            else f'its features differ by {way.error:.1e}'
+        )
 
 
 def difference(found: list[Tensor], wanted: list[Tensor]) -> float:

@@ -7,4 +7,5 @@ from .cuda_graph import CUDAGraphHook as CUDAGraphHook
 from .drift import DriftHook as DriftHook
 from .frozen_engine import FrozenEngineHook as FrozenEngineHook
 from .guard.frozen_guard import FrozenGuardHook as FrozenGuardHook
+from .non_finite.non_finite_hook import NonFiniteHook as NonFiniteHook
 from .step_cost.step_cost_hook import StepCostHook as StepCostHook

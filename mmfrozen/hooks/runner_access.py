@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +99,19 @@ def write_record(
     if is_main_process():
         BACKBONE.write(Path(runner.work_dir), record)
     return record
+
+
+def replace_method(
+    owner: object, name: str, method: Callable[..., Any]
+) -> Callable[[], None]:
+    """Replace a method of one object; returns what undoes it."""
+    before = vars(owner).get(name)
+    setattr(owner, name, method)
+
+    def undo() -> None:
+        if before is None:
+            vars(owner).pop(name, None)
+        else:
+            setattr(owner, name, before)
+
+    return undo

@@ -1,8 +1,12 @@
 """Hooks that a launched run imports: one looks inside, others do harm."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
+import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -41,9 +45,20 @@ class ProbeHook(Hook):
 
 
 @HOOKS.register_module()
-class NudgeOnRank0(Hook):
-    """Moves a frozen statistic, in one of the processes only."""
+class FlipBitOnRank1(Hook):
+    """Changes one bit of a frozen weight, in the second process only."""
 
     def after_train_iter(self, runner, *args, **kwargs):
-        if get_rank() == 0:
-            runner.model.module.backbone.bn1.running_mean[0] += 1
+        if get_rank() == 1 and runner.iter == 0:
+            weight = runner.model.module.backbone.layer1[0].conv1.weight.data
+            weight.view(torch.int32).view(-1)[0] ^= 1
+
+
+@HOOKS.register_module()
+class KillRank1(Hook):
+    """Ends the second process as the system does when memory is short."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if get_rank() == 1 and runner.iter == 1:
+            Path(runner.work_dir, 'killed_at').write_text(str(time.time()))
+            os.kill(os.getpid(), signal.SIGKILL)

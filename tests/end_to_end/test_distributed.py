@@ -1,6 +1,7 @@
 """Two processes on a CPU, launched as a user does: `mim train`."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -97,12 +98,27 @@ def test_two_processes_train_all_but_the_frozen_backbone(
         assert 'lvis/bbox_AP' in ''.join(path.read_text() for path in logs)
 
 
-def test_fault_in_one_process_ends_both_before_the_checkpoint(
+def test_one_bit_that_changes_in_another_process_ends_both_with_one_line(
     probed, tmp_path
 ):
-    probed.custom_hooks.append(dict(type='NudgeOnRank0'))
+    probed.custom_hooks.append(dict(type='FlipBitOnRank1'))
     status, output = launch(probed, tmp_path)
     assert status != 0
-    assert 'must stay frozen and bitwise' in output
-    assert 'bn1.running_mean' in output
-    assert not list(Path(probed.work_dir).glob('*.pth'))
+    assert output.count('must stay frozen and bitwise') == 1
+    assert 'at iteration 1 on rank 1: 1 changed tensors' in output
+    assert 'layer1.0.conv1.weight' in output
+    assert not list(Path(probed.work_dir).glob('*.pth')), 'before it is saved'
+
+
+def test_a_process_that_is_killed_ends_the_other_within_a_minute(
+    probed, tmp_path
+):
+    probed.custom_hooks.append(dict(type='KillRank1'))
+    status, output = launch(probed, tmp_path)
+    killed_at = float(Path(probed.work_dir, 'killed_at').read_text())
+    assert time.time() - killed_at < 60
+    assert status != 0
+    assert output.count('Signal 9 (SIGKILL) received') == 1
+    saved = Path(probed.work_dir, 'epoch_1.pth')
+    assert verify(str(saved)).changed == [], 'the last checkpoint is whole'
+    assert not Path(probed.work_dir, 'epoch_2.pth').exists()

@@ -210,6 +210,16 @@ def test_an_engine_beyond_the_tolerance_is_declined(net):
     assert 'runs as it is' in lines[0] and 'features differ' in lines[0]
 
 
+def test_features_that_are_not_finite_are_told(net):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1e38)
+    _, lines = install(net)
+    net(images(*SMALL))
+    assert 'runs as it is' in lines[0]
+    assert 'the features are not finite' in lines[0]
+
+
 def test_an_engine_that_is_no_faster_is_declined(net, monkeypatch):
     monkeypatch.setattr(measure, 'seconds', lambda *_: 1.0)
     _, lines = install(net)

@@ -55,6 +55,7 @@ def work(rank, folder):
                 collect_device=device,
                 strata_file=str(folder / 'two' / 'strata.json'),
             )
+    found['empty'] = evaluate('coco', folder, [] if rank else shard)
     try:
         file = folder / 'case.json'
         evaluate('coco', folder, shard, strata_file=f'{file}/strata.json')
@@ -99,6 +100,7 @@ def test_two_processes_with_uneven_shards_give_what_one_gives(
         for name in ('one', 'two')
     )
     assert one == two
+    assert first['empty'] == second['empty'], 'a process without an image'
     # what stops one stops both
     assert 'case.json' in first['error']
     assert first['error'] == second['error']

@@ -11,6 +11,7 @@ default_hooks = dict(
     runtime_info=dict(type='mmfrozen.BufferedRuntimeInfoHook'),
     checkpoint=dict(max_keep_ckpts=2),
     frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
+    non_finite=dict(type='mmfrozen.NonFiniteHook', policy='stop'),
     drift=dict(type='mmfrozen.DriftHook', interval=500),
     step_cost=dict(type='mmfrozen.StepCostHook', interval=50),
 )

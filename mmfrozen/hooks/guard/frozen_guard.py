@@ -18,6 +18,7 @@ from ..runner_access import (
     optimizer_groups,
     write_record,
 )
+from ..stop_together import AllRanksCheck, check_equal_shares
 from .frozen_watch import FrozenWatch
 from .init_checks import (
     check_filled,
@@ -45,9 +46,9 @@ class FrozenGuardHook(Hook):
     backbone of a control has to have moved at its first checkpoint. A frozen
     backbone is looked at again at every checkpoint, before the file is
     written, and at the end, and compared bit by bit with its classifier (see
-    FrozenWatch); in ``partial`` runs so is whatever was frozen at
-    construction, in the neck and the heads too. Nothing is checked in
-    validation and testing. Writes ``WORK_DIR/backbone.json``.
+    FrozenWatch), in every process; in ``partial`` runs so is whatever was
+    frozen at construction, in the neck and the heads too. Nothing is checked
+    in validation and testing. Writes ``WORK_DIR/backbone.json``.
     docs/proof.md lists what it catches.
 
     Args:
@@ -96,6 +97,7 @@ class FrozenGuardHook(Hook):
             if self._watch is None:
                 self._watch = PartWatch(model)
                 runner.register_hook(self._watch)
+                runner.register_hook(AllRanksCheck(self._watch.check))
             return
         groups = optimizer_groups(runner.optim_wrapper)
         check_stages(backbone, self.state, groups)
@@ -107,6 +109,8 @@ class FrozenGuardHook(Hook):
                 else MovedWatch(self.state)
             )
             runner.register_hook(self._watch)
+            if isinstance(self._watch, FrozenWatch):
+                runner.register_hook(AllRanksCheck(self._watch.check))
         elif isinstance(self._watch, FrozenWatch):
             self._watch.renew(backbone)
 
@@ -127,6 +131,7 @@ class FrozenGuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check where the weights came from and take their fingerprint."""
+        check_equal_shares(runner)
         if isinstance(self._watch, PartWatch):
             if self._recorder:
                 missing = self._recorder.stop()

@@ -20,8 +20,8 @@ class FrozenWatch(Hook):
 
     It is not registered: FrozenGuardHook adds it to frozen runs. Before the
     first step and at every checkpoint it looks for faults; at every
-    checkpoint, before the file is written, and at the end of the run (there
-    in every process) it compares the backbone bit by bit.
+    checkpoint, before the file is written, it compares the backbone bit by
+    bit. AllRanksCheck has it do so in every process.
 
     Args:
         backbone: As it was constructed.
@@ -63,7 +63,7 @@ class FrozenWatch(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Before the file is written: nothing wrong overwrites a good one."""
-        self._check(runner)
+        self.check(runner)
         own = find_backbone(runner).state_dict()
         for name, tensor in backbone_tensors(checkpoint['state_dict']).items():
             frozen = own[name].cpu()
@@ -79,11 +79,8 @@ class FrozenWatch(Hook):
         if not self._save_backbone:
             take_out(checkpoint, find_backbone(runner))
 
-    def after_train(self, runner: Runner) -> None:
-        """At the end of the run."""
-        self._check(runner)
-
-    def _check(self, runner: Runner) -> None:
+    def check(self, runner: Runner) -> None:
+        """Look for faults, and compare bit by bit."""
         backbone = find_backbone(runner)
         faults = find_run_faults(runner, self._modules)
         changed = changed_tensors(self._before, fingerprint(backbone))

@@ -76,16 +76,12 @@ class PartWatch(Hook):
         """Before the first step."""
         if not self._is_checked:
             self._is_checked = True
-            self._check(runner)
+            self.check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Before the file is written: nothing wrong overwrites a good one."""
-        self._check(runner)
+        self.check(runner)
         write_record(runner, 'partial', verified_iter=runner.iter)
-
-    def after_train(self, runner: Runner) -> None:
-        """At the end of the run, in every process."""
-        self._check(runner)
 
     def _fingerprint(self, model: nn.Module) -> dict[str, str]:
         return {
@@ -94,7 +90,8 @@ class PartWatch(Hook):
             if name in self._names
         }
 
-    def _check(self, runner: Runner) -> None:
+    def check(self, runner: Runner) -> None:
+        """Look for faults, and compare bit by bit."""
         model = find_model(runner)
         held = {
             id(p)

@@ -62,6 +62,8 @@ class StepFlopsCounter:
         Args:
             model: The detector, without a distributed wrapper.
         """
+        if self._counter:
+            return  # somebody looks at a failed step again
         counter = HarmlessCounter(model)
         try:
             self._name = component_namer(model)

@@ -12,6 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
+from ..runner_access import replace_method
 from .memory_energy import EnergyMeter, MemoryMeter
 from .step_context import autocast_name, dtype_name
 from .step_flops import StepFlopsCounter
@@ -161,7 +162,7 @@ class StepMeter:
                     self.flops.note = 'Not counted: no data_preprocessor ran'
                 undo()
 
-        undo = _replace(self._wrapped, 'train_step', counted)
+        undo = replace_method(self._wrapped, 'train_step', counted)
 
     def _watch_model(self, is_compiled: bool) -> None:
         preprocessor = getattr(self.model, 'data_preprocessor', None)
@@ -215,9 +216,10 @@ class StepMeter:
     def _watch_optimizer(self, wrapper: OptimWrapper) -> None:
         is_many = isinstance(wrapper, OptimWrapperDict)
         for one in wrapper.values() if is_many else [wrapper]:
+            backward, step = one.backward, one.step
             self._undo += [
-                _replace(one, 'backward', self._time_backward(one.backward)),
-                _replace(one, 'step', self._time_update(one.step)),
+                replace_method(one, 'backward', self._time_backward(backward)),
+                replace_method(one, 'step', self._time_update(step)),
             ]
 
     def _time_backward(
@@ -259,19 +261,3 @@ class _Probe:
 
     def __reduce__(self) -> tuple[type[_Probe], tuple[()]]:
         return _Probe, ()
-
-
-def _replace(
-    owner: object, name: str, method: Callable[..., Any]
-) -> Callable[[], None]:
-    """Replace a method of one object; returns what undoes it."""
-    before = vars(owner).get(name)
-    setattr(owner, name, method)
-
-    def undo() -> None:
-        if before is None:
-            vars(owner).pop(name, None)
-        else:
-            setattr(owner, name, before)
-
-    return undo

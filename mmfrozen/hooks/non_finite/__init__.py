@@ -1,0 +1,1 @@
+"""Find numbers that are not finite within one step, and say where."""

@@ -1,0 +1,203 @@
+"""Say where numbers that are not finite come from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ...engine.measure import one_line
+from ...run_files import NON_FINITE, NonFiniteRecord
+from ..runner_access import find_model
+
+#: Images and parameters that a line names.
+NUM_NAMED = 8
+REMEDIES = {
+    'pixels': 'Look at these images, and at data_preprocessor.std.',
+    'boxes': 'Look at their annotations (mmfrozen check) and the transforms.',
+    'features in float16': 'The frozen backbone overflows in float16: set '
+    "optim_wrapper.dtype='bfloat16', or FrozenEngineHook's dtype='fp32'.",
+    'features': "Look at the classifier's weights, and at the dtype of "
+    'FrozenEngineHook.',
+    'overflow': "Set optim_wrapper.dtype='bfloat16', or look for a layer "
+    'whose gradients are not finite.',
+    '': 'Resume with a lower rate, a longer warm-up or optim_wrapper.'
+    'clip_grad; where single images do it, take them out, or leave their '
+    "steps out by policy='skip'.",
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step of the training loop.
+
+    Attributes:
+        iter: Counted from 1.
+        data: As the loader gave it.
+        outputs: Losses and more, as the model's ``train_step`` returned them.
+    """
+
+    iter: int
+    data: Any
+    outputs: dict[str, Any]
+
+    def losses(self) -> dict[str, float]:
+        """By name."""
+        return {
+            name: torch.as_tensor(value).item()
+            for name, value in self.outputs.items()
+            if 'loss' in name and torch.as_tensor(value).numel() == 1
+        }
+
+    def samples(self) -> list[Any]:
+        """One an image, as the data set made it."""
+        data = self.data if isinstance(self.data, dict) else {}
+        return list(data.get('data_samples') or [])
+
+
+def diagnose(
+    runner: Runner, batches: list[Batch], gradients: list[str], cause: str
+) -> NonFiniteRecord:
+    """Look at the batches of a faulty update, in this process.
+
+    Args:
+        runner: Of the run.
+        batches: Of one update; several where gradients are accumulated.
+        gradients: Names of parameters whose gradients are not finite.
+        cause: A key of ``REMEDIES`` that is known already, or ``''``.
+    """
+    losses = [batch.losses() for batch in batches]
+    faulty = [
+        i
+        for i, values in enumerate(losses)
+        if not all(map(math.isfinite, values.values()))
+    ]
+    suspects = [batches[i] for i in faulty] or batches
+    found, images = cause, []
+    for batch in suspects:
+        try:
+            found, images = _look_at(runner, batch)
+        except Exception as error:  # a look must not hide what it is about
+            runner.logger.warning(
+                f'A batch could not be looked at: {one_line(error)}'
+            )
+        if found:
+            break
+    scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+    return NonFiniteRecord(
+        iter=suspects[-1].iter,
+        rank=get_rank(),
+        found_in=found or cause,
+        images=[_image(s) for batch in suspects for s in batch.samples()],
+        faulty_images=images,
+        losses=losses[faulty[0]] if faulty else losses[-1],
+        gradients=[] if faulty else gradients,
+        learning_rate=runner.optim_wrapper.get_lr()['lr'][0],
+        loss_scale=scaler.get_scale() if scaler else None,
+    )
+
+
+def _image(sample: Any) -> str:
+    """``'139 (train2017/000000000139.jpg)'``."""
+    info = getattr(sample, 'metainfo', {})
+    return f'{info.get("img_id", "?")} ({info.get("img_path", "?")})'
+
+
+def _look_at(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
+    """What of a batch is not finite before any layer that trains, and in
+    which images."""
+    names = [_image(sample) for sample in batch.samples()]
+    bad = [
+        name
+        for name, sample in zip(names, batch.samples(), strict=True)
+        if not _is_finite(sample.gt_instances.bboxes)
+    ]
+    if bad:
+        return 'boxes', bad
+    model = find_model(runner)
+    with torch.no_grad(), runner.optim_wrapper.optim_context(model):
+        images = model.data_preprocessor(batch.data, True)['inputs']
+        bad = _faulty(images, names)
+        if bad:
+            return 'pixels', bad
+        if any(p.requires_grad for p in model.backbone.parameters()):
+            return '', []  # it has been updated since
+        for level in tree_leaves(model.backbone(images)):
+            bad = _faulty(level, names)
+            if bad:
+                half = level.dtype == torch.float16
+                return 'features in float16' if half else 'features', bad
+    return '', []
+
+
+def _faulty(tensor: Tensor, names: list[str]) -> list[str]:
+    """Names of the images, which are a tensor's first dimension."""
+    return [
+        name
+        for name, image in zip(names, tensor, strict=True)
+        if not _is_finite(image)
+    ]
+
+
+def _is_finite(tensor: Any) -> bool:
+    tensor = getattr(tensor, 'tensor', tensor)  # of MMDetection's boxes
+    return bool(torch.isfinite(tensor).all())
+
+
+def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
+    """One line about an update that was not finite.
+
+    Args:
+        records: One a process.
+        num_parameters: Of those with gradients.
+    """
+    told = [r for r in records if r.faulty_images or not r.gradients]
+    record = (told or records)[0]
+    place, images = f'on rank {record.rank}', record.images
+    if len(records) > 1 and not told:  # all have the same gradients
+        place = 'in all processes'
+        images = [image for r in records for image in r.images]
+    if record.gradients:
+        parts = [
+            f'the gradients of {len(record.gradients)} of {num_parameters} '
+            'parameters, the first in the backward pass is '
+            f'{record.gradients[0]}'
+        ]
+    else:
+        bad = [
+            f'{name} is {value}'
+            for name, value in record.losses.items()
+            if value is not None and not math.isfinite(value)
+        ]
+        parts = bad[1:] or bad  # without the sum
+    if record.faulty_images:
+        what = record.found_in.partition(' in ')[0]
+        if what == 'features':
+            what += ' of the frozen backbone'
+        parts.append(
+            f'already the {what} are not finite, for '
+            + _some(record.faulty_images)
+        )
+    else:
+        parts.append(f'the images are {_some(images)}')
+    parts.append(f'the learning rate is {record.learning_rate:g}')
+    if record.loss_scale is not None:
+        parts.append(f'the loss scale {record.loss_scale:g}')
+    return (
+        'Losses and gradients must be finite, got at iteration '
+        f'{record.iter} {place}: {"; ".join(parts)}. '
+        f'{REMEDIES[record.found_in]} All of it is in {NON_FINITE.name}.'
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NUM_NAMED
+    return ', '.join(names[:NUM_NAMED]) + (
+        f' and {more} more' if more > 0 else ''
+    )

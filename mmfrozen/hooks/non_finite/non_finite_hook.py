@@ -1,0 +1,338 @@
+"""Detect losses and gradients that are not finite, within one step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ...errors import require
+from ...registry import HOOKS
+from ...run_files import NON_FINITE, NonFiniteRecord
+from ..runner_access import find_model, replace_method
+from ..stop_together import AllRanksCheck, saves_now, stop
+from .diagnosis import Batch, diagnose, explain
+from .gradients import KeptBuffers, Norms, find_bad_weights, gradient_norms
+
+KEY = 'default_hooks.non_finite'
+#: Steps that a gradient scaler may leave out one after another.
+MAX_OVERFLOWS = 50
+
+
+@HOOKS.register_module()
+class NonFiniteHook(Hook):
+    """Stops a run, or leaves a step out, whose losses or gradients are NaN
+    or infinite.
+
+    What MMDetection lacks: its ``CheckInvalidLossHook`` looks at every 50th
+    loss, after the update, and says that it is not finite; nobody looks at
+    gradients, and checkpoints of NaN are written. Here every update is looked
+    at, and one line names the loss, the images, the first gradient, the rate
+    and the loss scale, and whether pixels, boxes or the features of the
+    frozen backbone were not finite before. ``WORK_DIR/non_finite.json`` keeps
+    it. A checkpoint never holds weights that are not finite.
+
+    - A loss that is not finite makes all gradients NaN. So all processes see
+      it, and act alike, without a message in each step.
+    - ``stop``: on a GPU an update is looked at when the next one is due,
+      and nothing waits for it; on a CPU, before it is made.
+    - ``skip``: the update is not made; weights, moments and running
+      statistics are bitwise what they were. It waits for the GPU once a step.
+    - What a gradient scaler leaves out (fp16) is no fault, unless the loss
+      is not finite, the scale has come down to 1, or 50 steps in a row.
+
+    It takes any ``OptimWrapper`` and accumulated gradients.
+
+    Args:
+        policy: ``'stop'`` or ``'skip'``.
+        max_in_a_row: Updates that ``skip`` leaves out, one after another,
+            before it stops.
+
+    Raises:
+        ValueError: If an option is unknown.
+        RuntimeError: If numbers are not finite.
+
+    Example config::
+
+        default_hooks = dict(
+            non_finite=dict(type='mmfrozen.NonFiniteHook', policy='skip'))
+    """
+
+    priority = 'ABOVE_NORMAL'  # before EMA, logs and checkpoints
+
+    def __init__(self, policy: str = 'stop', max_in_a_row: int = 10) -> None:
+        require(
+            policy in ('stop', 'skip'),
+            f'{KEY}.policy',
+            "'stop' or 'skip'",
+            policy,
+            'Correct it.',
+        )
+        require(
+            type(max_in_a_row) is int and max_in_a_row >= 0,
+            f'{KEY}.max_in_a_row',
+            'a number of updates from 0',
+            max_in_a_row,
+            'Correct it.',
+        )
+        self.policy, self.max_in_a_row = policy, max_in_a_row
+        self._undo: list[Callable[[], None]] = []
+        self._is_registered = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Watch the optimizer wrapper, inside of all that measures it."""
+        self._remove()
+        wrapper = runner.optim_wrapper
+        if not isinstance(wrapper, OptimWrapper):
+            return  # testing
+        reason = _why_not(runner)
+        if reason:
+            runner.logger.warning(
+                f'NonFiniteHook must have {reason}. It looks at nothing.'
+            )
+            return
+        self._model = find_model(runner)
+        self._scaler = getattr(wrapper, 'loss_scaler', None)
+        self._is_late = (
+            self.policy == 'stop'
+            and self._scaler is None  # which waits for the GPU anyway
+            and _can_be_late(self._model)
+        )
+        self._begin()
+        self._undo = [
+            replace_method(
+                wrapper, 'backward', self._watched_backward(wrapper.backward)
+            ),
+            replace_method(wrapper, 'step', self._watched_step(wrapper.step)),
+        ]
+        if not self._is_registered:
+            self._is_registered = True
+            runner.register_hook(AllRanksCheck(self._check_weights))
+
+    def _begin(self) -> None:
+        self._losses: list[Tensor] = []
+        self._batches: list[Batch] = []
+        self._earlier: list[Batch] = []
+        self._norms: Norms | None = None  # of an update that was made
+        self._bad: list[str] = []
+        self._cause = ''
+        self._is_end = False
+        self._num_skipped = self._num_overflows = 0
+        self._buffers: KeptBuffers | None = None
+        self._records: list[NonFiniteRecord] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Continue the file of a resumed run; watch the forward pass."""
+        if not self._undo:
+            return
+        if runner.iter:
+            old = NON_FINITE.read(Path(runner.work_dir)) or []
+            self._records = [x for x in old if x.iter <= runner.iter]
+        watched = self._watched_train_step(runner, runner.model.train_step)
+        self._undo.append(replace_method(runner.model, 'train_step', watched))
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """At the first batch of an update, keep what ``skip`` puts back."""
+        if self._undo and self.policy == 'skip' and not self._batches:
+            self._buffers = KeptBuffers(self._model)
+
+    def _watched_train_step(
+        self, runner: Runner, train_step: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        @functools.wraps(train_step)
+        def watched(data: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return train_step(data, *args, **options)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:
+                line = self._explain_failure(runner, data)
+                if line:  # in this process: others may have no fault
+                    raise RuntimeError(line) from error
+                raise
+
+        return watched
+
+    def _explain_failure(self, runner: Runner, data: Any) -> str | None:
+        """Say that a step failed over what was not finite before it."""
+        bad = self._norms.find_bad() if self._norms else []
+        batches = self._earlier if bad else [Batch(runner.iter + 1, data, {})]
+        own = diagnose(runner, batches, bad, '')
+        if not bad and not own.faulty_images:
+            return None
+        self._write(runner, [own], 'stopped')
+        return explain([own], self._num_parameters())
+
+    def _watched_backward(
+        self, backward: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        @functools.wraps(backward)
+        def watched(loss: Tensor, **options: Any) -> Any:
+            own = loss.detach()
+            self._losses.append(own)
+            # times 1; times NaN, if it is not finite, for all processes
+            return backward(loss * (own * 0 + 1), **options)
+
+        return watched
+
+    def _watched_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)  # schedulers leave their mark on it
+        def watched(**options: Any) -> None:
+            norms = gradient_norms(self._model)
+            losses, self._losses, self._is_end = self._losses, [], True
+            if self._is_late:
+                if self._norms:
+                    self._bad = self._norms.find_bad()
+                self._norms = norms
+            else:
+                self._bad = norms.find_bad()
+                if self._bad and self._scaler and self._is_overflow(losses):
+                    self._bad = []
+                elif self._bad:
+                    return
+                else:
+                    self._num_skipped = self._num_overflows = 0
+            step(**options)
+
+        return watched
+
+    def _is_overflow(self, losses: list[Tensor]) -> bool:
+        """Whether the scaler is about to leave out what is its affair."""
+        is_finite = all(bool(torch.isfinite(loss)) for loss in losses)
+        if not all(all_gather_object(is_finite)):
+            return False
+        self._num_overflows += 1
+        self._cause = 'overflow'
+        return (
+            self._scaler.get_scale() > 1
+            and self._num_overflows <= MAX_OVERFLOWS
+        )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """Say what was found, and act."""
+        if not self._undo:
+            return
+        self._batches.append(
+            Batch(runner.iter + 1, data_batch, _detached(outputs))
+        )
+        if not self._is_end:
+            return
+        self._is_end = False
+        batches, self._batches = self._batches, []
+        if self._is_late:
+            batches, self._earlier = self._earlier, batches
+        if self._bad:
+            self._act(runner, batches)
+        self._cause = ''
+        if saves_now(runner, by_epoch=False):
+            self._catch_up(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Before validation and a checkpoint."""
+        self._catch_up(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the wrapper as it was."""
+        self._catch_up(runner)
+        self._remove()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """In the main process; see AllRanksCheck for the others."""
+        self._check_weights(runner)
+
+    def _catch_up(self, runner: Runner) -> None:
+        """Look at an update that was made and not looked at."""
+        norms, self._norms = self._norms, None
+        if norms:
+            self._bad = norms.find_bad()
+            if self._bad:
+                self._act(runner, self._earlier)
+
+    def _act(self, runner: Runner, batches: list[Batch]) -> None:
+        """In all processes: their gradients are the same."""
+        bad, self._bad = self._bad, []
+        self._num_skipped += 1
+        ends = self.policy == 'stop' or self._num_skipped > self.max_in_a_row
+        own = diagnose(runner, batches, bad, self._cause)
+        records = all_gather_object(own)
+        if is_main_process():
+            self._write(runner, records, 'stopped' if ends else 'skipped')
+        if self._buffers:
+            self._buffers.put_back()
+        line = explain(records, self._num_parameters())
+        if not ends:
+            runner.logger.warning(f'{line} The step is left out.')
+            return
+        if self.policy == 'skip':
+            line += f' {self._num_skipped} updates in a row were like this.'
+        stop(line)
+
+    def _write(
+        self, runner: Runner, records: list[NonFiniteRecord], action: str
+    ) -> None:
+        self._records += [
+            dataclasses.replace(record, action=action) for record in records
+        ]
+        # a full disk, or two processes at once, must not hide the fault
+        with contextlib.suppress(OSError):
+            NON_FINITE.write(Path(runner.work_dir), self._records)
+
+    def _num_parameters(self) -> int:
+        return sum(p.requires_grad for p in self._model.parameters())
+
+    def _check_weights(self, runner: Runner) -> None:
+        if not self._is_registered:
+            return
+        bad = find_bad_weights(self._model)
+        if bad:
+            raise RuntimeError(
+                'A checkpoint must hold finite weights, got '
+                f'{len(bad)} tensors at iteration {runner.iter} that are not, '
+                f'the first is {bad[0]}. The last good checkpoint is kept: '
+                'resume with a lower rate or optim_wrapper.clip_grad.'
+            )
+
+    def _remove(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+
+def _why_not(runner: Runner) -> str | None:
+    if isinstance(runner.optim_wrapper, OptimWrapperDict):
+        return 'one optimizer, got several'
+    if is_model_wrapper(runner.model) and not isinstance(
+        runner.model, DistributedDataParallel
+    ):
+        return f'whole gradients, got {type(runner.model).__name__}'
+    return None
+
+
+def _detached(outputs: Any) -> Any:
+    return {  # kept until the next update, without the graph
+        name: value.detach() if isinstance(value, Tensor) else value
+        for name, value in (outputs or {}).items()
+    }
+
+
+def _can_be_late(model: torch.nn.Module) -> bool:
+    return next(model.parameters()).is_cuda

@@ -1,0 +1,127 @@
+"""Stop every process of a run at the same place, with one line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from mmengine.dist import (
+    all_gather_object,
+    get_world_size,
+    is_main_process,
+)
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import Runner
+
+#: Seconds in which the main process prints, before others that end make the
+#: launcher end it.
+GRACE = 3.0
+
+
+def stop_together(fault: str | None) -> None:
+    """Stop all processes if one of them has found a fault.
+
+    Every process has to call it.
+
+    Args:
+        fault: A whole line; None if all is well in this process.
+
+    Raises:
+        RuntimeError: In the main process, what the first one with a fault
+            says.
+        SystemExit: In the others, so that the line is printed once.
+    """
+    found = [line for line in all_gather_object(fault) if line]
+    if found:
+        stop(found[0])
+
+
+def stop(line: str) -> None:
+    """See :func:`stop_together`; every process knows that it has to stop."""
+    if is_main_process():
+        raise RuntimeError(line)
+    time.sleep(GRACE)
+    sys.exit(1)
+
+
+def check_equal_shares(runner: Runner) -> None:
+    """Refuse processes that train for unlike numbers of steps: the last ones
+    would wait for the others until a time-out."""
+    loader = runner.train_dataloader
+    own = len(loader.dataset), len(loader)
+    shares = all_gather_object(own)
+    unlike = [rank for rank, share in enumerate(shares) if share != shares[0]]
+    if not unlike:
+        return
+    images, batches = zip(shares[0], shares[unlike[0]], strict=True)
+    remedy = (
+        'Set round_up=True in train_dataloader.sampler.'
+        if images[0] == images[1]
+        else 'Make the annotation files and images equal on all machines.'
+    )
+    stop(
+        'All processes must have equally many batches of the same data, got '
+        f'{batches[0]} of {images[0]} images on rank 0 and {batches[1]} of '
+        f'{images[1]} on rank {unlike[0]}. {remedy}'
+    )
+
+
+def saves_now(runner: Runner, *, by_epoch: bool) -> bool:
+    """Whether a checkpoint is written after this step or epoch."""
+    return any(
+        hook.every_n_epochs(runner, hook.interval, hook.save_begin)
+        or (hook.save_last and hook.is_last_train_epoch(runner))
+        if by_epoch
+        else hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+        or (hook.save_last and hook.is_last_train_iter(runner))
+        for hook in runner.hooks
+        if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch
+    )
+
+
+class AllRanksCheck(Hook):
+    """Runs a check in every process, before the main one saves.
+
+    It is not registered: FrozenGuardHook adds it. MMEngine calls
+    ``before_save_checkpoint`` in the main process only.
+
+    Args:
+        check: Raises RuntimeError.
+    """
+
+    priority = 89  # after all hooks but CheckpointHook, which is 90
+
+    def __init__(self, check: Callable[[Runner], None]) -> None:
+        self._check = check
+
+    def after_train_iter(self, runner: Runner, **inputs: object) -> None:
+        """Before a checkpoint by steps."""
+        if saves_now(runner, by_epoch=False):
+            self._check_before_saving(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Before a checkpoint by epochs."""
+        if saves_now(runner, by_epoch=True):
+            self._check_before_saving(runner)
+
+    def after_val_epoch(self, runner: Runner, **inputs: object) -> None:
+        """Before the best checkpoint."""
+        if any(getattr(hook, 'save_best', None) for hook in runner.hooks):
+            self._check_before_saving(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """At the end of the run."""
+        self._check_all(runner)
+
+    def _check_before_saving(self, runner: Runner) -> None:
+        if get_world_size() > 1:  # one does it in before_save_checkpoint
+            self._check_all(runner)
+
+    def _check_all(self, runner: Runner) -> None:
+        fault = None
+        try:
+            self._check(runner)
+        except RuntimeError as error:
+            fault = str(error)
+        stop_together(fault)
