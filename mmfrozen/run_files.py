@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
-import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from mmengine.logging import print_log
 
+from .atomic_write import WriteError, write_text
 from .cost.flops import Flops
 from .memory_limit import memory_limit, read_record
 
 T = TypeVar('T')
+
+
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """Log that a file of a run cannot be written: the run is worth more."""
+    try:
+        yield
+    except WriteError as error:
+        print_log(f'{error} The run goes on.', 'current', logging.ERROR)
 
 
 def finite(value: Any) -> Any:
@@ -448,16 +461,16 @@ class RunFile(Generic[T]):
     writer: str
 
     def write(self, path: Path, content: T) -> None:
-        """Write the file atomically: by another name, then renamed.
+        """Write the file atomically; a run goes on if that fails.
 
         Args:
             path: The work dir, or the file itself.
             content: What to write; NaN becomes null.
         """
         path = self._file(path)
-        part = path.with_name(path.name + '.part')
-        part.write_text(json.dumps(finite(_plain(content)), indent=1) + '\n')
-        os.replace(part, path)
+        text = json.dumps(finite(_plain(content)), indent=1) + '\n'
+        with going_on():
+            write_text(path, text)
 
     def read(self, path: Path) -> T | None:
         """Read the file; keys that are not known are left out.

@@ -84,6 +84,7 @@ def show(found: Any, console: PlainConsole) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and repair where that is asked for."""
+    from mmfrozen.atomic_write import replacing
     from mmfrozen.datasets.check import check, read, repair
 
     if args.threads < 1:
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.fix is not None:
         fixed, done = repair(content)
-        with open(args.fix, 'x', encoding='utf-8') as stream:
+        with replacing(args.fix) as part, part.open('w') as stream:
             json.dump(fixed, stream)
         record['fixed'] = done
         left = check(fixed)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..run_files import STRATA, Evaluation, StrataRecord
+from ..atomic_write import replacing
+from ..run_files import STRATA, Evaluation, StrataRecord, going_on
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
 from .strata import or_none
@@ -34,11 +34,9 @@ def strata_path(
 
 def write_matches(matches: Matches, strata: Path) -> None:
     """Write ``matches.KIND.npz`` beside the strata."""
-    strata.parent.mkdir(parents=True, exist_ok=True)
     path = strata.parent / f'matches.{matches.iou_type}.npz'
-    part = path.with_suffix('.part')  # a run may be killed in between
-    matches.save(part)
-    os.replace(part, path)
+    with going_on(), replacing(path) as part:
+        matches.save(part)
 
 
 def write_strata(
@@ -56,7 +54,6 @@ def write_strata(
         records=list(records),
         settings=settings,
     )
-    strata.parent.mkdir(parents=True, exist_ok=True)
     STRATA.write(strata, evaluation)
 
 
