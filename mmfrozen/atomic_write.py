@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 #: Ends the name of a file that is being written.
@@ -56,6 +56,15 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+@contextlib.contextmanager
+def going_on(log_error: Callable[[str], object]) -> Iterator[None]:
+    """Log that a file of a run cannot be written: the run is worth more."""
+    try:
+        yield
+    except WriteError as error:
+        log_error(f'{error} The run goes on.')
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from mmengine.logging import print_log
 
-from .atomic_write import WriteError, write_text
+from .atomic_write import write_text
 from .cost.flops import Flops
 from .memory_limit import memory_limit, read_record
 
 T = TypeVar('T')
-
-
-@contextlib.contextmanager
-def going_on() -> Iterator[None]:
-    """Log that a file of a run cannot be written: the run is worth more."""
-    try:
-        yield
-    except WriteError as error:
-        print_log(f'{error} The run goes on.', 'current', logging.ERROR)
 
 
 def finite(value: Any) -> Any:
@@ -461,16 +448,18 @@ class RunFile(Generic[T]):
     writer: str
 
     def write(self, path: Path, content: T) -> None:
-        """Write the file atomically; a run goes on if that fails.
+        """Write the file atomically.
 
         Args:
             path: The work dir, or the file itself.
             content: What to write; NaN becomes null.
+
+        Raises:
+            WriteError: If it cannot be written; what was there is kept.
         """
         path = self._file(path)
         text = json.dumps(finite(_plain(content)), indent=1) + '\n'
-        with going_on():
-            write_text(path, text)
+        write_text(path, text)
 
     def read(self, path: Path) -> T | None:
         """Read the file; keys that are not known are left out.

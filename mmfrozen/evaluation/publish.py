@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ..atomic_write import replacing
-from ..run_files import STRATA, Evaluation, StrataRecord, going_on
+from mmengine.logging import MMLogger
+
+from ..atomic_write import going_on, replacing
+from ..run_files import STRATA, Evaluation, StrataRecord
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
 from .strata import or_none
@@ -35,7 +38,7 @@ def strata_path(
 def write_matches(matches: Matches, strata: Path) -> None:
     """Write ``matches.KIND.npz`` beside the strata."""
     path = strata.parent / f'matches.{matches.iou_type}.npz'
-    with going_on(), replacing(path) as part:
+    with _going_on(), replacing(path) as part:
         matches.save(part)
 
 
@@ -54,7 +57,13 @@ def write_strata(
         records=list(records),
         settings=settings,
     )
-    STRATA.write(strata, evaluation)
+    with _going_on():
+        strata.parent.mkdir(parents=True, exist_ok=True)
+        STRATA.write(strata, evaluation)
+
+
+def _going_on() -> AbstractContextManager[None]:
+    return going_on(MMLogger.get_current_instance().error)
 
 
 def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:
