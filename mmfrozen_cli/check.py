@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
                 f'{str(path)!r}. Correct the path.'
             )
     if args.fix is not None and (
-        args.fix.exists() or not args.fix.absolute().parent.is_dir()
+        os.path.lexists(args.fix) or not args.fix.absolute().parent.is_dir()
     ):
         raise FileExistsError(
             '--fix must name a new file in a folder that exists, got '

@@ -8,9 +8,15 @@ checkpoint: run the same command once more.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, in_state
@@ -54,6 +60,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+#: The training saves when it gets SIGTERM, not when it is interrupted.
+HANDED_ON = {
+    signal.SIGINT: signal.SIGTERM,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGHUP: signal.SIGTERM,
+    signal.SIGUSR1: signal.SIGUSR1,
+}
+
+
+class Stopped(Exception):
+    """Raised with the number of the signal that asked for it."""
+
+
 def mim(
     command: str,
     config: Path,
@@ -61,13 +80,18 @@ def mim(
     args: argparse.Namespace,
     *more: str,
 ) -> None:
-    """Call the real mim on one config."""
+    """Call the real mim on one config.
+
+    Raises:
+        CalledProcessError: If it fails.
+        Stopped: If this process was asked to end: mim's was, too.
+    """
     options = ('--cfg-options', *args.cfg_options) if args.cfg_options else ()
-    subprocess.run(
-        [
+    with _lock(work_dir) as lock:
+        _run(
             sys.executable,
             '-m',
-            'mim',
+            'mmfrozen_cli.mim_child',
             command,
             'mmdet',
             str(config),
@@ -79,9 +103,55 @@ def mim(
             str(work_dir),
             *more,
             *options,
-        ],
-        check=True,
-    )
+            lock=lock,
+        )
+
+
+@contextlib.contextmanager
+def _lock(work_dir: Path) -> Iterator[int]:
+    """Keep others away: when this process is killed, training goes on."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with open(work_dir / '.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'{work_dir} must be free, got one in which a run of before '
+                'still trains. Wait for it, or end it.'
+            ) from None
+        yield file.fileno()
+
+
+def _run(*command: str, lock: int) -> None:
+    """Run a command in a session of its own and hand signals on."""
+    asked: list[int] = []
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, HANDED_ON[number])
+
+    process = None
+    former = {
+        number: signal.signal(number, hand_on)
+        for number in HANDED_ON
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        process = subprocess.Popen(
+            command, start_new_session=True, pass_fds=[lock]
+        )
+        if asked:
+            hand_on(asked[0], None)
+        status = process.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Stopped(asked[0])
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
@@ -145,6 +215,14 @@ def main() -> int:
         except (OSError, ValueError) as error:
             print_line('error', error)
             return 1
+        except Stopped as stop:
+            number = stop.args[0]
+            name = signal.Signals(number).name
+            print(
+                f'stopped by {name}: run the same command to go on.',
+                file=sys.stderr,
+            )
+            return 128 + number
         runs[config.parent.name] = read_run(work_dir)
     try:
         check_evaluations(work_dirs)

@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import hashlib
 import os
 import pickle
-import re
 import signal
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process, master_only
-from mmengine.fileio import LocalBackend, get_file_backend, register_backend
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 
-from ...atomic_write import WriteError, remove_parts, write_bytes, write_text
+from ...atomic_write import WriteError, write_text
 from ...freezing import REFERENCE
 from ...registry import HOOKS
+from .backends import BACKEND, RemoveLater
+from .resume_from import choose
 from .stop_request import StopRequest
-from .whole import find_whole, why_broken
 
-BACKEND = 'mmfrozen.atomic'
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@register_backend(BACKEND)
-class AtomicBackend(LocalBackend):
-    """Local files that are whole or not there."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a file atomically."""
-        write_bytes(filepath, obj)
-
-
-class _RemoveLater:
-    """A file backend that removes only when the new file is written."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.waiting: list[tuple[Any, str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def remove(self, path: str) -> None:
-        self.waiting.append((self.backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        self.waiting.append((self.backend.rmtree, path))
 
 
 @HOOKS.register_module()
@@ -87,14 +61,17 @@ class SafeCheckpointHook(CheckpointHook):
         self._stop = StopRequest()
         self._failures: dict[str, str] = {}
         self._saved_at = -1
-        self._in_step = False
+        self._guarded: Any = None
+        self._in_step = self._in_val = self._is_full = False
 
     def before_run(self, runner: Runner) -> None:
         """Choose what to resume from, and watch for signals."""
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             return  # nothing is trained
         if not runner._has_loaded:
-            self._choose(runner)
+            per = len(runner.train_dataloader) if self.by_epoch else 1
+            steps = {'iter_{}.pth': 1, self.filename_tmpl: per}
+            choose(runner, self._folder(runner), steps)
         if self._catches:
             self._guard(runner)
 
@@ -135,17 +112,22 @@ class SafeCheckpointHook(CheckpointHook):
                 self._save_checkpoint(runner)
             self._leave(runner)
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        """An average of weights (EMA) is in their place from here on."""
+        self._in_val = True
+
     def after_val_iter(
         self, runner: Runner, *args: Any, **inputs: Any
     ) -> None:
         """Save at once: an evaluation may take longer than what is left."""
         if self._stop.received and self._saved_at != runner.iter:
-            self._save_in_val(runner)
+            self._save_now(runner, runner.iter)
         if self._stop.received and self._stop.is_alone:
             self._leave(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """Save what is best, then stop."""
+        self._in_val = False
         super().after_val_epoch(runner, metrics)
         if self._stop.exchange(wait=True):
             self._save_and_leave(runner, runner.iter)
@@ -158,79 +140,34 @@ class SafeCheckpointHook(CheckpointHook):
         """Let the loop of this run catch signals, and no longer than it runs:
         hooks do not learn of exceptions."""
         loop = runner.train_loop
-        vars(loop).pop('run', None)
-        run = loop.run
+        if vars(loop).get('run') is self._guarded:
+            return  # by a train() that failed before its loop
+        run, own = loop.run, 'run' in vars(loop)
 
         def guarded() -> Any:
             try:
                 with self._stop.caught():
                     try:
                         return run()
-                    except RuntimeError:  # a data loader lost its workers
+                    except Exception as error:
                         if self._in_step or not self._stop.received:
                             raise
+                        # a data loader has lost its workers to the signal
+                        runner.logger.warning(f'after the signal: {error}')
                         self._save_and_leave(runner, runner.iter)
             finally:
-                vars(loop).pop('run', None)
+                if own:
+                    loop.run = run
+                else:
+                    del loop.run
 
-        loop.run = guarded
+        loop.run = self._guarded = guarded
 
-    def _choose(self, runner: Runner) -> None:
-        """Find a whole checkpoint, in the main process, for all."""
-        outcome: list[Any] = [None]
-        if is_main_process():
-            try:
-                outcome = [self._find(runner)]
-            except (OSError, ValueError) as error:
-                outcome = [error]
-        broadcast_object_list(outcome)
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        runner._load_from = outcome[0]
-
-    def _find(self, runner: Runner) -> str | None:
+    def _folder(self, runner: Runner) -> Path:
         work_dir = Path(runner.work_dir)
-        folder = work_dir
-        if self.out_dir is not None and self.out_dir != runner.work_dir:
-            folder = Path(self.out_dir, work_dir.name)
-        for place in {work_dir, folder}:
-            remove_parts(place)
-        given = runner._load_from
-        if given is not None:
-            is_zip = os.path.isfile(given) and _begins_as_zip(given)
-            why = why_broken(Path(given)) if is_zip else None
-            if why:
-                raise ValueError(
-                    f'load_from must be a whole checkpoint, got {given!r} '
-                    f'({why}). Copy it again, or name another one.'
-                )
-        if given is not None or not runner._resume:
-            return given
-        names = {
-            re.escape(template).replace(r'\{\}', r'(\d+)'): per
-            for template, per in (
-                ('iter_{}.pth', 1),
-                (
-                    self.filename_tmpl,
-                    len(runner.train_dataloader) if self.by_epoch else 1,
-                ),
-            )
-        }
-
-        def position(name: str) -> int | None:
-            for pattern, per in names.items():
-                match = re.fullmatch(pattern, name)
-                if match:
-                    return int(match[1]) * per
-            return None
-
-        path, broken = find_whole(work_dir, folder, position)
-        for other, why in broken.items():
-            runner.logger.warning(
-                f'{other} is no whole checkpoint ({why}): resuming from '
-                f'{path} in its place.'
-            )
-        return path
+        if self.out_dir in (None, runner.work_dir):
+            return work_dir
+        return Path(self.out_dir, work_dir.name)
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict[str, Any]
@@ -297,15 +234,8 @@ class SafeCheckpointHook(CheckpointHook):
         return 'checkpoint' not in self._failures
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Any) -> None:
-        backend, removals = self.file_backend, _RemoveLater(self.file_backend)
-        former = [
-            (name, getattr(self, name))
-            for name in ('best_ckpt_path', 'best_ckpt_path_dict')
-            if hasattr(self, name)
-        ]
-        former = [
-            (n, dict(x) if isinstance(x, dict) else x) for n, x in former
-        ]
+        backend, removals = self.file_backend, RemoveLater(self.file_backend)
+        former, lost = self._best(), self._failures.get('best checkpoint')
         self.file_backend = removals
         try:
             with self._going_on(runner, 'best checkpoint'):
@@ -313,16 +243,20 @@ class SafeCheckpointHook(CheckpointHook):
         finally:
             self.file_backend = backend
         if 'best checkpoint' in self._failures:
-            for attribute, value in former:
-                setattr(self, attribute, value)
+            vars(self).update(former)
             return
-        best = [
-            getattr(self, 'best_ckpt_path', None),
-            *getattr(self, 'best_ckpt_path_dict', {}).values(),
-        ]
+        if lost and self._best() == former:  # nor is this a better one
+            self._failures['best checkpoint'] = lost
+        best = str(self._best())
         for remove, path in removals.waiting:
-            if path not in best:
+            if repr(path) not in best:
                 remove(path)
+
+    def _best(self) -> dict[str, Any]:
+        names = ('best_ckpt_path', 'best_ckpt_path_dict')
+        return copy.deepcopy(
+            {k: v for k, v in vars(self).items() if k in names}
+        )
 
     @master_only
     def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
@@ -362,19 +296,20 @@ class SafeCheckpointHook(CheckpointHook):
                 + ' '.join(self._failures.values())
             )
 
-    def _save_in_val(self, runner: Runner) -> None:
-        """Save between two steps, with an average of weights put aside."""
-        for hook in runner.hooks:
-            if isinstance(hook, EMAHook):
-                hook.after_val_epoch(runner)
-        self._save_now(runner, runner.iter)
-        if not self._stop.is_alone:
-            for hook in runner.hooks:
-                if isinstance(hook, EMAHook):
-                    hook.before_val_epoch(runner)
-
     def _save_now(self, runner: Runner, done: int) -> None:
-        """Save after `done` steps."""
+        """Save after `done` steps, in an evaluation the trained weights."""
+        averages = [
+            hook
+            for hook in runner.hooks
+            if self._in_val and isinstance(hook, EMAHook)
+        ]
+        for hook in averages:
+            hook.after_val_epoch(runner)
+        self._save_after(runner, done)
+        for hook in averages:
+            hook.before_val_epoch(runner)
+
+    def _save_after(self, runner: Runner, done: int) -> None:
         meta = dict(epoch=runner.epoch, iter=done)
         per = len(runner.train_dataloader)
         if not self.by_epoch:
@@ -393,6 +328,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _leave(self, runner: Runner) -> None:
         """Exit as a shell reports a process that the signal has ended."""
+        self._in_step = True  # no way back
         number = self._stop.agreed or self._stop.received
         self._stop.meet()
         self._raise_failures()
@@ -423,8 +359,3 @@ def _is_updated(wrapper: OptimWrapper) -> bool:
     is_many = isinstance(wrapper, OptimWrapperDict)
     wrappers = wrapper.values() if is_many else [wrapper]
     return all(one.should_update() for one in wrappers)
-
-
-def _begins_as_zip(path: str) -> bool:
-    with open(path, 'rb') as file:
-        return file.read(2) == b'PK'

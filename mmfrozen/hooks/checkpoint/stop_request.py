@@ -39,6 +39,7 @@ class StopRequest:
         self.agreed: int | None = None
         self._first: float | None = None
         self._group: Any = None
+        self._taken: dict[int, Any] = {}
         self._exchange: tuple[Any, torch.Tensor] | None = None
 
     @contextlib.contextmanager
@@ -47,9 +48,8 @@ class StopRequest:
         ignores. Outside of the main thread there is nothing to catch."""
         self.received = self.agreed = None
         self._first = self._exchange = None
-        taken: dict[int, Any] = {}
+        taken = self._taken = {}
         if threading.current_thread() is threading.main_thread():
-            taken[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
             for number in SIGNALS:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     taken[number] = signal.signal(number, self._receive)
@@ -107,7 +107,9 @@ class StopRequest:
             self.received = number
             # it may have ended workers of data loaders, too, and torch would
             # raise in the middle of a step
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._taken[signal.SIGCHLD] = signal.signal(
+                signal.SIGCHLD, signal.SIG_DFL
+            )
         if number == signal.SIGTERM:
             now = time.monotonic()
             self._first = self._first or now

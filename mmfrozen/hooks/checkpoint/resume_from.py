@@ -1,10 +1,17 @@
-"""Which checkpoint of a work dir is whole, and the last."""
+"""What a run resumes from: the last checkpoint that is whole."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.runner import Runner
+
+from ...atomic_write import remove_parts
 
 
 def why_broken(path: Path) -> str | None:
@@ -75,3 +82,72 @@ def find_whole(
             'Copy one there, or remove these to begin anew.'
         )
     return None, {}
+
+
+def choose(runner: Runner, folder: Path, steps: dict[str, int]) -> None:
+    """Choose what a runner loads, in the main process, for all.
+
+    It looks at ``load_from``, too, and removes what killed runs left.
+
+    Args:
+        runner: Before ``load_or_resume``.
+        folder: Of the checkpoints.
+        steps: Training steps that the number in a file name stands for, by
+            template of the name.
+
+    Raises:
+        ValueError: If what is asked for is not whole.
+    """
+    outcome: list[Any] = [None]
+    if is_main_process():
+        try:
+            outcome = [_choose(runner, folder, steps)]
+        except (OSError, ValueError) as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    runner._load_from = outcome[0]
+
+
+def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
+    work_dir, given = Path(runner.work_dir), runner._load_from
+    for place in {work_dir, folder}:
+        remove_parts(place)
+    if given is not None:
+        why = why_broken(Path(given)) if _is_zip(Path(given)) else None
+        if why:
+            raise ValueError(
+                f'load_from must be a whole checkpoint, got {given!r} '
+                f'({why}). Copy it again, or name another one.'
+            )
+        return given
+    if not runner._resume:
+        return None
+    patterns = {
+        re.escape(name).replace(r'\{\}', r'(\d+)'): per
+        for name, per in steps.items()
+    }
+
+    def position(name: str) -> int | None:
+        for pattern, per in patterns.items():
+            match = re.fullmatch(pattern, name)
+            if match:
+                return int(match[1]) * per
+        return None
+
+    path, broken = find_whole(work_dir, folder, position)
+    for other, why in broken.items():
+        runner.logger.warning(
+            f'{other} is no whole checkpoint ({why}): resuming from {path} '
+            'in its place.'
+        )
+    return path
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether it begins as torch's files do; older ones have no sums."""
+    if not path.is_file():
+        return False  # a URL, or missing, which the loader says
+    with open(path, 'rb') as file:
+        return file.read(2) == b'PK'
