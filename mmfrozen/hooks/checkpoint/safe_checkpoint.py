@@ -140,7 +140,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Let the loop of this run catch signals, and no longer than it runs:
         hooks do not learn of exceptions."""
         loop = runner.train_loop
-        if vars(loop).get('run') is self._guarded:
+        if self._guarded and vars(loop).get('run') is self._guarded:
             return  # by a train() that failed before its loop
         run, own = loop.run, 'run' in vars(loop)
 
@@ -273,7 +273,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _going_on(self, runner: Runner, kind: str) -> Iterator[None]:
         """Log what cannot be written, and put the message hub back."""
         hub = runner.message_hub
-        before = hub.runtime_info
+        before = dict(hub.runtime_info)
         try:
             yield
         except WriteError as error:
