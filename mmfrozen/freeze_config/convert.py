@@ -123,7 +123,8 @@ def _write_verified(
     except BaseException:
         for path in texts:
             if path not in before:
-                path.unlink(missing_ok=True)
+                if path.is_file():
+                    path.unlink()
             elif path.read_bytes() != before[path]:
                 write_bytes(path, before[path])
         raise
