@@ -6,6 +6,7 @@ import contextlib
 import copy
 import errno
 import hashlib
+import multiprocessing
 import os
 import pickle
 import signal
@@ -25,7 +26,7 @@ from ...freezing import REFERENCE
 from ...registry import HOOKS
 from .backends import BACKEND, RemoveLater
 from .resume_from import choose
-from .stop_request import StopRequest
+from .stop_request import StopRequest, shield_workers
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -74,6 +75,9 @@ class SafeCheckpointHook(CheckpointHook):
             choose(runner, self._folder(runner), steps)
         if self._catches:
             self._guard(runner)
+            for loop in (runner.train_loop, runner.val_loop):
+                if loop is not None:
+                    shield_workers(loop.dataloader)
 
     def before_train(self, runner: Runner) -> None:
         """Take the atomic backend where files are local."""
@@ -152,9 +156,11 @@ class SafeCheckpointHook(CheckpointHook):
                     except Exception as error:
                         if self._in_step or not self._stop.received:
                             raise
-                        # a data loader has lost its workers to the signal
+                        # a loader lost its workers, which began before
                         runner.logger.warning(f'after the signal: {error}')
-                        self._save_and_leave(runner, runner.iter)
+                        self._save_and_leave(
+                            runner, runner.iter, meet=not is_main_process()
+                        )
             finally:
                 if own:
                     loop.run = run
@@ -321,16 +327,22 @@ class SafeCheckpointHook(CheckpointHook):
             path = self.file_backend.join_path(self.out_dir, name)
             self._write(runner, name, meta, dict(interim_ckpt=path))
 
-    def _save_and_leave(self, runner: Runner, done: int) -> None:
+    def _save_and_leave(
+        self, runner: Runner, done: int, *, meet: bool = True
+    ) -> None:
         if self._saved_at != done:
             self._save_now(runner, done)
-        self._leave(runner)
+        self._leave(runner, meet=meet)
 
-    def _leave(self, runner: Runner) -> None:
+    def _leave(self, runner: Runner, *, meet: bool = True) -> None:
         """Exit as a shell reports a process that the signal has ended."""
         self._in_step = True  # no way back
+        for worker in multiprocessing.active_children():
+            if worker.daemon:  # of a loader, which would wait for it
+                worker.kill()
         number = self._stop.agreed or self._stop.received
-        self._stop.meet()
+        if meet:
+            self._stop.meet()
         self._raise_failures()
         runner.logger.warning(
             f'{signal.Signals(number).name}: stops after {self._saved_at} '

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from torch import distributed as dist
+from torch.utils.data import DataLoader
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 #: Seconds in which more of SIGTERM are the same: Slurm and torchrun may both
@@ -22,6 +24,29 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 SAME = 3.0
 #: How long processes wait for the checkpoint of the first, at the end.
 PATIENCE = timedelta(minutes=10)
+
+
+def shield_workers(loader: DataLoader) -> None:
+    """Let the workers of a loader, once it starts them, outlive the signals,
+    which Slurm sends to every process."""
+    former = loader.worker_init_fn
+    if getattr(former, 'func', None) is not _init_worker:
+        loader.worker_init_fn = functools.partial(_init_worker, former)
+
+
+def _init_worker(former: Callable[[int], None] | None, number: int) -> None:
+    if former is not None:
+        former(number)
+    first: list[float] = []
+
+    def ignore(signum: int, _: FrameType | None) -> None:
+        first.append(time.monotonic())
+        if first[-1] - first[0] > SAME:  # of its own main process, at the end
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGTERM, ignore)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 class StopRequest:

@@ -1,8 +1,8 @@
 """Runs of a fraction of a second, whose checkpoints are the matter.
 
-``python -m tests.hooks.checkpoint.runs FOLDER KILLS`` imports MMDetection
-once and forks each training process. It kills runs with MMEngine's hook and
-with ours while they write, sends signals to one of two processes, and prints
+``python -m tests.hooks.checkpoint.runs FOLDER KILLS HOOK...`` imports
+MMDetection once and forks each training process. It kills runs with each hook
+while they write, sends signals to one of two processes, and prints
 what was left as JSON.
 """
 
@@ -199,10 +199,10 @@ def kill_while_writing(work_dir, dice, **options):
     )
 
 
-def count_losses(folder, kills):
-    """Of MMEngine's hook and ours, with one and two checkpoints."""
+def count_losses(folder, kills, hooks):
+    """Of runs that keep one and two checkpoints."""
     lost = {}
-    for hook in ('CheckpointHook', 'mmfrozen.SafeCheckpointHook'):
+    for hook in hooks:
         for keep in (1, 2):
             dice = random.Random(keep)
             outcomes = [
@@ -259,15 +259,19 @@ def stop_one_of_two(work_dir, stage):
     return ends, sorted(_checkpoints(work_dir))
 
 
-def main(folder, kills):
+def main(folder, kills, *hooks):
     mmengine_config.FormatCode = lambda text, **_: (text, True)
     folder.mkdir(parents=True, exist_ok=True)
     stopped = {
         stage: stop_one_of_two(folder / stage, stage)
         for stage in ('before_train_iter', 'before_val_iter')
     }
-    print(json.dumps(dict(lost=count_losses(folder, kills), stopped=stopped)))
+    print(
+        json.dumps(
+            dict(lost=count_losses(folder, kills, hooks), stopped=stopped)
+        )
+    )
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

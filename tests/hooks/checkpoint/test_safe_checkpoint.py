@@ -182,7 +182,7 @@ def test_lean_checkpoints_of_a_frozen_run_are_safe_too(config):
 def test_no_kill_loses_a_checkpoint_and_processes_stop_together(tmp_path):
     command = [sys.executable, '-m', 'tests.hooks.checkpoint.runs']
     done = subprocess.run(
-        [*command, tmp_path / 'runs', '4'],
+        [*command, tmp_path / 'runs', '4', 'mmfrozen.SafeCheckpointHook'],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -98,10 +98,29 @@ def test_average_of_weights_is_saved_apart_in_an_evaluation(tmp_path):
             assert torch.equal(tensor, evaluation[part][name]), (part, name)
 
 
+@pytest.mark.parametrize('number', (TERM, USR1))
+def test_workers_outlive_the_signal(tmp_path, number):
+    """Slurm sends it to every process."""
+    alive = []
+
+    def signal_all(runner):
+        os.kill(os.getpid(), number)
+        [worker] = torch.multiprocessing.active_children()
+        os.kill(worker.pid, number)
+        worker.join(0.1)
+        alive.append(worker.is_alive())
+
+    hook = dict(type='Call', stage='after_train_iter', function=signal_all)
+    hook.update(at=1, priority='LOWEST')
+    runner = make(tmp_path, epochs=2, workers=1, hooks=[hook])
+    assert stopped(runner) == 128 + number
+    assert alive == [True] and left(tmp_path)[3] == 3
+
+
 def test_workers_that_the_same_signal_ends_do_not_lose_the_checkpoint(
     tmp_path,
 ):
-    """Slurm signals every process of a step."""
+    """Those that MMEngine's IterBasedTrainLoop starts too early."""
 
     def kill_all(runner):
         os.kill(os.getpid(), TERM)
