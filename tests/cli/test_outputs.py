@@ -11,7 +11,7 @@ from mmfrozen.atomic_write import WriteError
 from mmfrozen.freeze_config import freeze_config, locate
 from mmfrozen.reports.page import write_page
 from mmfrozen.reports.runs.page import write_pictures
-from mmfrozen_cli import browse, check, lite0_weights, mini_lvis
+from mmfrozen_cli import browse, check, lite0_weights, main, mini_lvis
 from tests.test_atomic_write import files_of
 
 from .test_browse import CONFIG
@@ -90,3 +90,17 @@ def test_frozen_config_is_put_back_where_its_control_cannot_be(tmp_path):
     with pytest.raises(WriteError, match='finetuned.py must be written'):
         freeze_config(locate(BASE), out)
     assert out.read_text() == 'of before' and control.is_dir()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='has no /dev/full')
+def test_tables_that_nobody_can_take_end_in_one_line(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / 'ann.json'
+    path.write_text('{"images": [], "categories": [], "annotations": []}')
+    monkeypatch.setattr(sys, 'argv', ['mmfrozen', 'check', str(path)])
+    with open('/dev/full', 'w') as full, monkeypatch.context() as patch:
+        patch.setattr(sys, 'stdout', full)
+        assert main() == 2
+    err = capsys.readouterr().err
+    assert err.count('\n') == 1 and 'No space left on device' in err
