@@ -95,15 +95,14 @@ def test_work_dir_that_was_moved_is_resumed(work_dir):
 def test_without_a_whole_one_the_run_is_refused_and_nothing_changes(work_dir):
     for path in work_dir.glob('*.pth'):
         path.write_bytes(path.read_bytes()[:500])
-    before = {p: p.read_bytes() for p in work_dir.glob('*') if p.is_file()}
+    kept = [*work_dir.glob('*.pth'), work_dir / 'last_checkpoint']
+    before = [path.read_bytes() for path in kept]
     with pytest.raises(ValueError) as caught:
         make(work_dir, resume=True).train()
     message = str(caught.value)
     assert message.startswith('resume must find a whole checkpoint in')
     assert 'iter_1.pth' in message and '\n' not in message
-    assert before == {
-        p: p.read_bytes() for p in work_dir.glob('*') if p.is_file()
-    }
+    assert before == [path.read_bytes() for path in kept]
 
 
 def test_run_without_checkpoints_begins(tmp_path):
