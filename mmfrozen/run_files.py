@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from .atomic_write import write_text
 from .cost.flops import Flops
 from .memory_limit import memory_limit, read_record
 
@@ -505,16 +505,18 @@ class RunFile(Generic[T]):
     writer: str
 
     def write(self, path: Path, content: T) -> None:
-        """Write the file atomically: by another name, then renamed.
+        """Write the file atomically.
 
         Args:
             path: The work dir, or the file itself.
             content: What to write; NaN becomes null.
+
+        Raises:
+            WriteError: If it cannot be written; what was there is kept.
         """
         path = self._file(path)
-        part = path.with_name(path.name + '.part')
-        part.write_text(json.dumps(finite(_plain(content)), indent=1) + '\n')
-        os.replace(part, path)
+        text = json.dumps(finite(_plain(content)), indent=1) + '\n'
+        write_text(path, text)
 
     def read(self, path: Path) -> T | None:
         """Read the file; keys that are not known are left out.

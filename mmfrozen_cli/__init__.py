@@ -6,6 +6,7 @@ MMDetection, which takes seconds that `mmfrozen --help` should not.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -111,4 +112,20 @@ def main() -> int:
         return 2
     sys.argv = [f'mmfrozen {command}', *options]
     module = import_module(f'.{command.replace("-", "_")}', __name__)
-    return module.main() or 0
+    status = 0
+    try:
+        status = module.main() or 0
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if not status:  # else it has been said
+            print_line(
+                'error',
+                f'The output must be written, got {error.strerror}. Make '
+                'room or send it elsewhere.',
+            )
+        # Python flushes it once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    return status

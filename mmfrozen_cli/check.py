@@ -84,6 +84,7 @@ def show(found: Any, console: PlainConsole) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and repair where that is asked for."""
+    from mmfrozen.atomic_write import replacing
     from mmfrozen.datasets.check import check, read, repair
 
     if args.threads < 1:
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
                 f'{str(path)!r}. Correct the path.'
             )
     if args.fix is not None and (
-        args.fix.exists() or not args.fix.absolute().parent.is_dir()
+        os.path.lexists(args.fix) or not args.fix.absolute().parent.is_dir()
     ):
         raise FileExistsError(
             '--fix must name a new file in a folder that exists, got '
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.fix is not None:
         fixed, done = repair(content)
-        with open(args.fix, 'x', encoding='utf-8') as stream:
+        with replacing(args.fix) as part, part.open('w') as stream:
             json.dump(fixed, stream)
         record['fixed'] = done
         left = check(fixed)

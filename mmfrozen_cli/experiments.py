@@ -16,6 +16,7 @@ from mmengine.logging import MMLogger
 from rich.table import Table
 
 import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.atomic_write import write_text
 from mmfrozen.reports.experiments import (
     HEADS,
     count_flops,
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> int:
                 return 0
             print(f'{readme} is out of step: run with --write')
             return 1
-        readme.write_text(new)
+        write_text(readme, new)
         print(f'wrote {len(experiments)} experiments to {readme}')
         return 0
     table = Table(*HEADS)

@@ -27,6 +27,7 @@ warnings.filterwarnings('ignore')
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from mmfrozen.atomic_write import write_text  # noqa: E402
 from mmfrozen.freeze_config import (  # noqa: E402
     ZOO,
     CannotFreezeError,
@@ -169,7 +170,7 @@ def try_all(args: argparse.Namespace) -> int:
         table.add_section()
     PlainConsole().print(table)
     if args.json:
-        args.json.write_text(json.dumps(records, indent=1) + '\n')
+        write_text(args.json, json.dumps(records, indent=1) + '\n')
     return 0 if len(good) == len(records) else 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmfrozen.mini_lvis.weights import export_lite0
 
-from . import make_parser
+from . import make_parser, print_line
 
 EXAMPLES = """examples:
   mmfrozen lite0-weights
@@ -14,7 +14,8 @@ EXAMPLES = """examples:
 """
 
 
-def main() -> None:
+def main() -> int:
+    """Return 0 when done, 2 if they cannot be written."""
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         '--out',
@@ -23,4 +24,9 @@ def main() -> None:
         metavar='DIR',
         help='folder to write to (default: data/weights)',
     )
-    print(export_lite0(parser.parse_args().out))
+    try:
+        print(export_lite0(parser.parse_args().out))
+    except (OSError, ValueError) as error:
+        print_line('error', error)
+        return 2
+    return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 from rich.progress import track
 
+from mmfrozen.atomic_write import WriteError, write_bytes
 from mmfrozen.mini_lvis import Parameters, build, contact_sheet
 
 from . import make_parser, print_line
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
     state = 'Made' if is_new else 'Already complete, nothing to do:'
     console.print(f'{state} {args.out}')
     if preview:
-        preview.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(preview), contact_sheet(args.out))
+        _, png = cv2.imencode('.png', contact_sheet(args.out))
+        write_bytes(preview, png.tobytes())
 
 
 def main() -> int:
@@ -79,7 +80,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run(args, PlainConsole(stderr=True))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, WriteError) as error:
         print_line('error', error)
         return 1 if isinstance(error, RuntimeError) else 2
     except OSError as error:

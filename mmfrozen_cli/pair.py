@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from mmfrozen.tracing.pair import load_config
 
 from . import make_parser, print_line
 from .console import PlainConsole
+from .mim_process import Stopped, run_mim
 from .progress import Progress
 
 ENGINE = 'mmfrozen.FrozenEngineHook'
@@ -105,36 +107,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def mim(
-    command: str,
-    config: Path,
-    work_dir: Path,
-    args: argparse.Namespace,
-    *more: str,
-) -> None:
-    """Call the real mim on one config."""
-    options = ('--cfg-options', *args.cfg_options) if args.cfg_options else ()
-    subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'mim',
-            command,
-            'mmdet',
-            str(config),
-            '--gpus',
-            str(args.gpus),
-            '--launcher',
-            args.launcher,
-            '--work-dir',
-            str(work_dir),
-            *more,
-            *options,
-        ],
-        check=True,
-    )
-
-
 def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
     """Train to the end and evaluate, or what is left of it."""
     done = work_dir / '.trained'
@@ -142,10 +114,10 @@ def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
         print(f'{config}: trained already, see {work_dir}', file=sys.stderr)
         return
     last_checkpoint(work_dir)  # which it resumes from
-    mim('train', config, work_dir, args, '--resume')
+    run_mim('train', config, work_dir, args, '--resume')
     if not read_run(work_dir).metrics:  # it had broken off in its evaluation
         last = last_checkpoint(work_dir)
-        mim('test', config, work_dir, args, '--checkpoint', str(last))
+        run_mim('test', config, work_dir, args, '--checkpoint', str(last))
     done.touch()
 
 
@@ -342,4 +314,12 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print_line('error', error)
         return 1
+    except Stopped as stop:
+        number = stop.args[0]
+        name = signal.Signals(number).name
+        print(
+            f'stopped by {name}: run the same command to go on.',
+            file=sys.stderr,
+        )
+        return 128 + number
     return 0

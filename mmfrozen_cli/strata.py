@@ -149,18 +149,12 @@ def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
         found = compare(request, status.update, follow)
     if args.html or args.png:
         examples, why = illustrate(args, found, console)
-        try:
-            if args.html:
-                write_strata_page(
-                    args.html, found.gain, examples, why_no_examples=why
-                )
-            if args.png:
-                write_pictures(args.png, found.gain, examples)
-        except OSError as error:
-            raise OSError(
-                '--html and --png must be places to write to, got '
-                f'{error}. Choose others.'
-            ) from error
+        if args.html:
+            write_strata_page(
+                args.html, found.gain, examples, why_no_examples=why
+            )
+        if args.png:
+            write_pictures(args.png, found.gain, examples)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / 'mmfrozen'
 SHARED = {
     'annotation_faults',
+    'atomic_write',
     'categories',
     'compat',
     'config_check',

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from mmengine.logging import MMLogger
+
+from ..atomic_write import going_on, replacing
 from ..run_files import STRATA, Evaluation, StrataRecord
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
@@ -34,11 +37,9 @@ def strata_path(
 
 def write_matches(matches: Matches, strata: Path) -> None:
     """Write ``matches.KIND.npz`` beside the strata."""
-    strata.parent.mkdir(parents=True, exist_ok=True)
     path = strata.parent / f'matches.{matches.iou_type}.npz'
-    part = path.with_suffix('.part')  # a run may be killed in between
-    matches.save(part)
-    os.replace(part, path)
+    with _going_on(), replacing(path) as part:
+        matches.save(part)
 
 
 def write_strata(
@@ -56,8 +57,13 @@ def write_strata(
         records=list(records),
         settings=settings,
     )
-    strata.parent.mkdir(parents=True, exist_ok=True)
-    STRATA.write(strata, evaluation)
+    with _going_on():
+        strata.parent.mkdir(parents=True, exist_ok=True)
+        STRATA.write(strata, evaluation)
+
+
+def _going_on() -> AbstractContextManager[None]:
+    return going_on(MMLogger.get_current_instance().error)
 
 
 def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import mmdet
 from mmengine.config import Config
 
+from ..atomic_write import write_bytes, write_text
 from ..errors import did_you_mean
 from ..pairing import in_state
 from ..run_files import ParameterCounts
@@ -121,9 +122,11 @@ def _write_verified(
         return verify(cfg, *texts)
     except BaseException:
         for path in texts:
-            path.unlink(missing_ok=True)
-        for path, content in before.items():
-            path.write_bytes(content)
+            if path not in before:
+                if path.is_file():
+                    path.unlink()
+            elif path.read_bytes() != before[path]:
+                write_bytes(path, before[path])
         raise
 
 
@@ -166,8 +169,7 @@ def _texts(
 
 def _write(texts: dict[Path, str]) -> None:
     for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_text(path, text)
 
 
 def reference(path: Path, folder: Path) -> str:

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..atomic_write import going_on
 from ..freezing import digest
 from ..freezing.components import backbone_namer
 from ..freezing.drift import measure
@@ -123,7 +124,8 @@ class DriftHook(Hook):
         )
         record = DriftRecord(step, runner.epoch, self._reference, stages)
         self._records.append(record)
-        DRIFT.write(Path(runner.work_dir), self._records)
+        with going_on(runner.logger.error):
+            DRIFT.write(Path(runner.work_dir), self._records)
         scalars = {
             f'drift/{short_name(stage)}': drift.relative_l2
             for stage, drift in stages.items()

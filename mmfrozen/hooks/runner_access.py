@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ..atomic_write import going_on
 from ..freezing import checkpoint_of, count_parameters
 from ..run_files import BACKBONE, BackboneRecord
 from ..type_names import find_type, known_name, type_name
@@ -97,7 +98,8 @@ def write_record(
         verified_iter=verified_iter,
     )
     if is_main_process():
-        BACKBONE.write(Path(runner.work_dir), record)
+        with going_on(runner.logger.error):
+            BACKBONE.write(Path(runner.work_dir), record)
     return record
 
 

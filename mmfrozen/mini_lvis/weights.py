@@ -8,6 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from ..atomic_write import replacing
 from ..freezing.weights_file import check_file
 
 #: SHA-256 of the published file.
@@ -50,9 +51,7 @@ def export_lite0(folder: Path) -> Path:
             renamed[name].shape == like.shape
             for name, like in expected.items()
         )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix('.part')
-        save_file(renamed, part)
-        part.rename(target)
+        with replacing(target) as part:
+            save_file(renamed, part)
     check_file(str(target), 'the weights of EfficientNet-Lite0')
     return target

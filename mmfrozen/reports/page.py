@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
+from ..atomic_write import write_text
+
 #: The same colour for the same thing in every chart.
 COLOURS = {
     'frozen': '#1f77b4',
@@ -123,13 +125,12 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
         FileExistsError: If the file is there; nothing is overwritten.
     """
     check_new(path)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(
+    write_text(
+        path,
         '<!doctype html><html lang=en><meta charset=utf-8>'
         '<meta name=viewport content="width=device-width">'
         f'<title>{escape(title)}</title><style>{STYLE}</style>'
         f'<h1>{escape(title)}</h1>{"".join(parts)}</html>\n',
-        encoding='utf-8',
         errors='backslashreplace',  # names of files may be any bytes
     )
 

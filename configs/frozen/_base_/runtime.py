@@ -9,11 +9,13 @@ runner_type = 'mmfrozen.CheckedRunner'
 
 default_hooks = dict(
     runtime_info=dict(type='mmfrozen.BufferedRuntimeInfoHook'),
-    checkpoint=dict(max_keep_ckpts=2),
+    checkpoint=dict(type='mmfrozen.SafeCheckpointHook', max_keep_ckpts=2),
     frozen_guard=dict(type='FrozenGuardHook', state='frozen'),
     non_finite=dict(type='mmfrozen.NonFiniteHook', policy='stop'),
     drift=dict(type='mmfrozen.DriftHook', interval=500),
     step_cost=dict(type='mmfrozen.StepCostHook', interval=50),
 )
 custom_hooks = [dict(type='NumClassCheckHook')]
+vis_backends = [dict(type='mmfrozen.SafeLocalVisBackend')]
+visualizer = dict(vis_backends=vis_backends)
 randomness = dict(seed=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ...atomic_write import replacing
 from .. import page
 from .charts import draw_costs, draw_learning
 from .comparison import ComparedRun, Pair
@@ -107,7 +108,9 @@ def write_pictures(folder: Path, charts: dict[str, Figure]) -> None:
         folder: New or empty; see :func:`~..page.check_empty`.
         charts: By name of the file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, chart in charts.items():
         path = folder / f'{name}.png'
-        page.as_written(chart).savefig(path, dpi=DPI, bbox_inches='tight')
+        with replacing(path) as part:
+            page.as_written(chart).savefig(
+                part, format='png', dpi=DPI, bbox_inches='tight'
+            )

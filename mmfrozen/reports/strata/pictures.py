@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ...atomic_write import replacing, write_bytes
 from ..page import as_written, check_empty
 from .bars import draw_bins, draw_classes
 from .captions import kinds
@@ -54,7 +55,6 @@ def write_pictures(
         FileExistsError: If the folder has anything in it.
     """
     check_empty(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     charts = {
         'by_annotations': draw_by_annotations(gain),
         'by_bin': draw_bins(gain),
@@ -72,9 +72,12 @@ def write_pictures(
             if row.category_id in examples:
                 name = re.sub(r'[^\w.-]+', '_', row.name)[:60]
                 file = folder / f'{kind.split()[0]}_{rank:02}_{name}.jpg'
-                file.write_bytes(examples[row.category_id].jpeg)
+                write_bytes(file, examples[row.category_id].jpeg)
 
 
 def _save(chart: Figure, path: Path) -> None:
     chart = as_written(chart)
-    chart.savefig(path, dpi=DPI, bbox_inches='tight', pad_inches=0.15)
+    with replacing(path) as part:
+        chart.savefig(
+            part, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.15
+        )

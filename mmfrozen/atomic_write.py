@@ -1,0 +1,116 @@
+"""Files that are whole, or what they were before: never cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+#: Ends the name of a file that is being written.
+PART = '.mmfrozen-part'
+#: What a file system says that cannot sync a folder.
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+
+
+class WriteError(OSError):
+    """A file that could not be written, in one line; ``errno`` is kept."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
+    """Give another name to write to, then rename it to the file's.
+
+    The new file is on the disk before it has its name. A link stays one, and
+    what is no file (a pipe, ``/dev/stdout``) is written to directly.
+
+    Args:
+        path: Of the file. Missing folders are made.
+        size: Bytes to write, for the error; None if they are not known.
+
+    Yields:
+        The name to write to, in the same folder.
+
+    Raises:
+        WriteError: If it cannot be written. What was there is kept.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with _explained(path, size):
+            yield target
+        return
+    part = target.with_name(target.name + PART)
+    try:
+        with _explained(path, size):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with open(part, 'rb+') as file:
+                os.fsync(file)
+            if target.exists():
+                shutil.copymode(target, part)
+            os.replace(part, target)
+            _sync_folder(target.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def going_on(log_error: Callable[[str], object]) -> Iterator[None]:
+    """Log that a file of a run cannot be written: the run is worth more."""
+    try:
+        yield
+    except WriteError as error:
+        log_error(f'{error} The run goes on.')
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file atomically; see :func:`replacing`."""
+    with replacing(path, len(content)) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str, errors: str = 'strict') -> None:
+    """Write a file in UTF-8 atomically; see :func:`replacing`."""
+    write_bytes(path, text.encode('utf-8', errors))
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left, in a folder and those in it."""
+    for pattern in (f'*{PART}', f'*/*{PART}'):
+        for part in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+@contextlib.contextmanager
+def _explained(path: str | Path, size: int | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        needed = '' if size is None else f', {size:,} bytes needed'
+        with contextlib.suppress(OSError):
+            folder = Path(os.path.realpath(path)).parent
+            needed += f', {shutil.disk_usage(folder).free:,} free'
+        wrapped = WriteError(
+            f'{path} must be written, got {error.strerror or error}{needed}. '
+            'Make room or name another place; what was there is kept.'
+        )
+        wrapped.errno = error.errno
+        raise wrapped from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """After it the new name survives a loss of power, too."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise

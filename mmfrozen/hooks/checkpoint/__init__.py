@@ -1,0 +1,1 @@
+"""Checkpoints that are always whole, and runs that stop when asked to."""

@@ -1,0 +1,38 @@
+"""File backends of MMEngine for checkpoints that are always whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.fileio import LocalBackend, register_backend
+
+from ...atomic_write import write_bytes
+
+BACKEND = 'mmfrozen.atomic'
+
+
+@register_backend(BACKEND)
+class AtomicBackend(LocalBackend):
+    """Local files that are whole or not there."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file atomically."""
+        write_bytes(filepath, obj)
+
+
+class RemoveLater:
+    """A file backend that removes only when the new file is written."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.waiting: list[tuple[Any, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def remove(self, path: str) -> None:
+        self.waiting.append((self.backend.remove, path))
+
+    def rmtree(self, path: str) -> None:
+        self.waiting.append((self.backend.rmtree, path))

@@ -1,0 +1,153 @@
+"""What a run resumes from: the last checkpoint that is whole."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.runner import Runner
+
+from ...atomic_write import remove_parts
+
+
+def why_broken(path: Path) -> str | None:
+    """Compare every tensor of a checkpoint with its check sum.
+
+    ``torch.load`` does not: it reads flipped bits as other weights.
+
+    Returns:
+        What is wrong with the file; None if it is whole.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+            damaged = file.testzip()
+    except Exception as error:  # whatever damaged bytes lead to
+        text = str(getattr(error, 'strerror', None) or error)
+        return text.lower() or type(error).__name__
+    if damaged:
+        return f'{damaged} is damaged'
+    if not any(name.endswith('/data.pkl') for name in names):
+        return 'no checkpoint of torch'
+    return None
+
+
+def find_whole(
+    work_dir: Path, folder: Path, position: Callable[[str], int | None]
+) -> tuple[str | None, dict[str, str]]:
+    """Find what a run is to resume from.
+
+    Args:
+        work_dir: Has ``last_checkpoint``.
+        folder: Has the checkpoints.
+        position: The training step of a checkpoint by its file name; None
+            for other files.
+
+    Returns:
+        The checkpoint that ``last_checkpoint`` names, else the one of most
+        training that is whole; None if there are none at all. And why those
+        before it are not.
+
+    Raises:
+        ValueError: If there are some, and none is whole.
+    """
+    record = work_dir / 'last_checkpoint'
+    named = record.read_text().strip() if record.is_file() else None
+    if named and ('://' in named or Path(named).is_dir()):
+        return named, {}  # remote, or DeepSpeed's
+    broken: dict[str, str] = {}
+    if named == '':
+        broken[str(record)] = 'an empty file'
+    steps = {p: position(p.name) for p in folder.glob('*')}
+    found = sorted(
+        (p for p, step in steps.items() if step is not None),
+        key=lambda p: steps[p] or 0,
+        reverse=True,
+    )
+    for path in [Path(named), *found] if named else found:
+        if str(path) in broken:
+            continue
+        why = why_broken(path)
+        if why is None:
+            return str(path), broken
+        broken[str(path)] = why
+    if broken:
+        tried = ', '.join(f'{path} ({why})' for path, why in broken.items())
+        raise ValueError(
+            f'resume must find a whole checkpoint in {work_dir}, got {tried}. '
+            'Copy one there, or remove these to begin anew.'
+        )
+    return None, {}
+
+
+def choose(runner: Runner, folder: Path, steps: dict[str, int]) -> None:
+    """Choose what a runner loads, in the main process, for all.
+
+    It looks at ``load_from``, too, and removes what killed runs left.
+
+    Args:
+        runner: Before ``load_or_resume``.
+        folder: Of the checkpoints.
+        steps: Training steps that the number in a file name stands for, by
+            template of the name.
+
+    Raises:
+        ValueError: If what is asked for is not whole.
+    """
+    outcome: list[Any] = [None]
+    if is_main_process():
+        try:
+            outcome = [_choose(runner, folder, steps)]
+        except (OSError, ValueError) as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    runner._load_from = outcome[0]
+
+
+def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
+    work_dir, given = Path(runner.work_dir), runner._load_from
+    for place in {work_dir, folder}:
+        remove_parts(place)
+    if given is not None:
+        why = why_broken(Path(given)) if _is_zip(Path(given)) else None
+        if why:
+            raise ValueError(
+                f'load_from must be a whole checkpoint, got {given!r} '
+                f'({why}). Copy it again, or name another one.'
+            )
+        return given
+    if not runner._resume:
+        return None
+    patterns = {
+        re.escape(name).replace(r'\{\}', r'(\d+)'): per
+        for name, per in steps.items()
+    }
+
+    def position(name: str) -> int | None:
+        for pattern, per in patterns.items():
+            match = re.fullmatch(pattern, name)
+            if match:
+                return int(match[1]) * per
+        return None
+
+    path, broken = find_whole(work_dir, folder, position)
+    for other, why in broken.items():
+        runner.logger.warning(
+            f'{other} is no whole checkpoint ({why}): resuming from {path} '
+            'in its place.'
+        )
+    return path
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether it begins as torch's files do; older ones have no sums."""
+    if not path.is_file():
+        return False  # a URL, or missing, which the loader says
+    with open(path, 'rb') as file:
+        return file.read(2) == b'PK'

@@ -1,0 +1,373 @@
+"""Checkpoints that are always whole, on full disks and in preemption too."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import hashlib
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
+
+from ...atomic_write import WriteError, write_text
+from ...freezing import REFERENCE
+from ...registry import HOOKS
+from .backends import BACKEND, RemoveLater
+from .resume_from import choose
+from .stop_request import StopRequest, shield_workers
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's CheckpointHook, whose files outlive whatever ends a run.
+
+    What MMEngine lacks: it writes over its files and removes the oldest
+    checkpoint before it writes the new one. Here
+
+    - a checkpoint and ``last_checkpoint`` are written atomically, and older
+      ones are removed afterwards, so that there is room for one more needed;
+    - ``resume=True`` passes over a damaged checkpoint for the last whole one;
+    - a checkpoint that cannot be written is an error in the log, and the run
+      goes on; it ends with that error if the last one is missing;
+    - after SIGTERM or SIGUSR1 the run finishes its step, writes a checkpoint
+      and exits with status 128 + signal (143, 138). SIGTERM once more, after
+      three seconds, ends it at once.
+
+    Options are CheckpointHook's. Remote backends write as before.
+    docs/reliability.md compares it with MMEngine's.
+
+    Args:
+        stop_on_signals: Whether to catch SIGTERM and SIGUSR1.
+    """
+
+    def __init__(
+        self, *args: Any, stop_on_signals: bool = True, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._catches = stop_on_signals
+        self._stop = StopRequest()
+        self._failures: dict[str, str] = {}
+        self._saved_at = -1
+        self._guarded: Any = None
+        self._in_step = self._in_val = self._is_full = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose what to resume from, and watch for signals."""
+        if not isinstance(runner.optim_wrapper, OptimWrapper):
+            return  # nothing is trained
+        if not runner._has_loaded:
+            per = len(runner.train_dataloader) if self.by_epoch else 1
+            steps = {'iter_{}.pth': 1, self.filename_tmpl: per}
+            choose(runner, self._folder(runner), steps)
+        if self._catches:
+            self._guard(runner)
+            for loop in (runner.train_loop, runner.val_loop):
+                if loop is not None:
+                    shield_workers(loop.dataloader)
+
+    def before_train(self, runner: Runner) -> None:
+        """Take the atomic backend where files are local."""
+        super().before_train(runner)
+        client = getattr(self.file_backend, 'client', self.file_backend)
+        if isinstance(client, LocalBackend):
+            self.file_client_args = None
+            self.backend_args = dict(backend=BACKEND)
+            self.file_backend = get_file_backend(
+                backend_args=self.backend_args
+            )
+
+    def before_train_iter(self, runner: Runner, *args: Any, **_: Any) -> None:
+        """From here on the model is in between two states."""
+        self._in_step = True
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, *args: Any, **inputs: Any
+    ) -> None:
+        """Save where it is time, and stop where that was asked for."""
+        super().after_train_iter(runner, batch_idx, *args, **inputs)
+        self._in_step = not _is_updated(runner.optim_wrapper)
+        if not self._stop.exchange() or self._in_step:
+            return
+        if self.by_epoch and self.end_of_epoch(
+            runner.train_dataloader, batch_idx
+        ):
+            return  # and save as at the end of every epoch
+        self._save_and_leave(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Likewise."""
+        super().after_train_epoch(runner)
+        if self._stop.agreed and self.by_epoch:
+            if self._saved_at != runner.iter:
+                self._save_checkpoint(runner)
+            self._leave(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """An average of weights (EMA) is in their place from here on."""
+        self._in_val = True
+
+    def after_val_iter(
+        self, runner: Runner, *args: Any, **inputs: Any
+    ) -> None:
+        """Save at once: an evaluation may take longer than what is left."""
+        if self._stop.received and self._saved_at != runner.iter:
+            self._save_now(runner, runner.iter)
+        if self._stop.received and self._stop.is_alone:
+            self._leave(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
+        """Save what is best, then stop."""
+        self._in_val = False
+        super().after_val_epoch(runner, metrics)
+        if self._stop.exchange(wait=True):
+            self._save_and_leave(runner, runner.iter)
+
+    def after_run(self, runner: Runner) -> None:
+        """End with an error if what is to be kept could not be written."""
+        self._raise_failures()
+
+    def _guard(self, runner: Runner) -> None:
+        """Let the loop of this run catch signals, and no longer than it runs:
+        hooks do not learn of exceptions."""
+        loop = runner.train_loop
+        if self._guarded and vars(loop).get('run') is self._guarded:
+            return  # by a train() that failed before its loop
+        run, own = loop.run, 'run' in vars(loop)
+
+        def guarded() -> Any:
+            try:
+                with self._stop.caught():
+                    try:
+                        return run()
+                    except Exception as error:
+                        if self._in_step or not self._stop.received:
+                            raise
+                        # a loader lost its workers, which began before
+                        runner.logger.warning(f'after the signal: {error}')
+                        self._save_and_leave(
+                            runner, runner.iter, meet=not is_main_process()
+                        )
+            finally:
+                if own:
+                    loop.run = run
+                else:
+                    del loop.run
+
+        loop.run = self._guarded = guarded
+
+    def _folder(self, runner: Runner) -> Path:
+        work_dir = Path(runner.work_dir)
+        if self.out_dir in (None, runner.work_dir):
+            return work_dir
+        return Path(self.out_dir, work_dir.name)
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict[str, Any]
+    ) -> None:
+        kept = [*getattr(self, 'keep_ckpt_ids', ())]
+        ids = [i for i in kept if i != step] + [step]
+        stale = ids[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
+        name = self.filename_tmpl.format(step)
+        info = dict(interim_ckpt=None)
+        if self.max_keep_ckpts > 0:  # with those that are still there
+            info['keep_ckpt_ids'] = ids
+        is_saved = self._write(runner, name, meta, info)
+        if not is_saved and self._is_full and len(ids) > len(stale) + 1:
+            self._remove_steps(stale)  # which make room, and leave one
+            is_saved = self._write(runner, name, meta, info)
+        if not is_saved:
+            return
+        if self.max_keep_ckpts > 0:
+            self._remove_steps(stale)
+            ids = ids[len(stale) :]
+            self.keep_ckpt_ids = deque(ids, self.max_keep_ckpts)
+            runner.message_hub.update_info('keep_ckpt_ids', ids)
+
+    def _write(
+        self,
+        runner: Runner,
+        name: str,
+        meta: dict[str, Any],
+        info: dict[str, Any],
+    ) -> bool:
+        """Write a checkpoint, then ``last_checkpoint``.
+
+        Args:
+            runner: That trains.
+            name: Of the file.
+            meta: ``epoch`` and ``iter`` that are done.
+            info: For the message hub that is written with it.
+
+        Returns:
+            False if that failed, which is logged.
+        """
+        self._saved_at = meta['iter']
+        former = runner.message_hub.get_info('interim_ckpt', None)
+        path = self.file_backend.join_path(self.out_dir, name)
+        with self._going_on(runner, 'checkpoint'):
+            runner.message_hub.update_info_dict(info | dict(last_ckpt=path))
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
+            if is_main_process():
+                record = Path(runner.work_dir, 'last_checkpoint')
+                write_text(record, path)
+            self.last_ckpt = path
+            if former and former != path:
+                self._remove(former)
+        return 'checkpoint' not in self._failures
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: Any) -> None:
+        backend, removals = self.file_backend, RemoveLater(self.file_backend)
+        former, lost = self._best(), self._failures.get('best checkpoint')
+        self.file_backend = removals
+        try:
+            with self._going_on(runner, 'best checkpoint'):
+                super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        if 'best checkpoint' in self._failures:
+            vars(self).update(former)
+            return
+        if lost and self._best() == former:  # nor is this a better one
+            self._failures['best checkpoint'] = lost
+        best = str(self._best())
+        for remove, path in removals.waiting:
+            if repr(path) not in best:
+                remove(path)
+
+    def _best(self) -> dict[str, Any]:
+        names = ('best_ckpt_path', 'best_ckpt_path_dict')
+        return copy.deepcopy(
+            {k: v for k, v in vars(self).items() if k in names}
+        )
+
+    @master_only
+    def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
+        checkpoint = CheckpointLoader.load_checkpoint(ckpt_path)
+        wanted = (*(self.published_keys or ()), REFERENCE)
+        published = {k: v for k, v in checkpoint.items() if k in wanted}
+        digest = hashlib.sha256(pickle.dumps(published)).hexdigest()
+        path = f'{os.path.splitext(ckpt_path)[0]}-{digest[:8]}.pth'
+        save_checkpoint(published, path, backend_args=self.backend_args)
+        left_out = sorted(set(checkpoint) - set(published))
+        runner.logger.info(f'Published {path}, without {left_out}.')
+
+    @contextlib.contextmanager
+    def _going_on(self, runner: Runner, kind: str) -> Iterator[None]:
+        """Log what cannot be written, and put the message hub back."""
+        hub = runner.message_hub
+        before = dict(hub.runtime_info)
+        try:
+            yield
+        except WriteError as error:
+            for name in set(hub.runtime_info) - set(before):
+                hub.pop_info(name)
+            hub.update_info_dict(before)
+            self._failures[kind] = str(error)
+            self._is_full = error.errno in FULL
+            runner.logger.error(
+                f'{kind}: {error} Training goes on, and the next {kind} is '
+                'tried in its time.'
+            )
+        else:
+            self._failures.pop(kind, None)
+
+    def _raise_failures(self) -> None:
+        if self._failures:
+            raise RuntimeError(
+                'The last checkpoint must be written, got: '
+                + ' '.join(self._failures.values())
+            )
+
+    def _save_now(self, runner: Runner, done: int) -> None:
+        """Save after `done` steps, in an evaluation the trained weights."""
+        averages = [
+            hook
+            for hook in runner.hooks
+            if self._in_val and isinstance(hook, EMAHook)
+        ]
+        for hook in averages:
+            hook.after_val_epoch(runner)
+        self._save_after(runner, done)
+        for hook in averages:
+            hook.before_val_epoch(runner)
+
+    def _save_after(self, runner: Runner, done: int) -> None:
+        meta = dict(epoch=runner.epoch, iter=done)
+        per = len(runner.train_dataloader)
+        if not self.by_epoch:
+            self._save_checkpoint_with_step(runner, done, meta)
+        elif done == runner.epoch * per:
+            self._save_checkpoint_with_step(runner, runner.epoch, meta)
+        else:  # in the middle of an epoch: only until the next one
+            name = f'iter_{done}.pth'
+            path = self.file_backend.join_path(self.out_dir, name)
+            self._write(runner, name, meta, dict(interim_ckpt=path))
+
+    def _save_and_leave(
+        self, runner: Runner, done: int, *, meet: bool = True
+    ) -> None:
+        if self._saved_at != done:
+            self._save_now(runner, done)
+        self._leave(runner, meet=meet)
+
+    def _leave(self, runner: Runner, *, meet: bool = True) -> None:
+        """Exit as a shell reports a process that the signal has ended."""
+        self._in_step = True  # no way back
+        for worker in multiprocessing.active_children():
+            if worker.daemon:  # of a loader, which would wait for it
+                worker.kill()
+        number = self._stop.agreed or self._stop.received
+        if meet:
+            self._stop.meet()
+        self._raise_failures()
+        runner.logger.warning(
+            f'{signal.Signals(number).name}: stops after {self._saved_at} '
+            f'steps, which {self.last_ckpt} holds; --resume goes on.'
+        )
+        raise SystemExit(128 + number)
+
+    def _remove_steps(self, steps: list[int]) -> None:
+        for step in steps:
+            self._remove(
+                self.file_backend.join_path(
+                    self.out_dir, self.filename_tmpl.format(step)
+                )
+            )
+
+    @master_only
+    def _remove(self, path: str) -> None:
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # DeepSpeed's
+            self.file_backend.rmtree(path)
+
+
+def _is_updated(wrapper: OptimWrapper) -> bool:
+    """Whether the last step ended an accumulation of gradients."""
+    is_many = isinstance(wrapper, OptimWrapperDict)
+    wrappers = wrapper.values() if is_many else [wrapper]
+    return all(one.should_update() for one in wrappers)

@@ -1,0 +1,143 @@
+"""Signals that ask a run to end: all processes learn of them together."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from torch import distributed as dist
+from torch.utils.data import DataLoader
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+#: Seconds in which more of SIGTERM are the same: Slurm and torchrun may both
+#: send it to a process.
+SAME = 3.0
+#: How long processes wait for the checkpoint of the first, at the end.
+PATIENCE = timedelta(minutes=10)
+
+
+def shield_workers(loader: DataLoader) -> None:
+    """Let the workers of a loader, once it starts them, outlive the signals,
+    which Slurm sends to every process."""
+    former = loader.worker_init_fn
+    if getattr(former, 'func', None) is not _init_worker:
+        loader.worker_init_fn = functools.partial(_init_worker, former)
+
+
+def _init_worker(former: Callable[[int], None] | None, number: int) -> None:
+    if former is not None:
+        former(number)
+    first: list[float] = []
+
+    def ignore(signum: int, _: FrameType | None) -> None:
+        first.append(time.monotonic())
+        if first[-1] - first[0] > SAME:  # of its own main process, at the end
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGTERM, ignore)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+class StopRequest:
+    """SIGTERM or SIGUSR1, once it has come, while a run trains.
+
+    The handler only takes a note; what is to be done is done between steps.
+
+    Attributes:
+        received: The signal that came to this process; None before.
+        agreed: The signal that all processes know of, at the same step.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.agreed: int | None = None
+        self._first: float | None = None
+        self._group: Any = None
+        self._taken: dict[int, Any] = {}
+        self._exchange: tuple[Any, torch.Tensor] | None = None
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch the signals, but for those that somebody else catches or
+        ignores. Outside of the main thread there is nothing to catch."""
+        self.received = self.agreed = None
+        self._first = self._exchange = None
+        taken = self._taken = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    taken[number] = signal.signal(number, self._receive)
+        if get_world_size() > 1:  # not the GPUs': nobody waits for them
+            self._group = dist.new_group(backend='gloo')
+        try:
+            yield
+        finally:
+            for number, former in taken.items():
+                if former is not None:  # set by other than Python
+                    signal.signal(number, former)
+            self._group = None
+
+    def exchange(self, *, wait: bool = False) -> int | None:
+        """Tell the other processes, once a step, in all of them.
+
+        What is told at one step is read at the next, when it has long
+        arrived.
+
+        Args:
+            wait: Read at once.
+
+        Returns:
+            ``agreed``.
+        """
+        if self._group is None:
+            self.agreed = self.received
+            return self.agreed
+        for _ in range(1 + wait):
+            if self._exchange is not None and self.agreed is None:
+                work, number = self._exchange
+                work.wait()
+                self.agreed = int(number) or None
+            if self.agreed is None:
+                number = torch.tensor(self.received or 0)
+                work = dist.all_reduce(
+                    number, dist.ReduceOp.MAX, group=self._group, async_op=True
+                )
+                self._exchange = work, number
+        return self.agreed
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process is the only one."""
+        return self._group is None
+
+    def meet(self) -> None:
+        """Wait for the other processes: one that ends has the rest killed."""
+        if self._group is not None:
+            with contextlib.suppress(RuntimeError):  # some may have died
+                dist.monitored_barrier(self._group, PATIENCE)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = number
+            # it may have ended workers of data loaders, too, and torch would
+            # raise in the middle of a step
+            self._taken[signal.SIGCHLD] = signal.signal(
+                signal.SIGCHLD, signal.SIG_DFL
+            )
+        if number == signal.SIGTERM:
+            now = time.monotonic()
+            self._first = self._first or now
+            if now - self._first > SAME:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)

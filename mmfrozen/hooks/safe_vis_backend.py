@@ -1,0 +1,41 @@
+"""Scalars of a run, which goes on where they cannot be written."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.visualization import LocalVisBackend
+
+from ..registry import VISBACKENDS
+
+
+@VISBACKENDS.register_module()
+class SafeLocalVisBackend(LocalVisBackend):
+    """MMEngine's LocalVisBackend, which a full disk does not end a run by.
+
+    What cannot be written is left out, whole lines at a time; the first is an
+    error in the log.
+    """
+
+    _is_failing = False
+
+    def _dump(self, value_dict: dict, file_path: str, *args: Any) -> None:
+        size = os.path.getsize(file_path) if os.path.exists(file_path) else 0
+        try:
+            super()._dump(value_dict, file_path, *args)
+        except OSError as error:
+            if not self._is_failing:
+                print_log(
+                    f'{file_path} must be written, got {error.strerror}. Make '
+                    'room: the run goes on without its scalars.',
+                    'current',
+                    logging.ERROR,
+                )
+            self._is_failing = True
+            if os.path.exists(file_path):
+                os.truncate(file_path, size)  # no piece of a line
+        else:
+            self._is_failing = False

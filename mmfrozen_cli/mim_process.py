@@ -1,0 +1,107 @@
+"""Run mim on a config, once at a time, and hand signals on to it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+#: The training saves when it gets SIGTERM, not when it is interrupted.
+HANDED_ON = {
+    signal.SIGINT: signal.SIGTERM,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGHUP: signal.SIGTERM,
+    signal.SIGUSR1: signal.SIGUSR1,
+}
+
+
+class Stopped(Exception):
+    """Raised with the number of the signal that asked for it."""
+
+
+def run_mim(
+    command: str,
+    config: Path,
+    work_dir: Path,
+    args: argparse.Namespace,
+    *more: str,
+) -> None:
+    """Call the real mim on one config.
+
+    Raises:
+        CalledProcessError: If it fails.
+        Stopped: If this process was asked to end: mim's was, too.
+    """
+    options = ('--cfg-options', *args.cfg_options) if args.cfg_options else ()
+    with _lock(work_dir) as lock:
+        _run(
+            sys.executable,
+            '-m',
+            'mmfrozen_cli.mim_child',
+            command,
+            'mmdet',
+            str(config),
+            '--gpus',
+            str(args.gpus),
+            '--launcher',
+            args.launcher,
+            '--work-dir',
+            str(work_dir),
+            *more,
+            *options,
+            lock=lock,
+        )
+
+
+@contextlib.contextmanager
+def _lock(work_dir: Path) -> Iterator[int]:
+    """Keep others away: when this process is killed, training goes on."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with open(work_dir / '.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'{work_dir} must be free, got one in which a run of before '
+                'still trains. Wait for it, or end it.'
+            ) from None
+        yield file.fileno()
+
+
+def _run(*command: str, lock: int) -> None:
+    """Run a command in a session of its own and hand signals on."""
+    asked: list[int] = []
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, HANDED_ON[number])
+
+    process = None
+    former = {
+        number: signal.signal(number, hand_on)
+        for number in HANDED_ON
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        process = subprocess.Popen(
+            command, start_new_session=True, pass_fds=[lock]
+        )
+        if asked:
+            hand_on(asked[0], None)
+        status = process.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Stopped(asked[0])
+    if status:
+        raise subprocess.CalledProcessError(status, command)
