@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.dist import get_rank
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
@@ -58,6 +58,7 @@ class _Resumable:
         """Follow the checkpoint, which has been read by now."""
         self.batches.reseed(_seed_of(self.runner))
         _warn_of_lost_gradients(self.runner, len(self.dataloader))
+        self.runner.register_hook(_NoteEvaluation())
         self._evaluate_if_due()
 
     def _evaluate_if_due(self) -> None:
@@ -70,7 +71,7 @@ class _Resumable:
             and self._is_evaluation_due()
             and hub.runtime_info.get(EVALUATED) != self._iter
         ):
-            hub.update_info(EVALUATED, self._iter)
+            hub.update_info('iter', self._iter - 1)  # as the step left it
             self.runner.val_loop.run()
 
 
@@ -180,6 +181,15 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
             self._iter % self.val_interval == 0
             or self._iter == self._max_iters
         )
+
+
+class _NoteEvaluation(Hook):
+    """Lets checkpoints from after an evaluation say so. The loops add it."""
+
+    priority = 'HIGHEST'
+
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        runner.message_hub.update_info(EVALUATED, runner.iter)
 
 
 class _NoBatches:

@@ -1,4 +1,4 @@
-"""Train once without, and once with many a SIGKILL: what was different.
+"""Train once without, and once with many a SIGKILL: what is different?
 
 A fresh interpreter imports MMDetection once and forks each training process,
 so that a start costs no import: ``python -m tests.loops.kill FOLDER DATA``.
@@ -19,19 +19,66 @@ import torch
 from mmdet.registry import HOOKS, MODELS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from torch import nn
+from mmengine.logging import HistoryBuffer
 
 import mmfrozen  # noqa: F401  (registers)
+from tests.loops.noisy import noisy_config
 from tests.tiny import build, tiny_config
 
-FORK = multiprocessing.get_context('fork')
-LOOPS = {
-    'iter': dict(
-        type='mmfrozen.ResumableIterBasedTrainLoop', val_interval=10**6
+#: What two runs cannot share: their names and the time.
+OWN = ('/cfg', '/experiment_name', '/last_ckpt', '/time', '/data_time')
+CASES = {
+    # the pack's experiment, killed at every third step or while it writes
+    'detector': dict(
+        loop='Iter',
+        length=64,
+        workers=2,
+        sampler='InfiniteSampler',
+        by_shape=True,
+        kills=20,
     ),
-    'epoch': dict(
-        type='mmfrozen.ResumableEpochBasedTrainLoop', val_interval=10**6
+    'epochs': dict(
+        loop='Epoch',
+        length=2,
+        workers=0,
+        sampler='DefaultSampler',
+        by_shape=False,
+        kills=4,
+    ),
+    'epochs-by-shape': dict(
+        loop='Epoch',
+        length=2,
+        workers=2,
+        sampler='DefaultSampler',
+        by_shape=True,
+        kills=4,
+    ),
+    # passes over the data end in the middle of it
+    'steps': dict(
+        loop='Iter',
+        length=50,
+        workers=2,
+        sampler='DefaultSampler',
+        by_shape=True,
+        kills=4,
+    ),
+    'drawn-seed': dict(
+        loop='Iter',
+        length=20,
+        workers=0,
+        sampler='InfiniteSampler',
+        by_shape=False,
+        kills=3,
+        seed=None,
+    ),
+    'two-processes': dict(
+        loop='Epoch',
+        length=2,
+        workers=0,
+        sampler='DefaultSampler',
+        by_shape=False,
+        kills=3,
+        processes=2,
     ),
 }
 
@@ -42,56 +89,30 @@ class WriteSamples(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         ids = [sample.img_id for sample in data_batch['data_samples']]
-        line = json.dumps([runner.iter, batch_idx, ids]) + '\n'
         path = Path(runner.work_dir, f'samples_{get_rank()}.txt')
         with path.open('a') as file:
-            file.write(line)
+            file.write(json.dumps([runner.iter, batch_idx, ids]) + '\n')
 
 
-@MODELS.register_module()
-class Noisy(BaseModel):
-    """A step of a few milliseconds that draws random numbers."""
-
-    def __init__(self, data_preprocessor=None):
-        super().__init__(data_preprocessor)
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.Dropout(0.5)
-        )
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        boxes = [x.gt_instances.bboxes.tensor.sum() for x in data_samples]
-        image = torch.stack([self.body(x[None] / 255).mean() for x in inputs])
-        target = torch.stack(boxes) / 1000 * random.random()
-        return {'loss': ((image - target) ** 2).mean()}
-
-
-def detector(cfg, folder):
-    """Mask R-CNN with 8 channels; the backbone stays out of checkpoints."""
-    backbone = dict(depth=18, stem_channels=8, base_channels=8)
-    cfg.model.backbone.update(backbone)
-    cfg.model.neck.in_channels = [8, 16, 32, 64]
+def detector_config(folder, data, name):
+    """Mask R-CNN on 8 channels; the backbone stays out of checkpoints."""
     checkpoint = folder / 'classifier.pth'
+    cfg = tiny_config(folder / name, data, checkpoint)
+    cfg.model.backbone.update(depth=18, stem_channels=8, base_channels=8)
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
     if not checkpoint.exists():
         torch.manual_seed(1)
-        config = dict(cfg.model.backbone.to_dict(), init_cfg=None)
-        torch.save(MODELS.build(config).state_dict(), checkpoint)
-    cfg.model.backbone.init_cfg.checkpoint = str(checkpoint)
+        backbone = MODELS.build(dict(cfg.model.backbone, init_cfg=None))
+        torch.save(backbone.state_dict(), checkpoint)
     cfg.default_hooks.frozen_guard.save_backbone = False
+    cfg.default_hooks.drift.interval = 7
+    return cfg
 
 
-def noisy(cfg, folder):
-    """No detector, for what is up to data alone."""
-    cfg.model = dict(type='Noisy')
-    cfg.custom_hooks = [dict(type='mmdet.NumClassCheckHook')][:0]
-    for hook in ('frozen_guard', 'drift', 'step_cost'):
-        del cfg.default_hooks[hook]
-    cfg.optim_wrapper.constructor = 'DefaultOptimWrapperConstructor'
-
-
-def make(folder, data, case, name):
+def make(folder, data, name, case, seed=3):
     """The config of a run."""
-    cfg = tiny_config(folder / name, data, folder / 'none.pth')
-    case['model'](cfg, folder)
+    make_one = detector_config if 'detector' in name else noisy_config
+    cfg = make_one(folder, data, name)
     loader = cfg.train_dataloader
     loader.update(num_workers=case['workers'], drop_last=True)
     loader.persistent_workers = case['workers'] > 0
@@ -101,37 +122,61 @@ def make(folder, data, case, name):
         loader.batch_sampler = dict(type='AspectRatioBatchSampler')
     loader.dataset.oversample_thr = 0.3
     loader.dataset.dataset.indices = None
-    cfg.train_cfg = dict(LOOPS[case['loop']])
-    cfg.train_cfg[f'max_{case["loop"]}s'] = case['length']
+    unit = f'max_{case["loop"].lower()}s'
+    cfg.train_cfg = dict(
+        type=f'mmfrozen.Resumable{case["loop"]}BasedTrainLoop',
+        **{unit: case['length']},
+    )
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
     cfg.default_hooks.logger.interval = 4
     cfg.custom_hooks.append(dict(type='WriteSamples'))
-    cfg.randomness = dict(seed=case.get('seed', 3), deterministic=True)
+    cfg.randomness = dict(seed=seed, deterministic=True)
+    cfg.env_cfg.dist_cfg.backend = 'gloo'
     cfg.resume = True
     return cfg
 
 
-def train(cfg):
+def train(cfg, rank, size, port):
     """What a training process does."""
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(False)  # whatever ran before
+    if size > 1:
+        cfg.launcher = 'pytorch'
+        names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')
+        values = map(str, (rank, rank, size, port))
+        os.environ.update(zip(names, values, strict=True))
+        os.environ['MASTER_ADDR'] = '127.0.0.1'
     build(cfg).train()
 
 
-def start(cfg):
-    process = FORK.Process(target=train, args=(cfg,))
-    process.start()
-    return process
+def start(cfg, size):
+    port = random.randint(20000, 60000)
+    processes = [
+        multiprocessing.Process(target=train, args=(cfg, rank, size, port))
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    return processes
 
 
-def lines(work_dir):
+def finish(processes):
+    """Wait for the end; a launcher would kill the others of one that died."""
+    for process in processes:
+        process.join()
+        if process.exitcode:
+            for other in processes:
+                other.kill()
+    return processes[0].exitcode
+
+
+def steps_in(work_dir):
     path = work_dir / 'samples_0.txt'
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text().count('\n') if path.exists() else 0
 
 
-def written(work_dir):
-    """Sizes of the checkpoints, which tell when one is being written."""
+def checkpoints_in(work_dir):
+    """Their sizes, which change while one is being written."""
     return {
         entry.name: entry.stat().st_size
         for entry in os.scandir(work_dir)
@@ -140,73 +185,109 @@ def written(work_dir):
 
 
 def wait_to_kill(process, work_dir, dice):
-    """Wait for a random moment; say which."""
-    done, before = len(lines(work_dir)), written(work_dir)
-    when = dice.choice(('loading', 'step', 'step', 'writing', 'writing'))
-    steps, deadline = dice.randint(1, 3), time.time() + 60
-    while process.is_alive() and time.time() < deadline:
-        if when == 'writing':
-            if written(work_dir) != before:
-                break
-        elif len(lines(work_dir)) >= done + steps:
-            time.sleep(dice.uniform(0, 0.1))
-            break
-        elif when == 'loading' and len(lines(work_dir)) > done:
-            break
+    """Wait for a random moment, at the third step the latest."""
+    done, before = steps_in(work_dir), checkpoints_in(work_dir)
+    when = dice.choice(('start', 'step', 'step', 'writing', 'writing'))
+    steps = dice.randint(1, 3) if when == 'step' else 3
+    while process.is_alive():
+        if when == 'start':
+            time.sleep(dice.uniform(0, 0.3))
+            return when
+        if when == 'writing' and checkpoints_in(work_dir) != before:
+            return when
+        if steps_in(work_dir) >= done + steps:
+            time.sleep(dice.uniform(0, 0.05))
+            return 'step'
         time.sleep(0.0005)
     return when
 
 
-def kill_and_resume(cfg, num_kills, dice):
-    """Train; returns how often it was killed, and when."""
-    work_dir, kills = Path(cfg.work_dir), []
+def train_killed(cfg, case, dice):
+    """Train; returns the exit status, and when it was killed."""
+    work_dir, kills, size = Path(cfg.work_dir), [], case.get('processes', 1)
     work_dir.mkdir()
     while True:
-        process = start(cfg)
-        if len(kills) < num_kills:
-            when = wait_to_kill(process, work_dir, dice)
-            process.kill()
-        process.join()
-        if process.exitcode >= 0:
-            return process.exitcode, kills
+        last = work_dir / 'last_checkpoint'
+        if last.exists() and not last.read_text():
+            last.unlink()  # MMEngine's hook was killed in between
+        processes = start(cfg, size)
+        if len(kills) < case['kills']:
+            when = wait_to_kill(processes[0], work_dir, dice)
+            dice.choice(processes).kill()
+        status = finish(processes)
+        if not any(p.exitcode < 0 for p in processes):
+            return status, kills
         kills.append(when)
 
 
-def main(folder, data):
+def order(work_dir):
+    """By process and step: the batches that it began with, once or more."""
+    found = {}
+    for path in sorted(work_dir.glob('samples_*.txt')):
+        for line in path.read_text().splitlines():
+            step, *batch = json.loads(line)
+            found.setdefault(f'{path.stem} {step}', []).append(batch)
+    return found
+
+
+def read_json(work_dir, name):
+    path = work_dir / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def last_checkpoint(work_dir):
+    path = Path(work_dir, 'last_checkpoint').read_text()
+    return torch.load(path, weights_only=False, map_location='cpu')
+
+
+def leaves(value, name=''):
+    """All that a checkpoint holds, bit by bit."""
+    if name.endswith(OWN):
+        return
+    if isinstance(value, dict):
+        for key in value:
+            yield from leaves(value[key], f'{name}/{key}')
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from leaves(item, f'{name}/{number}')
+    elif isinstance(value, HistoryBuffer):
+        yield name, value.data[0].tobytes()
+    elif isinstance(value, torch.Tensor):
+        yield name, value.numpy().tobytes()
+    else:
+        yield name, value
+
+
+def run_case(folder, data, name):
+    case, dice = CASES[name], random.Random(name)
+    killed = make(folder, data, f'{name}-killed', case, case.get('seed', 3))
+    status, kills = train_killed(killed, case, dice)
+    one = last_checkpoint(killed.work_dir)
+    whole = make(folder, data, f'{name}-whole', case, one['meta']['seed'])
+    finish(start(whole, case.get('processes', 1)))
+    other = last_checkpoint(whole.work_dir)
+    a, b = dict(leaves(one)), dict(leaves(other))
+    folders = (Path(killed.work_dir), Path(whole.work_dir))
+    return dict(
+        status=status,
+        kills=kills,
+        steps=(one['meta']['iter'], other['meta']['iter']),
+        orders=[order(folder) for folder in folders],
+        drifts=[read_json(folder, 'drift.json') for folder in folders],
+        costs=[read_json(folder, 'step_cost.json') for folder in folders],
+        compared=sorted(a.keys() & b.keys()),
+        differ=sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)),
+    )
+
+
+def main(folder, data, *names):
     warnings.simplefilter('ignore')
+    multiprocessing.set_start_method('fork')
     mmengine_config.FormatCode = lambda text, **_: (text, True)
-    names = sys.argv[3:] or CASES
-    for name in names:
-        case, dice = CASES[name], random.Random(name)
-        clock = time.time()
-        killed = make(folder, data, case, f'{name}-killed')
-        status, kills = kill_and_resume(killed, case['kills'], dice)
-        whole = make(folder, data, case, f'{name}-whole')
-        process = start(whole)
-        process.join()
-        print(name, status, process.exitcode, len(kills), time.time() - clock)
+    for name in names or CASES:
+        result = run_case(folder, data, name)
+        (folder / f'{name}.json').write_text(json.dumps(result))
 
-
-CASES = {
-    'detector': dict(
-        model=detector,
-        loop='iter',
-        workers=2,
-        sampler='InfiniteSampler',
-        by_shape=True,
-        length=64,
-        kills=20,
-    ),
-    'a': dict(
-        model=noisy,
-        loop='epoch',
-        workers=0,
-        sampler='DefaultSampler',
-        by_shape=False,
-        length=3,
-        kills=5,
-    ),
-}
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
