@@ -22,6 +22,7 @@ SHARED = {
     'pairing',
     'registry',
     'run_files',
+    'seeds',
     'type_names',
     'version',
 }
@@ -33,6 +34,7 @@ PARTS = {
     'evaluation',
     'freeze_config',
     'hooks',
+    'loops',
     'optim',
     'tracing',
     'reports',

@@ -77,7 +77,12 @@ class NumberedBatchSampler:
             draws = itertools.count(rank, world_size)
             for batch in self.batch_sampler:
                 yield [self._numbered(i, epoch, next(draws)) for i in batch]
-            if not endless or next(draws) == rank:  # it is empty
+            if next(draws) == rank:
+                raise ValueError(
+                    'train_dataloader must have a batch in an epoch, got '
+                    'none. Give fewer images a batch, or drop_last=False.'
+                )
+            if not endless:
                 return
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch + 1)

@@ -1,5 +1,7 @@
 """Batches that follow from their number, and the samples in them."""
 
+import pickle
+
 import pytest
 import torch
 from mmdet.registry import DATASETS
@@ -74,11 +76,13 @@ def test_endless_iteration_goes_through_the_epochs():
         assert found == epochs[start:]
 
 
-def test_endless_iteration_of_nothing_ends():
+@pytest.mark.parametrize('endless', [True, False])
+def test_epoch_without_a_batch_is_refused(endless):
     batches = numbered()
     batches.batch_sampler.batch_size = 20
-    batches.begin(0, endless=True)
-    assert list(batches) == []
+    batches.begin(0, endless=endless)
+    with pytest.raises(ValueError, match='a batch in an epoch, got none'):
+        list(batches)
 
 
 def test_indices_that_are_numbered_already_are_kept():
@@ -110,6 +114,8 @@ def test_samples_are_the_same_for_any_worker_and_start():
     assert len({x for _, drawn in whole for x in drawn}) == 9
     assert dataset.loaded == 9
     assert samples(2)[0] == whole
+    sent = pickle.loads(pickle.dumps(dataset))  # as to a spawned worker
+    assert sent.__getitems__._dataset is sent
     rest, dataset = samples(0, start=2)
     assert rest == whole[2:]
     assert dataset.loaded == 3, 'what is passed over is not loaded'
