@@ -17,26 +17,27 @@ from pathlib import Path
 import mmengine.config.config as mmengine_config
 import mmengine.runner.runner as mmengine_runner
 import torch
-from mmdet.registry import HOOKS, MODELS
+from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 
-import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.datasets import CheckedLVISV1Dataset
 from tests.loops.noisy import noisy_config
 from tests.tiny import build, tiny_config
 
 #: What two runs cannot share: their names and the time.
-OWN = ('/cfg', '/experiment_name', '/last_ckpt', '/time', '/data_time')
+OWN = ('/cfg', '/experiment_name', '/last_ckpt', '/time', '/data_time', '/eta')
 CASES = {
-    # the pack's experiment, killed at every third step or while it writes
+    # the pack's experiment
     'detector': dict(
         loop='Iter',
         length=64,
         workers=2,
         sampler='InfiniteSampler',
         by_shape=True,
-        kills=20,
+        kills=22,
+        steps=64,
     ),
     'epochs': dict(
         loop='Epoch',
@@ -45,6 +46,7 @@ CASES = {
         sampler='DefaultSampler',
         by_shape=False,
         kills=4,
+        steps=70,
     ),
     'epochs-by-shape': dict(
         loop='Epoch',
@@ -53,6 +55,7 @@ CASES = {
         sampler='DefaultSampler',
         by_shape=True,
         kills=4,
+        steps=70,
     ),
     # passes over the data end in the middle of it
     'steps': dict(
@@ -62,6 +65,7 @@ CASES = {
         sampler='DefaultSampler',
         by_shape=True,
         kills=4,
+        steps=50,
     ),
     'drawn-seed': dict(
         loop='Iter',
@@ -70,6 +74,7 @@ CASES = {
         sampler='InfiniteSampler',
         by_shape=False,
         kills=3,
+        steps=20,
         seed=None,
     ),
     'two-processes': dict(
@@ -79,9 +84,22 @@ CASES = {
         sampler='DefaultSampler',
         by_shape=False,
         kills=3,
+        steps=36,
         processes=2,
     ),
 }
+
+
+@DATASETS.register_module()
+class TwoShapes(CheckedLVISV1Dataset):
+    """Every fifth image passes for a tall one, so that an epoch ends with
+    one of each, and has a batch less than the sampler says."""
+
+    def get_data_info(self, idx):
+        info = super().get_data_info(idx)
+        if idx % 5 == 0:
+            info['width'], info['height'] = 1, 2
+        return info
 
 
 @HOOKS.register_module()
@@ -119,9 +137,10 @@ def make(folder, data, name, case, seed=3):
     loader.persistent_workers = case['workers'] > 0
     loader.sampler = dict(type=case['sampler'], shuffle=True)
     if case['by_shape']:
-        del loader['drop_last']
-        loader.batch_sampler = dict(type='AspectRatioBatchSampler')
-    loader.dataset.oversample_thr = 0.3
+        loader.dataset.dataset.type = 'TwoShapes'
+        last = dict(drop_last=loader.pop('drop_last'))
+        loader.batch_sampler = dict(type='AspectRatioBatchSampler', **last)
+    loader.dataset.oversample_thr = 0.35
     loader.dataset.dataset.indices = None
     unit = f'max_{case["loop"].lower()}s'
     cfg.train_cfg = dict(
@@ -129,7 +148,9 @@ def make(folder, data, name, case, seed=3):
         **{unit: case['length']},
     )
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
-    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    cfg.default_hooks.checkpoint.update(
+        by_epoch=False, interval=2, max_keep_ckpts=-1
+    )
     cfg.default_hooks.logger.interval = 4
     cfg.custom_hooks.append(dict(type='WriteSamples'))
     cfg.randomness = dict(seed=seed, deterministic=True)
@@ -172,8 +193,10 @@ def finish(processes):
 
 
 def steps_in(work_dir):
+    """Steps that have begun."""
     path = work_dir / 'samples_0.txt'
-    return path.read_text().count('\n') if path.exists() else 0
+    lines = path.read_text().split('\n')[:-1] if path.exists() else []
+    return json.loads(lines[-1])[0] + 1 if lines else 0
 
 
 def checkpoints_in(work_dir):
@@ -185,21 +208,20 @@ def checkpoints_in(work_dir):
     }
 
 
-def wait_to_kill(process, work_dir, dice):
-    """Wait for a random moment, at the third step the latest."""
-    done, before = steps_in(work_dir), checkpoints_in(work_dir)
+def wait_to_kill(process, work_dir, target, dice):
+    """Wait for a random moment after so many steps; say which."""
     when = dice.choice(('start', 'step', 'step', 'writing', 'writing'))
-    steps = dice.randint(1, 3) if when == 'step' else 3
-    while process.is_alive():
-        if when == 'start':
-            time.sleep(dice.uniform(0, 0.3))
-            return when
-        if when == 'writing' and checkpoints_in(work_dir) != before:
-            return when
-        if steps_in(work_dir) >= done + steps:
-            time.sleep(dice.uniform(0, 0.05))
-            return 'step'
-        time.sleep(0.0005)
+    if when == 'start':
+        time.sleep(dice.uniform(0, 0.3))
+        return when
+    while process.is_alive() and steps_in(work_dir) < target:
+        time.sleep(0.001)
+    before = checkpoints_in(work_dir)
+    if when == 'step':
+        time.sleep(dice.uniform(0, 0.05))
+    while when == 'writing' and process.is_alive():
+        if checkpoints_in(work_dir) != before:
+            break
     return when
 
 
@@ -207,18 +229,20 @@ def train_killed(cfg, case, dice):
     """Train; returns the exit status, and when it was killed."""
     work_dir, kills, size = Path(cfg.work_dir), [], case.get('processes', 1)
     work_dir.mkdir()
-    while True:
+    part = (case['steps'] - 8) / case['kills']
+    targets = [int((i + dice.random()) * part) for i in range(case['kills'])]
+    for target in [*targets, None]:
         last = work_dir / 'last_checkpoint'
         if last.exists() and not last.read_text():
             last.unlink()  # MMEngine's hook was killed in between
         processes = start(cfg, size)
-        if len(kills) < case['kills']:
-            when = wait_to_kill(processes[0], work_dir, dice)
+        if target is not None:
+            when = wait_to_kill(processes[0], work_dir, target, dice)
             dice.choice(processes).kill()
         status = finish(processes)
-        if not any(p.exitcode < 0 for p in processes):
-            return status, kills
-        kills.append(when)
+        if any(p.exitcode < 0 for p in processes):
+            kills.append(when)
+    return status, kills
 
 
 def order(work_dir):
