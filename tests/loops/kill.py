@@ -16,6 +16,7 @@ from pathlib import Path
 
 import mmengine.config.config as mmengine_config
 import mmengine.runner.runner as mmengine_runner
+import numpy as np
 import torch
 from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.dist import get_rank
@@ -161,6 +162,7 @@ def make(folder, data, name, case, seed=3):
 
 def train(cfg, rank, size, port):
     """What a training process does."""
+    np.random.seed()  # a fork would draw the seed of those before it
     torch.set_num_threads(1)
     if size > 1:
         cfg.launcher = 'pytorch'
