@@ -50,15 +50,19 @@ class _Resumable:
         return self.dataloader.batch_sampler
 
     def run_iter(self, *args: Any) -> None:
-        """Run a step on random numbers of its own."""
-        seed_all((self.batches.seed, get_rank(), self._iter, 1), _torch_seed())
+        """Run a step, its hooks too, on random numbers of its own."""
+        self._seed_step()
         super().run_iter(*args)  # type: ignore[misc]
+
+    def _seed_step(self) -> None:
+        seed_all((self.batches.seed, get_rank(), self._iter, 1), _torch_seed())
 
     def _prepare(self) -> None:
         """Follow the checkpoint, which has been read by now."""
         self.batches.reseed(_seed_of(self.runner))
         _warn_of_lost_gradients(self.runner, len(self.dataloader))
         self.runner.register_hook(_NoteEvaluation())
+        self.runner.register_hook(_SeedStep(self._seed_step))
         self._evaluate_if_due()
 
     def _evaluate_if_due(self) -> None:
@@ -181,6 +185,19 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
             self._iter % self.val_interval == 0
             or self._iter == self._max_iters
         )
+
+
+class _SeedStep(Hook):
+    """Seeds once more: a hook may draw at the first step of a start alone.
+    The loops add it."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, seed: Callable[[], None]) -> None:
+        self._seed = seed
+
+    def before_train_iter(self, *args: Any, **_: Any) -> None:
+        self._seed()
 
 
 class _NoteEvaluation(Hook):

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import mmengine.config.config as mmengine_config
@@ -105,9 +106,15 @@ class TwoShapes(CheckedLVISV1Dataset):
 
 @HOOKS.register_module()
 class WriteSamples(Hook):
-    """Writes the ids of the samples of every step as it begins."""
+    """Writes the ids of the samples of every step as it begins, and draws
+    random numbers at the second step of each start."""
+
+    drawn = 0
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.drawn += 1
+        if self.drawn == 2:
+            torch.rand(1)
         ids = [sample.img_id for sample in data_batch['data_samples']]
         path = Path(runner.work_dir, f'samples_{get_rank()}.txt')
         with path.open('a') as file:
@@ -227,6 +234,14 @@ def wait_to_kill(process, work_dir, target, dice):
     return when
 
 
+def repair(work_dir):
+    """MMEngine's hook may be killed before it writes what it has opened."""
+    last = work_dir / 'last_checkpoint'
+    if last.exists() and not last.read_text():
+        whole = filter(zipfile.is_zipfile, work_dir.glob('iter_*.pth'))
+        last.write_text(str(max(whole, key=lambda p: int(p.stem[5:]))))
+
+
 def train_killed(cfg, case, dice):
     """Train; returns the exit status, and when it was killed."""
     work_dir, kills, size = Path(cfg.work_dir), [], case.get('processes', 1)
@@ -234,9 +249,7 @@ def train_killed(cfg, case, dice):
     part = (case['steps'] - 8) / case['kills']
     targets = [int((i + dice.random()) * part) for i in range(case['kills'])]
     for target in [*targets, None]:
-        last = work_dir / 'last_checkpoint'
-        if last.exists() and not last.read_text():
-            last.unlink()  # MMEngine's hook was killed in between
+        repair(work_dir)
         processes = start(cfg, size)
         if target is not None:
             when = wait_to_kill(processes[0], work_dir, target, dice)
