@@ -5,6 +5,7 @@ so that a start costs no import: ``python -m tests.loops.kill FOLDER DATA``.
 It writes ``FOLDER/CASE.json`` for each case.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -210,11 +211,12 @@ def steps_in(work_dir):
 
 def checkpoints_in(work_dir):
     """Their sizes, which change while one is being written."""
-    return {
-        entry.name: entry.stat().st_size
-        for entry in os.scandir(work_dir)
-        if '.pth' in entry.name
-    }
+    sizes = {}
+    for entry in os.scandir(work_dir):
+        with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+            if '.pth' in entry.name:
+                sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 def wait_to_kill(process, work_dir, target, dice):
