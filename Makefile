@@ -17,7 +17,7 @@ demo: setup  ## frozen beside fine-tuned on the embedded data, one table
 	$(BIN)/python tools/train_pair.py configs/frozen/$(DEMO).py
 
 test: setup check  ## everything that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 test-configs: setup  ## a training step of every config: minutes, 6 GB
 	$(BIN)/python -m pytest tests/configs -m "configs or not configs"

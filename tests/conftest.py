@@ -1,5 +1,10 @@
 """Data, weights and a clean registry that tests share."""
 
+import os
+
+if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import pytest
 import torch.distributed
 from mmengine.logging import MessageHub

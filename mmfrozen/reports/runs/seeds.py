@@ -108,23 +108,32 @@ def _gains(pairs: Sequence[Pair]) -> dict[str, SeedGain]:
         for name in pairs[0].run.aps
         if all(name in x.aps for p in pairs for x in (p.run, p.control))
     ]
-    found = {}
-    for name in names:
-        run, control = (
-            np.array([x.aps[name] for x in side])
-            for side in zip(*((p.run, p.control) for p in pairs), strict=True)
+    return {
+        name: paired_gain(
+            [pair.run.aps[name] for pair in pairs],
+            [pair.control.aps[name] for pair in pairs],
         )
-        gaps = run - control
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)
-        half *= gaps.std(ddof=1) / np.sqrt(len(gaps))
-        found[name] = SeedGain(
-            *(
-                float(x)
-                for y in (run, control)
-                for x in (y.mean(), y.std(ddof=1))
-            ),
-            float(gaps.mean()),
-            float(gaps.mean() - half),
-            float(gaps.mean() + half),
-        )
-    return found
+        for name in names
+    }
+
+
+def paired_gain(run: Sequence[float], control: Sequence[float]) -> SeedGain:
+    """Compare one AP of runs and controls, in pairs of the same seed.
+
+    Args:
+        run: Of two runs or more, as fractions of 1.
+        control: Of their controls, in the same order.
+    """
+    gaps = np.subtract(run, control)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)
+    half *= gaps.std(ddof=1) / np.sqrt(len(gaps))
+    gain = float(gaps.mean())
+    return SeedGain(
+        float(np.mean(run)),
+        float(np.std(run, ddof=1)),
+        float(np.mean(control)),
+        float(np.std(control, ddof=1)),
+        gain,
+        gain - float(half),
+        gain + float(half),
+    )

@@ -1,0 +1,91 @@
+"""Variants of an experiment, each trained with several seeds, in one table.
+
+Each folder holds the work dirs of one variant's seeds. Printed are mean and
+standard deviation over seeds and, beneath the AP, the mean difference from
+the first folder in pairs of the same seed, with Student's 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmfrozen.reports.runs.seeds import SeedGain, paired_gain
+from mmfrozen.reports.runs.work_dir import read_run
+
+EXAMPLES = """examples:
+  for seed in 1 2 3; do
+      mim train mmdet configs/frozen/NAME.py --gpus 0 \\
+          --work-dir runs/NAME/seed_$seed --cfg-options randomness.seed=$seed
+  done
+  python benchmarks/variants.py runs/mask_rcnn_lite0_mini-lvis \\
+      runs/mask_rcnn_lite0_*_mini-lvis
+"""
+COLUMNS = {
+    'box AP': 'bbox_AP',
+    'APr': 'bbox_APr',
+    'APc': 'bbox_APc',
+    'APf': 'bbox_APf',
+    'mask AP': 'segm_AP',
+    'mask APr': 'segm_APr',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('folders', nargs='+', type=Path, metavar='FOLDER')
+    return parser.parse_args()
+
+
+def read_seeds(folder: Path) -> dict[str, dict[str, float]]:
+    """APs of each evaluated seed, by the name of its work dir."""
+    metrics = {run.name: read_run(run).metrics for run in folder.iterdir()}
+    return {
+        seed: {key.partition('/')[2]: value for key, value in found.items()}
+        for seed, found in sorted(metrics.items())
+        if found
+    }
+
+
+def row(
+    name: str,
+    variant: dict[str, dict[str, float]],
+    first: dict[str, dict[str, float]],
+) -> str:
+    """A line of the table, in AP of 100."""
+    seeds = sorted(variant.keys() & first.keys())
+    gains = [
+        paired_gain(
+            [variant[seed][key] for seed in seeds],
+            [first[seed][key] for seed in seeds],
+        )
+        for key in COLUMNS.values()
+    ]
+    cells = [f'{100 * g.run:.1f} ± {100 * g.run_spread:.1f}' for g in gains]
+    differences = ['-'] * 2 if variant is first else map(cell, gains[:2])
+    return f'| {" | ".join([name, str(len(seeds)), *cells, *differences])} |'
+
+
+def cell(gain: SeedGain) -> str:
+    """A difference and its interval."""
+    low, high = 100 * gain.low, 100 * gain.high
+    return f'{100 * gain.gain:+.1f} ({low:+.1f} to {high:+.1f})'
+
+
+def main() -> None:
+    """Print the table."""
+    folders = parse_args().folders
+    runs = {folder.name: read_seeds(folder) for folder in folders}
+    heads = ['', 'seeds', *COLUMNS, 'box AP - first', 'APr - first']
+    print(f'| {" | ".join(heads)} |\n|{"---|" * len(heads)}')
+    for name, variant in runs.items():
+        print(row(name, variant, runs[folders[0].name]))
+
+
+if __name__ == '__main__':
+    main()
