@@ -22,6 +22,7 @@ with gc_paused():
         datasets,
         evaluation,
         hooks,
+        loops,
         models,
         optim,
         runner,

@@ -29,8 +29,8 @@ from mmfrozen.reports.augmentation_sheet import (
     group_of,
     sample_of,
 )
+from mmfrozen.seeds import NumberedIndex, seeded
 from mmfrozen.transforms.class_index import class_names, index_classes
-from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
 
 from . import make_parser, print_line
 from .console import PlainConsole

@@ -25,6 +25,7 @@ SHARED = {
     'pairing',
     'registry',
     'run_files',
+    'seeds',
     'type_names',
     'version',
 }
@@ -36,6 +37,7 @@ PARTS = {
     'evaluation',
     'freeze_config',
     'hooks',
+    'loops',
     'optim',
     'tracing',
     'reports',

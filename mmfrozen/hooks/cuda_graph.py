@@ -139,7 +139,13 @@ class GraphedStaticPart:
         return self._graph(images)
 
     def _captured(self, images: Tensor) -> Callable[[Tensor], Any] | None:
-        with _kept_buffers(self._part), _no_autocast_cache():
+        # a resumed run goes on with the random numbers of one that replays
+        devices = [images.device] if images.is_cuda else []
+        with (
+            _kept_buffers(self._part),
+            _no_autocast_cache(),
+            torch.random.fork_rng(devices),
+        ):
             try:
                 graph = capture(self._part, images.clone())
                 with torch.no_grad():

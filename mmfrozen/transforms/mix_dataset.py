@@ -9,7 +9,7 @@ from mmdet.datasets import MultiImageMixDataset
 
 from ..errors import did_you_mean, require
 from ..registry import DATASETS
-from .seeded_sampler import seeded
+from ..seeds import seeded
 
 
 @DATASETS.register_module()

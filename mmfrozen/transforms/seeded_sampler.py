@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sized
-from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-import torch
 from mmdet import registry as mmdet
 from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from .. import registry
-
-
-class NumberedIndex(int):
-    """An index of a data set that knows when it was drawn.
-
-    Attributes:
-        key: Seed, epoch and number of the draw in it, over all processes.
-    """
-
-    key: tuple[int, int, int]
-
-    def __new__(cls, index: int, key: tuple[int, int, int]) -> NumberedIndex:
-        """Make an index on which arithmetic works as on any other."""
-        self = super().__new__(cls, index)
-        self.key = key
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (int(self), self.key)
+from ..seeds import NumberedIndex
 
 
 @registry.DATA_SAMPLERS.register_module()
@@ -84,26 +61,3 @@ class NumberedSampler(Sampler):
         self.epoch = epoch
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
-
-
-@contextmanager
-def seeded(index: int) -> Iterator[None]:
-    """Seed the generators for one sample; a plain index changes nothing.
-
-    Args:
-        index: Of the sample.
-    """
-    if not isinstance(index, NumberedIndex):
-        yield
-        return
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seed = int(np.random.SeedSequence(index.key).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)  # the GPU's is left alone
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

@@ -183,7 +183,7 @@ def _check_data(name, cfg):
 
 def _check_schedule(name, cfg):
     if name['backbone'] == 'lite0':
-        assert cfg.train_cfg.type == 'IterBasedTrainLoop'
+        assert cfg.train_cfg.type == 'mmfrozen.ResumableIterBasedTrainLoop'
     elif cfg.default_hooks.frozen_guard.state != 'thawed':
         assert cfg.train_cfg.max_epochs == SCHEDULES[name['schedule']]
 

@@ -58,7 +58,7 @@ def test_schedule(setting):
     assert batch % cfg.train_dataloader.batch_size == 0
     # a step here and there: steps an epoch were rounded, down (72) or not
     steps_an_epoch = COCO_IMAGES / batch
-    assert cfg.train_cfg.type == 'EpochBasedTrainLoop'
+    assert cfg.train_cfg.type == 'mmfrozen.ResumableEpochBasedTrainLoop'
     assert cfg.train_cfg.max_epochs == epochs
     assert steps == pytest.approx(epochs * steps_an_epoch, rel=2e-3)
     warm_up, decay = cfg.param_scheduler

@@ -13,7 +13,7 @@ from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.registry import DATASETS
 from mmengine.runner import Runner
 
-from mmfrozen.transforms.seeded_sampler import NumberedIndex, seeded
+from mmfrozen.seeds import NumberedIndex, seeded
 
 from .datasets import LOAD, SIZE, balanced, lvis_config, mixed
 

@@ -242,7 +242,8 @@ class TimmBackbone(BaseModule):
     def _number_stages(self) -> dict[str, int]:
         import timm
 
-        classifier = timm.create_model(self.model_name, **self.model_args)
+        with torch.random.fork_rng([]):  # a hook may ask within a step
+            classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}
         groups = timm.models.group_parameters(

@@ -5,7 +5,9 @@
 max_epochs = 36
 
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=3
+    type='mmfrozen.ResumableEpochBasedTrainLoop',
+    max_epochs=max_epochs,
+    val_interval=3,
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

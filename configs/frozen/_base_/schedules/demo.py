@@ -3,7 +3,9 @@
 max_iters = 350
 
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters
+    type='mmfrozen.ResumableIterBasedTrainLoop',
+    max_iters=max_iters,
+    val_interval=max_iters,
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,0 +1,69 @@
+"""Random numbers that follow from a place in the run alone.
+
+What was drawn before does not matter, so that nothing has to be saved: JAX
+and Grain do the same with their keys.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class NumberedIndex(int):
+    """An index of a data set that knows when it was drawn.
+
+    Attributes:
+        key: Seed, epoch and number of the draw in it, over all processes.
+    """
+
+    key: tuple[int, int, int]
+
+    def __new__(cls, index: int, key: tuple[int, int, int]) -> NumberedIndex:
+        """Make an index on which arithmetic works as on any other."""
+        self = super().__new__(cls, index)
+        self.key = key
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (int(self), self.key)
+
+
+def seed_all(
+    key: tuple[int, ...], torch_seed: Callable[[int], Any] = torch.manual_seed
+) -> None:
+    """Seed Python's, numpy's and torch's generators.
+
+    Args:
+        key: Non-negative numbers that say for what.
+        torch_seed: Seeds torch's; by default those of all devices.
+    """
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch_seed(seed)
+
+
+@contextmanager
+def seeded(index: int) -> Iterator[None]:
+    """Seed the generators for one sample; a plain index changes nothing.
+
+    Args:
+        index: Of the sample.
+    """
+    if not isinstance(index, NumberedIndex):
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_all(index.key, torch.default_generator.manual_seed)  # not the GPU's
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
