@@ -13,7 +13,6 @@ import random
 import sys
 import time
 import warnings
-import zipfile
 from pathlib import Path
 
 import mmengine.config.config as mmengine_config
@@ -158,7 +157,10 @@ def make(folder, data, name, case, seed=3):
     )
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cfg.default_hooks.checkpoint.update(
-        by_epoch=False, interval=2, max_keep_ckpts=-1
+        type='mmfrozen.SafeCheckpointHook',
+        by_epoch=False,
+        interval=2,
+        max_keep_ckpts=2,
     )
     cfg.default_hooks.logger.interval = 4
     cfg.custom_hooks.append(dict(type='WriteSamples'))
@@ -236,14 +238,6 @@ def wait_to_kill(process, work_dir, target, dice):
     return when
 
 
-def repair(work_dir):
-    """MMEngine's hook may be killed before it writes what it has opened."""
-    last = work_dir / 'last_checkpoint'
-    if last.exists() and not last.read_text():
-        whole = filter(zipfile.is_zipfile, work_dir.glob('iter_*.pth'))
-        last.write_text(str(max(whole, key=lambda p: int(p.stem[5:]))))
-
-
 def train_killed(cfg, case, dice):
     """Train; returns the exit status, and when it was killed."""
     work_dir, kills, size = Path(cfg.work_dir), [], case.get('processes', 1)
@@ -251,7 +245,6 @@ def train_killed(cfg, case, dice):
     part = (case['steps'] - 8) / case['kills']
     targets = [int((i + dice.random()) * part) for i in range(case['kills'])]
     for target in [*targets, None]:
-        repair(work_dir)
         processes = start(cfg, size)
         if target is not None:
             when = wait_to_kill(processes[0], work_dir, target, dice)
