@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -25,7 +26,7 @@ from mmfrozen.config_check import check_config
 from mmfrozen.runner import CheckedRunner
 
 SECONDS = 240
-BYTES = 12 << 30
+BYTES = 12 << 30  # beyond those of the process that forks
 FORK = multiprocessing.get_context('fork')
 
 
@@ -109,7 +110,8 @@ def first_step(
 
 
 def _run(cfg: dict[str, Any], runner_class: Any, pipe: Any) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    limit = psutil.Process().memory_info().vms + BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     with tempfile.TemporaryDirectory() as folder:
         with open(os.devnull, 'w') as nowhere:
             os.dup2(nowhere.fileno(), 1)

@@ -239,6 +239,8 @@ class SafeCheckpointHook(CheckpointHook):
         return 'checkpoint' not in self._failures
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Any) -> None:
+        if not self.save_best or not hasattr(self, 'file_backend'):
+            return  # an evaluation alone has no work to keep
         backend, removals = self.file_backend, RemoveLater(self.file_backend)
         former, lost = self._best(), self._failures.get('best checkpoint')
         self.file_backend = removals
