@@ -27,7 +27,9 @@ from mmfrozen.runner import CheckedRunner
 
 SECONDS = 240
 BYTES = 12 << 30  # beyond those of the process that forks
-FORK = multiprocessing.get_context('fork')
+#: Not from this process: a pool of threads that it has would hang in a fork.
+FORK = multiprocessing.get_context('forkserver')
+FORK.set_forkserver_preload(['tests.config_check.trial'])
 
 
 @dataclass(frozen=True)

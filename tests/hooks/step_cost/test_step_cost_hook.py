@@ -253,6 +253,9 @@ def test_step_that_fails_while_it_is_counted_leaves_no_counter(config):
 
 
 def test_hook_that_fails_stops_and_the_run_goes_on(config, monkeypatch):
+    def fail(*args):
+        raise RuntimeError('out of memory')
+
     monkeypatch.setattr(StepCostHook, '_make_record', fail)
     add_hook(config)
     runner = build(config)
