@@ -35,7 +35,7 @@ demo-seeds: demo-data
 	  $(SEEDS:%=work_dirs/seed_%/finetuned/$(DEMO))
 
 test: setup check  ## everything that CI runs
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-configs: setup  ## a training step of every config: minutes, 6 GB
 	$(BIN)/python -m pytest tests/configs -m "configs or not configs"

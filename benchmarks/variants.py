@@ -44,11 +44,13 @@ def parse_args() -> argparse.Namespace:
 
 def read_seeds(folder: Path) -> dict[str, dict[str, float]]:
     """APs of each evaluated seed, by the name of its work dir."""
-    metrics = {run.name: read_run(run).metrics for run in folder.iterdir()}
+    evaluated = sorted(path.parent for path in folder.glob('*/strata.json'))
     return {
-        seed: {key.partition('/')[2]: value for key, value in found.items()}
-        for seed, found in sorted(metrics.items())
-        if found
+        run.name: {
+            key.partition('/')[2]: value
+            for key, value in read_run(run).metrics.items()
+        }
+        for run in evaluated
     }
 
 

@@ -1,5 +1,6 @@
 """Data, weights and a clean registry that tests share."""
 
+import logging
 import os
 
 if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch
@@ -20,12 +21,14 @@ LEFT_BEHIND = (DefaultScope, MessageHub)
 
 @pytest.fixture(autouse=True)
 def scope():
-    """A runner leaves its scope and its numbers to the tests after it."""
+    """A runner leaves its scope and its numbers to the tests after it, and a
+    command may silence the log."""
     before = [(kind, dict(kind._instance_dict)) for kind in LEFT_BEHIND]
     yield
     for kind, instances in before:
         kind._instance_dict.clear()
         kind._instance_dict.update(instances)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope='session')

@@ -149,6 +149,7 @@ def make(
         launcher=launcher,
         experiment_name=name,
         log_level='WARNING',
+        randomness=dict(seed=0),
         **val,
     )
 
