@@ -279,7 +279,6 @@ def run(args: argparse.Namespace, control: Path) -> None:
         more()
         longer = more.work_dir
     pair = compare_pair(runs[0].work_dir, runs[1].work_dir, longer, times)
-    folder.mkdir(parents=True, exist_ok=True)
     written = write_pair_page(folder, pair)
     console = PlainConsole()
     for table in make_tables(pair):

@@ -49,11 +49,19 @@ def backbone_config(runner: Runner) -> tuple[str, Any]:
     return key, config
 
 
+def optim_wrappers(wrapper: OptimWrapper) -> list[OptimWrapper]:
+    """The wrapper of one optimizer, or those of several."""
+    is_many = isinstance(wrapper, OptimWrapperDict)
+    return list(wrapper.values()) if is_many else [wrapper]
+
+
 def optimizer_groups(wrapper: OptimWrapper) -> list[dict[str, Any]]:
     """Parameter groups of one optimizer, or of several."""
-    is_many = isinstance(wrapper, OptimWrapperDict)
-    wrappers = wrapper.values() if is_many else [wrapper]
-    return [g for w in wrappers for g in w.optimizer.param_groups]
+    return [
+        group
+        for one in optim_wrappers(wrapper)
+        for group in one.optimizer.param_groups
+    ]
 
 
 def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

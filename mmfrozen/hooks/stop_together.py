@@ -83,7 +83,7 @@ def saves_now(runner: Runner, *, by_epoch: bool) -> bool:
 class AllRanksCheck(Hook):
     """Runs a check in every process, before the main one saves.
 
-    It is not registered: FrozenGuardHook adds it. MMEngine calls
+    It is not registered: the hooks with a check add it. MMEngine calls
     ``before_save_checkpoint`` in the main process only.
 
     Args:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axis import Axis
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
-from ..atomic_write import write_text
+from ..atomic_write import replacing, write_text
 
 #: The same colour for the same thing in every chart.
 COLOURS = {
@@ -118,13 +119,34 @@ def drawable(text: str) -> str:
     )
 
 
-def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
+def save_png(chart: Figure, path: Path, **options: Any) -> None:
+    """Write a chart as a PNG file atomically, names as they are.
+
+    Args:
+        chart: To be drawn.
+        path: Of the file; an older one is replaced.
+        options: Of ``Figure.savefig``.
+    """
+    with replacing(path) as part:
+        as_written(chart).savefig(part, format='png', **options)
+
+
+def write_page(
+    path: Path, title: str, parts: Iterable[str], *, replace: bool = False
+) -> None:
     """Write a page that needs no other file and no network.
 
+    Args:
+        path: Of the file.
+        title: Of the page.
+        parts: Its content.
+        replace: Whether an older page may be replaced.
+
     Raises:
-        FileExistsError: If the file is there; nothing is overwritten.
+        FileExistsError: If the file is there and not to be replaced.
     """
-    check_new(path)
+    if not replace:
+        check_new(path)
     write_text(
         path,
         '<!doctype html><html lang=en><meta charset=utf-8>'

@@ -17,12 +17,13 @@ from typing import Any
 from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, EMAHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 
 from ...atomic_write import WriteError, write_text
 from ...freezing import REFERENCE
 from ...registry import HOOKS
+from ..runner_access import optim_wrappers
 from .backends import BACKEND, RemoveLater
 from .resume_from import choose
 from .stop_request import StopRequest, shield_workers
@@ -366,6 +367,4 @@ class SafeCheckpointHook(CheckpointHook):
 
 def _is_updated(wrapper: OptimWrapper) -> bool:
     """Whether the last step ended an accumulation of gradients."""
-    is_many = isinstance(wrapper, OptimWrapperDict)
-    wrappers = wrapper.values() if is_many else [wrapper]
-    return all(one.should_update() for one in wrappers)
+    return all(one.should_update() for one in optim_wrappers(wrapper))

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from ..runner_access import replace_method
+from ..runner_access import optim_wrappers, replace_method
 from .memory_energy import EnergyMeter, MemoryMeter
 from .step_context import autocast_name, dtype_name
 from .step_flops import StepFlopsCounter
@@ -214,8 +214,7 @@ class StepMeter:
             self.timer.enter('forward')
 
     def _watch_optimizer(self, wrapper: OptimWrapper) -> None:
-        is_many = isinstance(wrapper, OptimWrapperDict)
-        for one in wrapper.values() if is_many else [wrapper]:
+        for one in optim_wrappers(wrapper):
             backward, step = one.backward, one.step
             self._undo += [
                 replace_method(one, 'backward', self._time_backward(backward)),

@@ -148,15 +148,13 @@ def write_pair_page(folder: Path, pair: PairComparison) -> tuple[Path, ...]:
         title = 'AP against training time'
         parts.append(page.section(title, [page.figure(chart, CAPTION)]))
         written.append(folder / 'pair.png')
-        page.as_written(chart).savefig(
-            written[-1], dpi=DPI, bbox_inches='tight'
-        )
+        page.save_png(chart, written[-1], dpi=DPI, bbox_inches='tight')
     notes = [page.paragraph(text, note=True) for text in describe(pair)]
     parts.append(page.section('How to read this', notes))
-    written[0].unlink(missing_ok=True)
     page.write_page(
         written[0],
         f'{pair.experiment}: {pair.state} beside {pair.control}',
         parts,
+        replace=True,
     )
     return tuple(written)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ...atomic_write import replacing
 from .. import page
 from .charts import draw_costs, draw_learning
 from .comparison import ComparedRun, Pair
@@ -109,8 +108,6 @@ def write_pictures(folder: Path, charts: dict[str, Figure]) -> None:
         charts: By name of the file.
     """
     for name, chart in charts.items():
-        path = folder / f'{name}.png'
-        with replacing(path) as part:
-            page.as_written(chart).savefig(
-                part, format='png', dpi=DPI, bbox_inches='tight'
-            )
+        page.save_png(
+            chart, folder / f'{name}.png', dpi=DPI, bbox_inches='tight'
+        )

@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from ...atomic_write import replacing, write_bytes
-from ..page import as_written, check_empty
+from ...atomic_write import write_bytes
+from ..page import check_empty, save_png
 from .bars import draw_bins, draw_classes
 from .captions import kinds
 from .curve import draw_by_annotations
@@ -66,18 +64,16 @@ def write_pictures(
     if gained or lost:
         charts['by_class'] = draw_classes(gained, lost, gain)
     for name, chart in charts.items():
-        _save(chart, folder / f'{name}.png')
+        save_png(
+            chart,
+            folder / f'{name}.png',
+            dpi=DPI,
+            bbox_inches='tight',
+            pad_inches=0.15,
+        )
     for kind, rows in zip(kinds(gain), (gained, lost), strict=True):
         for rank, row in enumerate(rows, start=1):
             if row.category_id in examples:
                 name = re.sub(r'[^\w.-]+', '_', row.name)[:60]
                 file = folder / f'{kind.split()[0]}_{rank:02}_{name}.jpg'
                 write_bytes(file, examples[row.category_id].jpeg)
-
-
-def _save(chart: Figure, path: Path) -> None:
-    chart = as_written(chart)
-    with replacing(path) as part:
-        chart.savefig(
-            part, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.15
-        )
