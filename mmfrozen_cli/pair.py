@@ -107,20 +107,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def train(config: Path, work_dir: Path, args: argparse.Namespace) -> None:
-    """Train to the end and evaluate, or what is left of it."""
-    done = work_dir / '.trained'
-    if done.is_file():
-        print(f'{config}: trained already, see {work_dir}', file=sys.stderr)
-        return
-    last_checkpoint(work_dir)  # which it resumes from
-    run_mim('train', config, work_dir, args, '--resume')
-    if not read_run(work_dir).metrics:  # it had broken off in its evaluation
-        last = last_checkpoint(work_dir)
-        run_mim('test', config, work_dir, args, '--checkpoint', str(last))
-    done.touch()
-
-
 def last_checkpoint(work_dir: Path) -> Path | None:
     """The checkpoint that a work dir names as its last.
 
@@ -181,6 +167,7 @@ class Training:
         self.args = argparse.Namespace(**vars(args) | {'cfg_options': options})
         self.cfg = load(config, options)
         self.unit, self.length = length_of(self.cfg)
+        self._done = self.work_dir / '.trained'
 
     def __str__(self) -> str:
         unit = self.unit.replace('max_iters', 'steps').replace('max_', '')
@@ -189,10 +176,10 @@ class Training:
     @property
     def is_done(self) -> bool:
         """Whether it was trained and evaluated before."""
-        return (self.work_dir / '.trained').is_file()
+        return self._done.is_file()
 
     def __call__(self) -> None:
-        """Train.
+        """Train to the end and evaluate, or what is left of it.
 
         Raises:
             ValueError: If the work dir has a run of another length.
@@ -209,7 +196,21 @@ class Training:
                     f'{self.unit}, got one of {had[1]} {had[0]}. Remove it, '
                     'or name another folder with --work-dirs.'
                 )
-        train(self.config, self.work_dir, self.args)
+        self._train()
+
+    def _train(self) -> None:
+        config, work_dir = self.config, self.work_dir
+        if self.is_done:
+            print(
+                f'{config}: trained already, see {work_dir}', file=sys.stderr
+            )
+            return
+        last_checkpoint(work_dir)  # which it resumes from
+        run_mim('train', config, work_dir, self.args, '--resume')
+        if not read_run(work_dir).metrics:  # its evaluation had broken off
+            last = str(last_checkpoint(work_dir))
+            run_mim('test', config, work_dir, self.args, '--checkpoint', last)
+        self._done.touch()
 
 
 def time_steps(

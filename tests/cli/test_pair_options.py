@@ -27,7 +27,7 @@ def parse(monkeypatch, tmp_path):
 def test_run_of_another_length_is_not_taken_for_this_one(parse, monkeypatch):
     """A whole run of 350 steps is there, and then one of 175."""
     trained = []
-    monkeypatch.setattr(pair, 'train', lambda *run: trained.append(run))
+    monkeypatch.setattr(pair.Training, '_train', lambda x: trained.append(x))
     half = pair.Training(CONFIG, parse('--length', '0.5'))
     half.work_dir.mkdir(parents=True)
     file = half.work_dir / CONFIG.name

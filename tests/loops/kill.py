@@ -30,66 +30,32 @@ from tests.tiny import build, tiny_config
 
 #: What two runs cannot share: their names and the time.
 OWN = ('/cfg', '/experiment_name', '/last_ckpt', '/time', '/data_time', '/eta')
-CASES = {
+PLAIN = dict(
+    loop='Epoch',
+    length=2,
+    steps=70,
+    workers=0,
+    sampler='DefaultSampler',
+    by_shape=False,
+    kills=4,
+    seed=3,
+    processes=1,
+)
+INFINITE = dict(loop='Iter', sampler='InfiniteSampler')
+#: What each case has in place of PLAIN's.
+CHANGES = {
     # the pack's experiment
     'detector': dict(
-        loop='Iter',
-        length=64,
-        workers=2,
-        sampler='InfiniteSampler',
-        by_shape=True,
-        kills=22,
-        steps=64,
+        INFINITE, length=64, steps=64, workers=2, by_shape=True, kills=22
     ),
-    'epochs': dict(
-        loop='Epoch',
-        length=2,
-        workers=0,
-        sampler='DefaultSampler',
-        by_shape=False,
-        kills=4,
-        steps=70,
-    ),
-    'epochs-by-shape': dict(
-        loop='Epoch',
-        length=2,
-        workers=2,
-        sampler='DefaultSampler',
-        by_shape=True,
-        kills=4,
-        steps=70,
-    ),
+    'epochs': dict(),
+    'epochs-by-shape': dict(workers=2, by_shape=True),
     # passes over the data end in the middle of it
-    'steps': dict(
-        loop='Iter',
-        length=50,
-        workers=2,
-        sampler='DefaultSampler',
-        by_shape=True,
-        kills=4,
-        steps=50,
-    ),
-    'drawn-seed': dict(
-        loop='Iter',
-        length=20,
-        workers=0,
-        sampler='InfiniteSampler',
-        by_shape=False,
-        kills=3,
-        steps=20,
-        seed=None,
-    ),
-    'two-processes': dict(
-        loop='Epoch',
-        length=2,
-        workers=0,
-        sampler='DefaultSampler',
-        by_shape=False,
-        kills=3,
-        steps=36,
-        processes=2,
-    ),
+    'steps': dict(loop='Iter', length=50, steps=50, workers=2, by_shape=True),
+    'drawn-seed': dict(INFINITE, length=20, steps=20, kills=3, seed=None),
+    'two-processes': dict(steps=36, kills=3, processes=2),
 }
+CASES = {name: PLAIN | changes for name, changes in CHANGES.items()}
 
 
 @DATASETS.register_module()
@@ -240,7 +206,7 @@ def wait_to_kill(process, work_dir, target, dice):
 
 def train_killed(cfg, case, dice):
     """Train; returns the exit status, and when it was killed."""
-    work_dir, kills, size = Path(cfg.work_dir), [], case.get('processes', 1)
+    work_dir, kills, size = Path(cfg.work_dir), [], case['processes']
     work_dir.mkdir()
     part = (case['steps'] - 8) / case['kills']
     targets = [int((i + dice.random()) * part) for i in range(case['kills'])]
@@ -295,11 +261,11 @@ def leaves(value, name=''):
 
 def run_case(folder, data, name):
     case, dice = CASES[name], random.Random(name)
-    killed = make(folder, data, f'{name}-killed', case, case.get('seed', 3))
+    killed = make(folder, data, f'{name}-killed', case, case['seed'])
     status, kills = train_killed(killed, case, dice)
     one = last_checkpoint(killed.work_dir)
     whole = make(folder, data, f'{name}-whole', case, one['meta']['seed'])
-    finish(start(whole, case.get('processes', 1)))
+    finish(start(whole, case['processes']))
     other = last_checkpoint(whole.work_dir)
     a, b = dict(leaves(one)), dict(leaves(other))
     folders = (Path(killed.work_dir), Path(whole.work_dir))

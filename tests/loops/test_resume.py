@@ -45,9 +45,7 @@ def test_killed_run_ends_with_the_weights_of_one_that_was_not(name, results):
 def test_killed_run_sees_the_samples_of_one_that_was_not(name, results):
     killed, whole = results[name]['orders']
     assert killed.keys() == whole.keys()
-    assert len(whole) == results[name]['steps'][1] * CASES[name].get(
-        'processes', 1
-    )
+    assert len(whole) == results[name]['steps'][1] * CASES[name]['processes']
     for step, batches in whole.items():
         assert len(batches) == 1
         seen = killed[step]

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from mmfrozen.atomic_write import WriteError
 from mmfrozen.evaluation.match_detections import match
 from mmfrozen.reports.pair.comparison import compare_pair
 from mmfrozen.reports.pair.page import draw_pair, write_pair_page
 from mmfrozen.reports.pair.tables import make_tables
 from mmfrozen.run_files import Spread, StepsInTurn
+from tests.test_atomic_write import files_of
 
 from ..runs.work_dirs import COST, evaluation, step, write_run
 from ..strata import strata_data
@@ -110,6 +112,14 @@ def test_page_is_written_anew_and_says_what_it_does_not_show(pair, tmp_path):
     for words in (f'{num} evaluated images', 'seed 7', 'oneDNN it is', '<svg'):
         assert words in text
     assert png.stat().st_size > 1000
+
+
+def test_page_of_before_is_kept_where_the_new_one_cannot_be(pair, tmp_path):
+    html, _ = write_pair_page(tmp_path, pair[0])
+    before = html.read_text()
+    with files_of(100), pytest.raises(WriteError, match='must be written'):
+        write_pair_page(tmp_path, pair[0])
+    assert html.read_text() == before
 
 
 def test_runs_without_matches_have_differences_and_no_intervals(tmp_path):
