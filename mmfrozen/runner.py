@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+from typing import Any
 
+import torch.distributed
 from mmengine.config import Config
+from mmengine.dist import is_distributed
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -17,6 +21,9 @@ class CheckedRunner(Runner):
     """MMEngine's runner, whose config has been checked.
 
     What MMDetection lacks: see :func:`~mmfrozen.config_check.check_config`.
+    Its processes leave their group before Python ends, as PyTorch asks; Gloo's
+    threads may otherwise abort a run that has ended well
+    (pytorch/pytorch#179291).
 
     Example config::
 
@@ -35,3 +42,16 @@ class CheckedRunner(Runner):
         for warning in warnings:
             print_log(warning, logger='current', level=logging.WARNING)
         return runner
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks at a point of the run."""
+        super().call_hook(fn_name, **kwargs)
+        # Not after a failure: others may still wait for this process, and
+        # leaving would wait for them.
+        if fn_name == 'after_run':
+            atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if is_distributed():
+        torch.distributed.destroy_process_group()

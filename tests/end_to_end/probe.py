@@ -1,5 +1,6 @@
 """Hooks that a launched run imports: one looks inside, others do harm."""
 
+import atexit
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, is_distributed
 from mmengine.hooks import Hook
 from torch import nn
 
@@ -42,6 +43,11 @@ class ProbeHook(Hook):
         self.seen['after'] = fingerprint(runner.model.module)
         path = Path(runner.work_dir, f'rank_{get_rank()}.json')
         path.write_text(json.dumps(self.seen))
+        # Registered before the runner's own, so it is called after it.
+        atexit.register(self.look_at_exit, path.with_suffix('.exit'))
+
+    def look_at_exit(self, path):
+        path.write_text('in a group' if is_distributed() else 'alone')
 
 
 @HOOKS.register_module()

@@ -89,6 +89,8 @@ def test_two_processes_train_all_but_the_frozen_backbone(
     trained = ranks[0]['in_buckets']
     assert all(first[n] == second[n] for n in trained + own)
     assert any(first[n] != ranks[0]['before'][n] for n in trained)
+    left = [Path(probed.work_dir, f'rank_{r}.exit') for r in range(2)]
+    assert [path.read_text() for path in left] == ['alone'] * 2
     assert output.count('SyncBN needs GPUs') == 1
     assert ranks[0]['norms'] == ['_BatchNormXd']
     saved = Path(probed.work_dir, 'epoch_2.pth')

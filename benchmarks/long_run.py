@@ -1,0 +1,155 @@
+"""Whether memory, open files and the time of a step grow in a long training.
+
+Trains a config by `mim train` for many steps, with validation and checkpoints
+in between, and records the process and its loader's workers every ten steps.
+Printed are the mean of the first and of the last quarter after the warm-up
+and the slope, with Student's 95 % interval over the means of blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from scipy import stats
+
+from mmfrozen.schedule import stretch
+
+EXAMPLES = """examples:
+  python benchmarks/long_run.py configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
+      --steps 2000 --work-dir work_dirs/long_run
+  python benchmarks/long_run.py ... --cfg-options \\
+      default_hooks.engine.type=mmfrozen.FrozenEngineHook \\
+      train_dataloader.num_workers=2 train_dataloader.persistent_workers=True
+"""
+BLOCKS = 20
+WARM_UP = 0.1  # of the steps
+#: What is recorded, how it is printed, and its share of the recorded unit.
+FIGURES = {
+    'resident': ('resident memory, MiB', 2**-20),
+    'files': ('open files', 1),
+    'processes': ('processes', 1),
+    'cpu': ('CPU of a step, ms', 1000),
+    'wall': ('a step, ms', 1000),
+}
+
+
+@HOOKS.register_module()
+class ProcessRecorder(Hook):
+    """Appends a line to WORK_DIR/processes.jsonl every ``interval`` steps.
+
+    A step's times are those between the ends of two steps: loading, logging
+    and checkpoints are in them, validation is not.
+    """
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+        self.process = psutil.Process()
+
+    def before_train(self, runner: Runner) -> None:
+        self.path = Path(runner.work_dir, 'processes.jsonl')
+        self._restart()
+
+    def after_val(self, runner: Runner) -> None:
+        self._restart()
+
+    def after_train_iter(self, runner: Runner, *args: Any, **_: Any) -> None:
+        self.steps += 1
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        family = [self.process, *self.process.children(recursive=True)]
+        line = dict(
+            step=runner.iter + 1,
+            resident=sum(p.memory_info().rss for p in family),
+            files=sum(p.num_fds() for p in family),
+            processes=len(family),
+            cpu=(time.process_time() - self.cpu) / self.steps,
+            wall=(time.perf_counter() - self.wall) / self.steps,
+        )
+        with open(self.path, 'a') as file:
+            file.write(json.dumps(line) + '\n')
+        self._restart()
+
+    def _restart(self) -> None:
+        self.steps = 0
+        self.cpu, self.wall = time.process_time(), time.perf_counter()
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', type=Path)
+    parser.add_argument('--steps', type=int, default=2000)
+    parser.add_argument('--work-dir', type=Path, required=True)
+    parser.add_argument('--cfg-options', nargs='*', default=[])
+    return parser.parse_args()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train by mim, with the recorder as one more hook."""
+    cfg = Config.fromfile(args.config)
+    options = stretch(cfg, args.steps / cfg.train_cfg.max_iters) | {
+        'train_cfg.val_interval': args.steps // 4,
+        'custom_imports.imports': '[mmfrozen,benchmarks.long_run]',
+        'default_hooks.recorder.type': ProcessRecorder.__name__,
+    }
+    command = ['train', 'mmdet', str(args.config), '--gpus', '0']
+    subprocess.run(
+        [Path(sys.executable).with_name('mim'), *command]
+        + ['--work-dir', str(args.work_dir), '--cfg-options']
+        + [f'{key}={value}' for key, value in options.items()]
+        + args.cfg_options,
+        env=dict(os.environ, PYTHONPATH=os.getcwd()),
+        check=True,
+    )
+
+
+def print_slopes(path: Path) -> None:
+    """Print a table of one run."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [x for x in lines if x['step'] > WARM_UP * lines[-1]['step']]
+    blocks = np.array_split(np.arange(len(lines)), BLOCKS)
+    steps = np.array([line['step'] for line in lines])
+    at = [steps[b].mean() for b in blocks]
+    print('| | first quarter | last quarter | slope in 1,000 steps |')
+    print('|---|---|---|---|')
+    for key, (name, unit) in FIGURES.items():
+        values = np.array([line[key] for line in lines]) * unit
+        means = [values[b].mean() for b in blocks]
+        fit = stats.linregress(at, means)
+        slope = 1000 * fit.slope
+        margin = 1000 * fit.stderr * stats.t.ppf(0.975, BLOCKS - 2)
+        quarter = BLOCKS // 4
+        print(
+            f'| {name} | {np.mean(means[:quarter]):.1f} '
+            f'| {np.mean(means[-quarter:]):.1f} '
+            f'| {slope:+.2f} ({slope - margin:+.2f} to {slope + margin:+.2f}) '
+            '|'
+        )
+
+
+def main() -> None:
+    """Train, then print the table."""
+    args = parse_args()
+    train(args)
+    print_slopes(args.work_dir / 'processes.jsonl')
+
+
+if __name__ == '__main__':
+    main()
