@@ -34,6 +34,10 @@ EXAMPLES = """examples:
       default_hooks.engine.type=mmfrozen.FrozenEngineHook \\
       train_dataloader.num_workers=2 train_dataloader.persistent_workers=True
 """
+RECORDED = """_base_ = [{base!r}]
+custom_imports = dict(imports=['mmfrozen', 'benchmarks.long_run'])
+default_hooks = dict(recorder=dict(type='ProcessRecorder'))
+"""
 BLOCKS = 20
 WARM_UP = 0.1  # of the steps
 #: What is recorded, how it is printed, and its share of the recorded unit.
@@ -104,15 +108,14 @@ def parse_args() -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     """Train by mim, with the recorder as one more hook."""
     cfg = Config.fromfile(args.config)
-    options = stretch(cfg, args.steps / cfg.train_cfg.max_iters) | {
-        'train_cfg.val_interval': args.steps // 4,
-        'custom_imports.imports': '[mmfrozen,benchmarks.long_run]',
-        'default_hooks.recorder.type': ProcessRecorder.__name__,
-    }
-    command = ['train', 'mmdet', str(args.config), '--gpus', '0']
+    options = stretch(cfg, args.steps / cfg.train_cfg.max_iters)
+    options['train_cfg.val_interval'] = args.steps // 4
+    args.work_dir.mkdir(parents=True)
+    recorded = args.work_dir / 'recorded.py'
+    recorded.write_text(RECORDED.format(base=str(args.config.resolve())))
     subprocess.run(
-        [Path(sys.executable).with_name('mim'), *command]
-        + ['--work-dir', str(args.work_dir), '--cfg-options']
+        [Path(sys.executable).with_name('mim'), 'train', 'mmdet', recorded]
+        + ['--gpus', '0', '--work-dir', args.work_dir, '--cfg-options']
         + [f'{key}={value}' for key, value in options.items()]
         + args.cfg_options,
         env=dict(os.environ, PYTHONPATH=os.getcwd()),
