@@ -235,7 +235,7 @@ class ShapeMode(TorchDispatchMode):
             kernel = KERNELS.get(func, func)
             try:
                 return _call_with(_on_meta, kernel, args, kwargs)
-            except Exception:  # noqa: S110  # whatever a kernel refuses
+            except Exception:  # noqa: S110  # not supported on meta
                 pass
         with self._fake:
             return _call_with(self._to_fake, func, args, kwargs)

@@ -33,7 +33,7 @@ class AnnotationFile:
 
     Attributes:
         header: The content with an empty list of annotations.
-        look: Statistics and faults of the annotations.
+        look: The checks of the annotations, and their counts.
         cat_img_map: Image id of each annotation, by category id.
         images: MMDetection's image record by image id.
 

@@ -189,8 +189,8 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
 
 
 class _SeedStep(Hook):
-    """Seeds a step again after all hooks, as a hook may draw random numbers at
-    the first step after a start only. Added by the loops."""
+    """Seeds a step again after all other hooks, as a hook may draw random
+    numbers at the first step after a start only. Added by the loops."""
 
     priority = 'LOWEST'
 

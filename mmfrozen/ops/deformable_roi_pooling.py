@@ -6,9 +6,9 @@ as a region of its own with torchvision's RoIAlign. Shapes, with P bins in
 each direction:
 
     features (N, C, H, W)
-    rois     (K, 5): number of the image, x1, y1, x2, y2 in pixels of it
-    offset   (K, 2, P, P): columns, then rows, that a bin moves, in sides of
-             its region times `gamma`; without elements, none moves
+    rois     (K, 5): image index, x1, y1, x2, y2 in pixels of the image
+    offset   (K, 2, P, P): x, then y shift of a bin, in sides of its region
+             times `gamma`; empty for no shifts
     out      (K, C, P, P)
 """
 

@@ -226,7 +226,7 @@ class _Trace:
     def _loss(self, images: Tensor) -> Tensor | None:
         try:
             return self._whole_loss(images)
-        except Exception as error:  # whatever MMDetection's module raises
+        except Exception as error:  # MMDetection may raise anything
             if self.progress is None:
                 raise
             part = _innermost(error, self.model)
@@ -316,7 +316,7 @@ class _Trace:
             count[1] += parameter.numel() * parameter.requires_grad
         for name in flops:
             counts.setdefault(name, [0, 0])
-        counts[OTHER] = counts.pop(OTHER, [0, 0])  # at the end
+        counts[OTHER] = counts.pop(OTHER, [0, 0])  # moved to the end
         return [
             ComponentCost(
                 name,
@@ -376,7 +376,7 @@ def _naming(
     """Re-raise errors with the part of the model where they occurred."""
     try:
         yield
-    except Exception as error:  # whatever MMDetection's module raises
+    except Exception as error:  # MMDetection may raise anything
         if isinstance(part, nn.Module):
             part = _innermost(error, part)
         remedy = 'Name another config or --shape'

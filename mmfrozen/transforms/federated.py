@@ -27,17 +27,17 @@ def update(
 
     The rules, for a class c:
 
-    1. Pasted where c was negative: it is there now, and all of it is
-       annotated. c leaves the negative list and is exhaustive.
-    2. Pasted where c was annotated: nothing changes. It stays exhaustive,
-       or not exhaustive, as it was: what is pasted is annotated.
+    1. Pasted where c was negative: c is present now, and all its objects
+       are annotated. c leaves the negative list and is exhaustive.
+    2. Pasted where c was annotated: nothing changes. c stays exhaustive,
+       or not exhaustive, as the pasted objects are annotated.
     3. Pasted where c was unknown: the image may have other objects of c
        that nobody annotated. c becomes not exhaustive.
-    4. Carried along, that is seen inside a pasted mask without being pasted
-       itself (a tie on a person): c is there without an annotation. It
-       leaves the negative list and becomes not exhaustive.
-    5. Hidden so far that its annotation is dropped while some of it can
-       still be seen: c becomes not exhaustive.
+    4. Carried along, that is visible inside a pasted mask without being
+       pasted itself (a tie on a person): c is present without an annotation.
+       It leaves the negative list and becomes not exhaustive.
+    5. Hidden so far that its annotation is dropped while part of it is
+       still visible: c becomes not exhaustive.
 
     Objects inside a pasted mask that the source does not annotate remain
     unknown.

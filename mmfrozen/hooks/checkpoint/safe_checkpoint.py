@@ -39,10 +39,11 @@ class SafeCheckpointHook(CheckpointHook):
     oldest checkpoint before it writes the new one. Here
 
     - a checkpoint and ``last_checkpoint`` are written atomically, and older
-      ones are removed afterwards, so that there is room for one more needed;
-    - ``resume=True`` passes over a damaged checkpoint for the last whole one;
-    - a checkpoint that cannot be written is an error in the log, and the run
-      goes on; it ends with that error if the last one is missing;
+      ones are removed afterwards, so disk space for one more is needed;
+    - ``resume=True`` falls back from a damaged checkpoint to the last
+      complete one;
+    - if a checkpoint cannot be written, an error is logged and the run
+      continues; it ends with that error if the last checkpoint is missing;
     - after SIGTERM or SIGUSR1 the run finishes its step, writes a checkpoint
       and exits with status 128 + signal (143, 138). SIGTERM once more, after
       three seconds, ends it at once.

@@ -45,14 +45,16 @@ class NonFiniteHook(Hook):
     is written to ``WORK_DIR/non_finite.json``. A checkpoint never holds
     non-finite weights.
 
-    - A loss that is not finite makes all gradients NaN. So all processes see
-      it, and act alike, without a message in each step.
-    - ``stop``: on a GPU an update is looked at when the next one is due,
-      and nothing waits for it; on a CPU, before it is made.
-    - ``skip``: the update is not made; weights, moments and running
-      statistics are bitwise what they were. It waits for the GPU once a step.
-    - What a gradient scaler leaves out (fp16) is no fault, unless the loss
-      is not finite, the scale has come down to 1, or 50 steps in a row.
+    - A non-finite loss makes all gradients NaN, so that all processes detect
+      it and act alike, without communication in each step.
+    - ``stop``: on a GPU an update is checked when the next one is due, so
+      that nothing synchronises; on a CPU it is checked before it is applied.
+    - ``skip``: the update is not applied; weights, moments and running
+      statistics stay bitwise the same. It synchronises with the GPU once per
+      step.
+    - A step that a gradient scaler skips (fp16) is not a fault, unless the
+      loss is not finite, the scale has dropped to 1, or more than 50 steps in
+      a row are skipped.
 
     It works with any ``OptimWrapper`` and with gradient accumulation.
 

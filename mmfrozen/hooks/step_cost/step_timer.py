@@ -160,7 +160,7 @@ class StepSample:
 
 
 def spreads(steps: list[dict[str, float]]) -> dict[str, Spread]:
-    """Median and quartiles by part, over the steps that have it."""
+    """Return median and quartiles by part, over the steps that have it."""
     result = {}
     for part in dict.fromkeys(name for step in steps for name in step):
         values = [step[part] for step in steps if part in step]

@@ -44,7 +44,7 @@ class TimmBackbone(BaseModule):
             it is a block.
         model_args: Further arguments of ``timm.create_model``, such as
             ``dict(drop_path_rate=0.2)``, or ``img_size`` for a model that
-            takes one size alone.
+            takes one size only.
         sync_bn: Batch norms take their statistics over all GPUs of a
             distributed run. (mmengine's top-level ``sync_bn`` would drop the
             activations that timm has inside its batch norms.)

@@ -105,5 +105,5 @@ class NormActRPNHead(BatchedRPNHead):
     ) -> tuple[Tensor, Tensor]:
         for conv, norm in zip(self.rpn_convs, norms, strict=True):
             x = self.act(norm(conv(x)))
-        # fp32, as boxes must be decoded and matched in fp32
+        # boxes are decoded and matched in fp32, even under mixed precision
         return self.rpn_cls(x).float(), self.rpn_reg(x).float()

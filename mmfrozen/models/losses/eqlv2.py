@@ -58,8 +58,8 @@ class EQLv2(EQLV2Loss):
     def get_accuracy(
         self, cls_score: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Return the percentage of objects whose class has the highest
-        score."""
+        """Return ``acc_classes``, the percentage of objects whose class has
+        the highest score."""
         return dict(acc_classes=object_accuracy(cls_score[:, :-1], labels))
 
     def forward(self, cls_score: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -138,8 +138,8 @@ class FederatedLoss(nn.Module):
     def get_accuracy(
         self, cls_score: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Return the percentage of objects whose class has the highest
-        score."""
+        """Return ``acc_classes``, the percentage of objects whose class has
+        the highest score."""
         return dict(acc_classes=object_accuracy(cls_score[:, :-1], labels))
 
     def forward(

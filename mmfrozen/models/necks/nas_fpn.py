@@ -30,8 +30,8 @@ class AnySizeNASFPN(NASFPN):
     output where both sides of the input are multiples of 128, the stride of
     P7. What MMDetection lacks elsewhere:
 
-    - It halves P5 to P6 and P7 rounding down, and fails where nothing is
-      left: where a side has at most 96 pixels.
+    - It halves P5 to P6 and P7 rounding down, and fails if nothing is left,
+      for a side of at most 96 pixels.
     - It shrinks a map by the ratio of the sizes, rounded up, after padding
       it with zeros on both sides (mmcv/ops/merge_cells.py, `_resize`). At
       other sizes this is not the ratio of the strides, so features move
