@@ -1,7 +1,8 @@
-"""Gaps in upstream releases, closed at import: one function each.
+"""Workarounds for bugs in upstream releases, applied at import: one function
+each.
 
-Each function does nothing where upstream is fixed; its docstring says where
-the gap is discussed and when the function can go.
+Each function does nothing if upstream is fixed; its docstring names the
+upstream issue and says when the function can be removed.
 """
 
 import errno
@@ -28,23 +29,23 @@ from .safe_unpickle import allow_records, restore
 
 
 def apply() -> None:
-    """Close every gap. Calling it again changes nothing."""
+    """Apply all workarounds. Calling it again changes nothing."""
     evaluate_lvis_on_new_numpy()
     resume_on_new_torch()
-    ignore_config_in_checkpoint()  # after it: has to see restored values
+    ignore_config_in_checkpoint()  # after it, to see restored values
     distribute_on_cpu()
 
 
 def evaluate_lvis_on_new_numpy() -> None:
-    """Give `lvis.eval`, and nothing else, the `np.float` it asks for.
+    """Give `lvis.eval`, and nothing else, the alias `np.float` that it uses.
 
     lvis 0.5.3 uses an alias that numpy 1.24 removed:
-    https://github.com/lvis-dataset/lvis-api/issues/37.
-    Expires when setup.cfg requires an lvis that does not use `np.float`.
+    https://github.com/lvis-dataset/lvis-api/issues/37. Expires when setup.cfg
+    requires an lvis that does not use `np.float`.
     """
     try:
         import lvis.eval as lvis_eval
-    except ImportError:  # without LVIS nothing needs it
+    except ImportError:  # not needed without lvis
         return
     names = lvis_eval.LVISEval.accumulate.__code__.co_names
     if 'float' in names and not hasattr(lvis_eval.np, 'float'):
@@ -61,16 +62,17 @@ class _NumpyWithFloat(types.ModuleType):
 def resume_on_new_torch() -> None:
     """Read mmengine's checkpoints with `weights_only=True`, torch's default.
 
-    torch >= 2.6 refuses the `HistoryBuffer`s and numpy values in them:
+    torch >= 2.6 rejects the `HistoryBuffer`s and numpy values in them:
     https://github.com/open-mmlab/mmengine/issues/1655. Allow-listing numpy's
     own classes would let a file run code (a dtype with forged flags turns
-    bytes into object pointers), so their names stand for inert records here,
-    which `inert.restore` turns into values after checking them.
-    What it downloads (URLs, `torchvision://`, `open-mmlab://`) torch.hub reads
-    with `weights_only=False`, which is torch's default there.
-    onedl-mmengine falls back to `weights_only=False`; that is taken out.
-    Older torch reads everything, hostile files too: nothing is done there.
-    Expires when mmengine resumes on torch >= 2.6 and refuses hostile files.
+    bytes into object pointers), so their names are mapped to inert records
+    here, which `safe_unpickle.restore` converts to values after checking them.
+    torch.hub reads downloads (URLs, `torchvision://`, `open-mmlab://`) with
+    `weights_only=False` by default; here it reads them with
+    `weights_only=True`. onedl-mmengine falls back to `weights_only=False`; the
+    fallback is removed. Older torch reads everything, including malicious
+    files, and is not changed. Expires when mmengine resumes on torch >= 2.6
+    and rejects malicious files.
     """
     if digit_version(torch.__version__) < digit_version('2.6.0'):
         return
@@ -98,12 +100,12 @@ def resume_on_new_torch() -> None:
 
 
 def ignore_config_in_checkpoint() -> None:
-    """Keep `Runner.resume` from running the Python text `meta.config`.
+    """Keep `Runner.resume` from executing the Python text in `meta.config`.
 
-    It executes that text to read `gpu_ids`, a key that no mmengine release
-    has written (`meta.cfg` is what they write). Unreported upstream; present
-    in mmengine 0.10.7 and onedl-mmengine 0.10.12.
-    Expires when `resume` in mmengine/runner/runner.py calls no `fromstring`.
+    It executes that text to read `gpu_ids`, a key that no mmengine release has
+    written (they write `meta.cfg`). Not reported upstream; present in mmengine
+    0.10.7 and onedl-mmengine 0.10.12. Expires when `resume` in
+    mmengine/runner/runner.py does not call `fromstring`.
     """
 
     def load(load_upstream: Callable[[], Any], filename: str) -> Any:
@@ -111,7 +113,7 @@ def ignore_config_in_checkpoint() -> None:
         if isinstance(checkpoint, dict) and 'meta' in checkpoint:
             meta = checkpoint['meta']
             if isinstance(meta, dict) and 'config' in meta:
-                del meta['config']  # not `pop`: a file can put its own there
+                del meta['config']  # not `pop`, which a file could override
         return checkpoint
 
     if 'fromstring' in Runner.resume.__code__.co_names:
@@ -121,12 +123,12 @@ def ignore_config_in_checkpoint() -> None:
 def distribute_on_cpu() -> None:
     """Let `--launcher pytorch`, `slurm` and `mpi` train without CUDA.
 
-    mmengine's `init_dist` calls `torch.cuda.set_device` always, its runner
-    gives the wrapper `device_ids`, and torch's SyncBN refuses CPU tensors in
-    distributed runs. The environment is set up after a config's
-    `custom_imports`, so this is in time. Where there is a GPU (or another
-    accelerator) nothing is done. Unreported upstream.
-    Expires when mmengine's launchers train on CPUs by themselves.
+    mmengine's `init_dist` always calls `torch.cuda.set_device`, its runner
+    passes `device_ids` to the wrapper, and torch's SyncBN rejects CPU tensors
+    in distributed runs. mmengine sets up the environment after it imports a
+    config's `custom_imports`, so the patch is in time. With a GPU (or another
+    accelerator) nothing is changed. Not reported upstream. Expires when
+    mmengine's launchers support training on CPUs.
     """
     if get_device() != 'cpu':
         return
@@ -180,7 +182,8 @@ def _on_cpu(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _wrap_loader(load: Callable[[Callable[[], Any], str], Any]) -> None:
-    """Pass every load of mmengine (file, http, torchvision) through `load`."""
+    """Wrap mmengine's checkpoint loader (file, http, torchvision) with
+    `load`."""
     loader = mmengine_checkpoint.CheckpointLoader
     upstream = loader.load_checkpoint.__func__
     wrapped = getattr(upstream, 'mmfrozen_wraps', ())
@@ -196,16 +199,17 @@ def _wrap_loader(load: Callable[[Callable[[], Any], str], Any]) -> None:
 
 
 def _is_about_machine(error: Exception) -> bool:
-    """Tell a missing file, module or device from a file that is no good."""
+    """Return whether an error is about a missing file, module or device, and
+    not about the content of the file."""
     if isinstance(error, OSError):
-        return error.errno != errno.EINVAL  # torch's word for a cut-off file
+        return error.errno != errno.EINVAL  # torch: truncated file
     if isinstance(error, RuntimeError):
         return bool(re.search('memory|CUDA|device', str(error)))
     return isinstance(error, ImportError)
 
 
 def _explain(error: Exception) -> str:
-    """Find the line that says why in torch's page of advice."""
+    """Return the line of torch's long message that states the reason."""
     text = str(error)
     found = re.search(r'WeightsUnpickler error: (.+)', text)
     line = found.group(1) if found else text.partition('\n')[0]

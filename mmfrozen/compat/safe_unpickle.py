@@ -1,7 +1,7 @@
-"""Unpickle mmengine's checkpoints without running code from them.
+"""Unpickling of mmengine's checkpoints without running code from them.
 
-torch's `weights_only` unpickler builds these instead of the real classes;
-`restore` checks what they hold and turns it into values.
+torch's `weights_only` unpickler builds inert records instead of the real
+classes; `restore` checks their content and converts them to values.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ _STATISTICS = ('min', 'max', 'current', 'mean')  # HistoryBuffer's own
 
 
 class _Record:
-    """What a checkpoint says about one object; holds it and does nothing.
+    """The pickled description of one object, without behaviour.
 
-    Its `build` makes the object; what has none is refused by `restore`.
+    Its `build` creates the object; `restore` fails for a record without
+    `build`.
     """
 
-    __hash__ = None  # no dict key, no set member: restore looks at values
+    __hash__ = None  # never a key or set member: restore checks values
 
     def __init__(self, *args: Any) -> None:
         self.args = args
@@ -36,7 +37,7 @@ class _Record:
 
 class _Dtype(_Record):
     def build(self) -> np.dtype:
-        """Numbers and text only: others hold pointers."""
+        """Build a dtype of numbers or text only, as others hold pointers."""
         code, order = self.args[0], self.state[1]
         if not re.fullmatch(r'[biufcSU]\d+', code) or order not in '<>|=':
             raise pickle.UnpicklingError(f'numpy dtype {code}')
@@ -58,7 +59,8 @@ class _Array(_Record):
 
 class _History(_Record):
     def build(self) -> HistoryBuffer:
-        """Its statistics come from this process, never from the file."""
+        """Build the buffer with this process's statistics, never the
+        file's."""
         return HistoryBuffer(
             self.state['_log_history'].build(),
             self.state['_count_history'].build(),
@@ -72,7 +74,8 @@ class _Config(_Record):
 
 
 class _Getattr(_Record):
-    """`getattr(HistoryBuffer, 'mean')`, as the statistics are pickled."""
+    """A pickled `getattr(HistoryBuffer, 'mean')`, as used for the
+    statistics."""
 
     def __init__(self, owner: Any, name: Any) -> None:
         if owner is not _History or name not in _STATISTICS:
@@ -85,7 +88,8 @@ def _make_no_bytes() -> bytes:
 
 @contextlib.contextmanager
 def allow_records() -> Iterator[None]:
-    """Let the records, and no real class of the same name, be loaded."""
+    """Allow only the records, not the real classes of the same names, in this
+    context."""
     records = _list_records()
     taken = {name for _, name in records}
     allowed = torch.serialization.get_safe_globals()
@@ -100,25 +104,26 @@ def allow_records() -> Iterator[None]:
 
 
 def _get_name(allowed: Any) -> str:
-    if isinstance(allowed, tuple):  # (what is allowed, its name)
+    if isinstance(allowed, tuple):  # (object, its name)
         return allowed[1]
     return f'{allowed.__module__}.{allowed.__qualname__}'
 
 
 def _list_records() -> list[tuple[Any, str]]:
-    """Pair each record with the name that it stands for in a checkpoint."""
+    """Return pairs of each record and the pickled name that it replaces."""
     records = [
         (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (_Config, 'mmengine.config.config.ConfigDict'),
         (_Getattr, 'builtins.getattr'),
-        (_make_no_bytes, 'builtins.bytes'),  # how protocol 2 writes b''
+        (_make_no_bytes, 'builtins.bytes'),  # b'' in protocol 2
         (_Dtype, 'numpy.dtype'),
-        ('ndarray', 'numpy.ndarray'),  # an argument only, never called
+        ('ndarray', 'numpy.ndarray'),  # an argument, never called
     ]
     for core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
         records.append((_Array, f'{core}.multiarray._reconstruct'))
         records.append((_Scalar, f'{core}.multiarray.scalar'))
-    # register_statistics: known here, so named there, but taken from here
+    # Custom statistics of register_statistics: their names are accepted, but
+    # the functions come from this process.
     for method in HistoryBuffer._statistics_methods.values():
         if '.' not in method.__qualname__:
             name = f'{method.__module__}.{method.__qualname__}'
@@ -127,7 +132,7 @@ def _list_records() -> list[tuple[Any, str]]:
 
 
 def restore(value: Any) -> Any:
-    """Turn the records within dicts, lists and tuples into objects."""
+    """Convert the records within dicts, lists and tuples to objects."""
     if isinstance(value, _Record):
         return value.build()
     if type(value) in (dict, OrderedDict):

@@ -1,3 +1,3 @@
-"""The whole config, checked before anything is built from it."""
+"""Checks of the whole config before anything is built from it."""
 
 from .check import check_config as check_config

@@ -1,4 +1,4 @@
-"""Composite operators of torch, run in their parts."""
+"""Decomposition of torch's composite operators under a dispatch mode."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def run_in_parts(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a composite operator so that a mode sees what it is made of.
+    """Run a composite operator so that a mode sees its parts.
 
     Under ``inference_mode`` linear, matmul and convolutions reach a mode
-    whole, since nothing of autograd has taken them apart.
+    undecomposed, since autograd does not decompose them.
 
     Returns:
         The result; NotImplemented for any other operator, and outside of
@@ -25,7 +25,7 @@ def run_in_parts(
     """
     if not torch.is_inference_mode_enabled():
         return NotImplemented
-    # a mode that overrides these counts what it enters
+    # a subclass's __enter__ would start its count again
     TorchDispatchMode.__enter__(mode)
     try:
         return func.decompose(*args, **kwargs)

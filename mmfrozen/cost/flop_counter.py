@@ -1,4 +1,4 @@
-"""Count the FLOPs of a training step, 2 a multiply-add."""
+"""A counter of the FLOPs of a training step, at 2 per multiply-add."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from .mmcv_operators import MMCV, TORCHVISION, watch_operators
 current_node = torch._C._current_autograd_node
 next_sequence = torch._C._autograd._get_sequence_nr
 
-#: Autograd nodes through which an operand still is a parameter: views of
-#: it, and autocast's copies.
+#: Autograd nodes after which an operand still counts as a parameter: views and
+#: autocast casts.
 SAME = (
     'Alias',
     'Clone',
@@ -51,16 +51,17 @@ SAME = (
     'Unsqueeze',
     'View',
 )
-#: Whose first operand is added, not multiplied.
+#: Nodes whose first operand is added, not multiplied.
 WITH_BIAS = ('Addmm', 'Baddbmm', 'Addbmm', 'Addmv')
 
 
 class _Place:
-    """Where a thread is in the forward pass, and where it has been."""
+    """Position of a thread in the forward pass, and the modules that own its
+    autograd nodes."""
 
     def __init__(self) -> None:
         self.stack: list[tuple[str, bool]] = []
-        #: Sequence numbers from which autograd's nodes belong to a module.
+        #: First autograd sequence number of each owner, and the owners.
         self.starts: list[int] = []
         self.owners: list[str] = []
 
@@ -74,37 +75,37 @@ class _Place:
 
 
 class FlopCounter(TorchDispatchMode):
-    """Count the FLOPs of all that runs inside, by module.
+    """Counter of the FLOPs of all operators run inside, by module.
 
         with FlopCounter(model) as counter:
             loss = model(images).sum()
             loss.backward()
         counter.total().backward_weight
 
-    Counted are the operators that ran, from the shapes that they got: a
+    It counts the operators that ran, from the shapes of their arguments: a
     gradient that autograd does not compute is not counted. What
     ``torch.utils.flop_counter`` lacks: the split of the backward pass into
-    gradients of activations and of weights, the modules that they belong
-    to, the operators of mmcv, a list of what was passed over, and
-    weight gradients of grouped convolutions, which it counts once a group
-    too often.
+    gradients of activations and of weights, the modules that they belong to,
+    the operators of mmcv, a list of uncounted operators, and correct weight
+    gradients of grouped convolutions, which it overcounts by the number of
+    groups.
 
-    The backward pass is attributed to the module whose forward pass made
-    the autograd node that runs. A convolution's gradients are told apart by
-    its output mask. Under the node of a matrix product run at most two
-    products: if an operand of it was a parameter, or a view or autocast copy
-    of one, one of them is its gradient; both hold the same number of
-    products. Attention between activations has no weight gradient.
+    The backward pass is attributed to the module whose forward pass created
+    the running autograd node. A convolution's gradients are told apart by its
+    output mask. The node of a matrix product runs at most two products: if an
+    operand was a parameter, or a view or autocast copy of one, one of them is
+    its gradient; both have the same number of FLOPs. Attention between
+    activations has no weight gradient.
 
     Args:
-        model: Names its modules; a distributed wrapper is taken off. Without
-            one, everything counts under ``''``.
+        model: The model whose module names are used; a distributed wrapper is
+            removed. Without one, everything counts under ``''``.
 
     Attributes:
-        so_far: FLOPs of all that was counted.
-        uncounted: Calls of operators that compute with floating point and
-            have no formula, by name.
-        uncounted_elements: Floating-point numbers that they returned.
+        so_far: FLOPs counted so far.
+        uncounted: Number of calls, by name, of operators that do
+            floating-point arithmetic and have no formula.
+        uncounted_elements: Floating-point values that they returned, by name.
     """
 
     def __init__(self, model: nn.Module | None = None) -> None:
@@ -115,7 +116,7 @@ class FlopCounter(TorchDispatchMode):
                 model = model.module
             for name, module in model.named_modules():
                 self._names.setdefault(id(module), name)
-        self._model = model  # ids stay valid while it lives
+        self._model = model  # keeps the ids valid
         self._is_inside_operator = False
         self._forward: Counter[str] = Counter()
         self._input: Counter[str] = Counter()
@@ -136,8 +137,8 @@ class FlopCounter(TorchDispatchMode):
 
     @contextmanager
     def watch(self) -> Iterator[FlopCounter]:
-        """Follow modules and mmcv's operators alone, for those who call
-        :meth:`record` for torch's themselves."""
+        """Track modules and mmcv's operators only; the caller calls
+        :meth:`record` for torch's operators."""
         with ExitStack() as stack:
             for handle in (
                 register_module_forward_pre_hook(self._enter_module),
@@ -156,12 +157,12 @@ class FlopCounter(TorchDispatchMode):
     def flops(
         self, component: Callable[[str], str] | None = None
     ) -> dict[str, Flops]:
-        """FLOPs by module, in the order of the model.
+        """Return the FLOPs by module, in the order of the model.
 
         Args:
-            component: From the name of a module to what it is counted
-                under; None for the innermost module itself. What ran
-                outside of the model's modules has the name ``''``.
+            component: Function from a module's name to the name under which it
+                is counted; None for the innermost module itself. Operators
+                outside of all modules count under ``''``.
         """
         parts: dict[str, Flops] = {}
         order = {name: i for i, name in enumerate(self._names.values())}
@@ -175,7 +176,7 @@ class FlopCounter(TorchDispatchMode):
         return parts
 
     def total(self) -> Flops:
-        """FLOPs of everything."""
+        """Return the sum of all FLOPs."""
         return sum_flops(self.flops().values())
 
     def __torch_dispatch__(
@@ -194,7 +195,7 @@ class FlopCounter(TorchDispatchMode):
         return out
 
     def record(self, func: Any, args: tuple[Any, ...], out: Any) -> None:
-        """Count one call of an operator of torch.
+        """Count one call of a torch operator.
 
         Args:
             func: The overload that was called.
@@ -211,14 +212,14 @@ class FlopCounter(TorchDispatchMode):
             recorder(func, args, out)
 
     def owner(self) -> tuple[str, bool]:
-        """The module that an operator which runs now belongs to, and whether
-        it is of the backward pass."""
+        """Return the module to which the running operator belongs, and whether
+        it is part of the backward pass."""
         place = self._places[threading.get_ident()]
         node = current_node()
-        # a module that is entered within a backward pass is recomputed
+        # a module entered within a backward pass is recomputed (checkpointing)
         if node is None or (place.stack and place.stack[-1][1]):
             return (place.stack[-1][0] if place.stack else ''), False
-        # a large number for gradients that are accumulated into a parameter
+        # gradient accumulation into a parameter has a huge sequence number
         sequence = node._sequence_nr()
         if sequence >= 2**63:
             return '', True
@@ -243,7 +244,8 @@ class FlopCounter(TorchDispatchMode):
         place.move(place.stack[-1][0] if place.stack else '')
 
     def _choose(self, func: Any) -> Callable[..., None] | None:
-        """Decide once what is done with the calls of an operator."""
+        """Return how to record the calls of an operator; None to ignore
+        them."""
         packet = func.overloadpacket
         if packet in MATMUL:
             return self._record_product(MATMUL[packet])
@@ -266,8 +268,8 @@ class FlopCounter(TorchDispatchMode):
     def _record_product(
         self, formula: Callable[[tuple[Any, ...], Any], int]
     ) -> Callable[..., None]:
-        """Count a matrix product; in the backward pass, as the gradient of
-        what it is."""
+        """Return a recorder of a matrix product, which in the backward pass
+        counts as the gradient that it computes."""
 
         def record(func: Any, args: tuple[Any, ...], out: Any) -> None:
             flops = formula(args, out)
@@ -297,7 +299,7 @@ class FlopCounter(TorchDispatchMode):
         *args: Any,
         **options: Any,
     ) -> Any:
-        """Call an operator of mmcv, and count it by its own formula."""
+        """Call an operator of mmcv, and count it with its own formula."""
         self._is_inside_operator = True
         try:
             out = operator(*args, **options)
@@ -321,8 +323,8 @@ class FlopCounter(TorchDispatchMode):
     def _add(self, forward: int, inputs: int = 0, weights: int = 0) -> None:
         self.so_far += forward + inputs + weights
         name, is_backward = self.owner()
-        # a formula of a forward operator inside a backward pass: somebody's
-        # own autograd function, whose products are gradients
+        # A forward operator inside a backward pass belongs to a custom
+        # autograd function, whose products are gradients.
         if is_backward and forward:
             forward, inputs = 0, inputs + forward
         self._forward[name] += forward
@@ -331,8 +333,8 @@ class FlopCounter(TorchDispatchMode):
 
 
 def weight_share(node: Any) -> float:
-    """Share of the products under an autograd node that are gradients of
-    parameters: 0, 1/2 or 1."""
+    """Return the fraction of the products under an autograd node that are
+    gradients of parameters: 0, 1/2 or 1."""
     operands = node.next_functions
     if node.name().startswith(WITH_BIAS):
         operands = operands[1:]
@@ -341,7 +343,8 @@ def weight_share(node: Any) -> float:
 
 
 def _is_parameter(node: Any) -> bool:
-    """Whether gradients that reach a node end in a parameter, unchanged."""
+    """Return whether gradients that reach a node end in a parameter, through
+    views and casts only."""
     while node is not None:
         if node.name().endswith('AccumulateGrad'):
             return isinstance(node.variable, nn.Parameter)

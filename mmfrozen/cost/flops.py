@@ -1,4 +1,4 @@
-"""FLOPs of a part of a training step."""
+"""A dataclass of the FLOPs of a part of a training step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations, 2 a multiply-add.
+    """Floating-point operations, at 2 per multiply-add.
 
     Attributes:
-        forward: Of the forward pass; what activation checkpointing computes
-            again counts again.
-        backward_input: Of the gradients of activations.
-        backward_weight: Of the gradients of parameters.
+        forward: FLOPs of the forward pass, including recomputation by
+            activation checkpointing.
+        backward_input: FLOPs of the gradients of activations.
+        backward_weight: FLOPs of the gradients of parameters.
     """
 
     forward: int = 0
@@ -23,12 +23,12 @@ class Flops:
 
     @property
     def backward(self) -> int:
-        """FLOPs of the backward pass."""
+        """Return the FLOPs of the backward pass."""
         return self.backward_input + self.backward_weight
 
     @property
     def total(self) -> int:
-        """FLOPs of the forward and the backward pass."""
+        """Return the FLOPs of the forward and the backward pass."""
         return self.forward + self.backward
 
     def __add__(self, other: Flops) -> Flops:
@@ -40,5 +40,5 @@ class Flops:
 
 
 def sum_flops(parts: Iterable[Flops]) -> Flops:
-    """Add the FLOPs of parts."""
+    """Return the sum of the FLOPs of parts."""
     return sum(parts, Flops())

@@ -1,9 +1,9 @@
-"""FLOPs of torch's operators from their arguments, 2 a multiply-add.
+"""FLOP formulas of torch's operators, at 2 per multiply-add.
 
-Counted are the operators that multiply and add: convolution, matrix
-product, attention, interpolation. Not counted are activations, norms,
-pooling, reductions and other operators that do a few operations an element;
-:func:`does_arithmetic` tells them from those that only move data.
+Operators that multiply and add are counted: convolution, matrix product,
+attention, interpolation. Activations, norms, pooling, reductions and other
+operators with a few operations per element are not; :func:`does_arithmetic`
+distinguishes them from those that only move data.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ except ImportError:  # torch 2.1
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
-#: From the arguments and the result of an operator to its FLOPs.
+#: Function from an operator's arguments and result to its FLOPs.
 Formula = Callable[[Arguments, Any], int]
-#: Likewise, to those of the activations' and of the parameters' gradients.
+#: The same for a backward operator: FLOPs of the activations' and of the
+#: parameters' gradients.
 Split = Callable[[Arguments, Any], tuple[int, int]]
 
-#: FLOPs of an interpolated value: 4 multiply-adds in 2 dimensions.
+#: FLOPs per interpolated value: bilinear takes 4 multiply-adds.
 BILINEAR = 8
 BICUBIC = 32
 
@@ -46,10 +47,10 @@ def _conv(args: Arguments, out: Tensor) -> int:
 
 
 def _conv_backward(args: Arguments, out: Any) -> tuple[int, int]:
-    """Both gradients hold the products of the forward pass once more.
+    """Return the FLOPs of both gradients, each equal to the forward pass.
 
-    torch's own formula counts the weight gradient of a grouped convolution
-    as if it had one group: 32 times too much for 32 groups.
+    torch's own formula counts the weight gradient of a grouped convolution as
+    if it had one group: 32 times too much for 32 groups.
     """
     grad, x, weight, transposed = args[0], args[1], args[2], args[7]
     mask = args[10]
@@ -60,14 +61,16 @@ def _conv_backward(args: Arguments, out: Any) -> tuple[int, int]:
 
 
 def _sdpa_backward(args: Arguments, out: Any) -> tuple[int, int]:
-    """Scores once more, then the gradients of all four operands: 5 products
-    of which the forward pass has 2, as torch counts them."""
+    """Return the FLOPs of recomputed scores and the gradients of all four
+    operands: 5 products, where the forward pass has 2, as torch counts
+    them."""
     (b, h, q, d), k, d_v = args[1].shape, args[2].shape[2], args[3].shape[3]
     return 2 * b * h * q * k * (3 * d + 2 * d_v), 0
 
 
 def _native_mha(args: Arguments, out: Any) -> int:
-    """torch's fast path for attention without gradients."""
+    """Return the FLOPs of torch's fast path for attention without
+    gradients."""
     query, key, embed = args[0], args[1], args[3]
     n, q, k = query.shape[0], query.shape[1], key.shape[1]
     projections = 2 * n * (q + 2 * k + q) * embed * embed
@@ -79,19 +82,20 @@ def _per_output(flops: int) -> Formula:
 
 
 def _per_gradient(flops: int, gradients: int = 1) -> Split:
-    """FLOPs of the backward pass of an interpolation."""
+    """Return a formula for the backward pass of an interpolation."""
     return lambda args, out: (flops * gradients * args[0].numel(), 0)
 
 
 def _operators(*names: str) -> Iterator[Any]:
-    """Operators of a list of names that this version of torch has."""
+    """Yield the named operators that this version of torch has."""
     for name in names:
         found = getattr(aten, name, None)
         if found is not None:
             yield found
 
 
-#: Matrix products; in a backward pass they run under the node of another.
+#: Matrix products; in a backward pass they run under the autograd node of the
+#: forward operator.
 MATMUL: dict[Any, Formula] = {
     aten.mm: lambda a, out: mm_flop(a[0].shape, a[1].shape),
     aten.bmm: lambda a, out: bmm_flop(a[0].shape, a[1].shape),
@@ -167,12 +171,13 @@ BACKWARD: dict[Any, Split] = {
         ),
         _per_gradient(BICUBIC),
     ),
-    # of the values and of the two coordinates
+    # gradients of the values and of the two coordinates
     aten.grid_sampler_2d_backward: _per_gradient(BILINEAR, 3),
 }
 
-#: Operators that make or move floating-point numbers without arithmetic.
-#: Views, and what returns no floating-point number, need not be listed.
+#: Operators that create or move floating-point values without arithmetic.
+#: Views, and operators that return no floating-point values, need not be
+#: listed.
 _MOVES = """
 _efficientzerotensor _local_scalar_dense _reshape_alias _reshape_copy
 _to_copy _unsafe_index _unsafe_index_put _unsafe_view affine_grid_generator
@@ -196,11 +201,12 @@ MOVES = frozenset(_MOVES.split())
 
 
 def does_arithmetic(operator: Any, out: Any) -> bool:
-    """Whether an operator without a formula computes with floating point.
+    """Return whether an operator without a formula does floating-point
+    arithmetic.
 
     Args:
-        operator: Overload that was called.
-        out: What it returned.
+        operator: The operator overload.
+        out: Its result.
     """
     name = operator._schema.name.partition('::')[2]
     if name in MOVES or getattr(operator, 'is_view', False):
@@ -212,7 +218,8 @@ def does_arithmetic(operator: Any, out: Any) -> bool:
 
 
 def registered_with_torch(operator: Any) -> Formula | None:
-    """The formula that somebody gave torch for an operator of theirs.
+    """Return the formula registered with torch for a third-party operator;
+    None if there is none.
 
     See ``torch.utils.flop_counter.register_flop_formula``.
     """
@@ -223,7 +230,7 @@ def registered_with_torch(operator: Any) -> Formula | None:
 
 
 def elements(out: Any) -> int:
-    """Number of floating-point values that an operator returned."""
+    """Return the number of floating-point values in an operator's result."""
     results = out if isinstance(out, (tuple, list)) else (out,)
     return sum(
         prod(x.shape)

@@ -1,7 +1,7 @@
-"""Meta kernels that torch lacks: plain torch.
+"""Meta kernels of batch norm, which replace torch's.
 
-For batch norms torch runs their formula in Python, 1.7 ms, and on the meta
-device returns statistics that no device returns.
+torch runs the formula of batch norms in Python, which takes 1.7 ms, and on the
+meta device returns statistics that no real device returns.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def batch_norm(
     training: bool,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, mean and inverse deviation; the latter are empty where
-    nothing is trained."""
+    """Return empty tensors for the result, mean and inverse deviation; the
+    latter two have no elements in evaluation mode."""
     mean = _statistics(x, x.shape[1] if training else 0)
     return _dense_like(x), mean, torch.empty_like(mean)
 
@@ -31,7 +31,8 @@ def batch_norm(
 def batch_norm_backward(
     grad: Tensor, x: Tensor, *state: Any
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of input, weight and bias that are asked for."""
+    """Return empty tensors for the requested gradients of input, weight and
+    bias."""
     of_input, of_weight, of_bias = state[-1]
     return (
         _dense_like(x) if of_input else None,
@@ -45,7 +46,7 @@ def _dense_like(x: Tensor) -> Tensor:
 
 
 def _statistics(x: Tensor, count: int) -> Tensor:
-    """Channels are summed up in fp32 at the least."""
+    """Return an empty tensor for per-channel sums, in at least fp32."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     return x.new_empty(count, dtype=dtype)
 

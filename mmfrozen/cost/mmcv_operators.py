@@ -1,12 +1,13 @@
-"""FLOPs of the operators of torchvision and mmcv, 2 a multiply-add.
+"""FLOP formulas of the operators of torchvision and mmcv, at 2 per
+multiply-add.
 
-While FLOPs are counted, mmcv calls :mod:`mmfrozen.ops`, whether or not it
-has compiled operators: so torch's dispatcher sees what is computed, and it
-runs on tensors without data. RoIAlign and NMS are operators of torchvision.
-The others have a formula for all that they are made of: one kernel of mmcv.
+While FLOPs are counted, mmcv calls :mod:`mmfrozen.ops`, even if it has
+compiled operators: so torch's dispatcher sees what is computed, and it runs on
+tensors without data. RoIAlign and NMS are operators of torchvision. For the
+others, one formula covers a whole mmcv kernel.
 
-An interpolated value is 4 multiply-adds, 8 FLOPs. An IoU is 12 FLOPs: NMS
-is counted as if it compared all pairs, though it stops early.
+An interpolated value takes 4 multiply-adds, 8 FLOPs. An IoU takes 12 FLOPs:
+NMS is counted as if it compared all pairs, though it stops early.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from .formulas import BILINEAR
 
 IOU = 12
 
-#: From the arguments in order, the options and the result.
+#: Function from positional arguments, options and result to FLOPs.
 Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], Flops]
 
 
 def _roi_align(
     rois: Tensor, pooled: Tensor, scale: float, ratio: int, aligned: bool
 ) -> int:
-    """FLOPs of the points that RoIAlign interpolates.
+    """Return the FLOPs of the points that RoIAlign interpolates.
 
     Args:
-        rois: (K, 5), batch index and corners in the image.
+        rois: (K, 5), batch index and corners in pixels of the image.
         pooled: Its output, or the output's gradient: (K, C, H, W).
-        scale: Pixels of the map a pixel of the image.
-        ratio: Points of a bin in each direction; 0 for one a pixel.
-        aligned: Whether boxes may be smaller than a pixel of the map.
+        scale: Ratio of feature map size to image size.
+        ratio: Sampling points per bin in each direction; 0 for one per pixel.
+        aligned: Whether boxes may be smaller than one pixel of the map.
     """
     _, channels, height, width = pooled.shape
     if ratio > 0:
@@ -54,7 +55,7 @@ def _roi_align(
 
 
 def _deform_conv(x: Tensor, weight: Tensor, out: Tensor) -> tuple[int, int]:
-    """FLOPs of the product and of the interpolation before it."""
+    """Return the FLOPs of the product and of the interpolation before it."""
     positions = out.shape[0] * prod(out.shape[2:]) * prod(weight.shape[2:])
     product = 2 * positions * weight.shape[0] * weight.shape[1]
     return product, BILINEAR * positions * x.shape[1]
@@ -65,26 +66,29 @@ def _deform_conv_forward(x: Tensor, weight: Tensor, out: Tensor) -> Flops:
 
 
 def _deform_conv_inputs(x: Tensor, weight: Tensor, grad: Tensor) -> Flops:
-    """The product, then values and two coordinates of each sample."""
+    """Return the FLOPs of the product, and of the gradients of value and two
+    coordinates of each sample."""
     product, sampling = _deform_conv(x, weight, grad)
     return Flops(backward_input=product + 3 * sampling)
 
 
 def _deform_conv_weights(x: Tensor, weight: Tensor, grad: Tensor) -> Flops:
-    """The product, with the values interpolated anew."""
+    """Return the FLOPs of the product, with the values interpolated again."""
     product, sampling = _deform_conv(x, weight, grad)
     return Flops(backward_weight=product + sampling)
 
 
 def _deform_conv_backward(x: Tensor, weight: Tensor, grad: Tensor) -> Flops:
-    """All gradients at once, the weight's even if it is frozen."""
+    """Return the FLOPs of all gradients, including the weight's even if it is
+    frozen."""
     return _deform_conv_inputs(x, weight, grad) + _deform_conv_weights(
         x, weight, grad
     )
 
 
 def _ms_deform_attn(value: Tensor, locations: Tensor) -> int:
-    """A head's channels at each location: interpolate, then weigh."""
+    """Return the FLOPs to interpolate and weight a head's channels at each
+    location."""
     return (BILINEAR + 2) * prod(locations.shape[:-1]) * value.shape[3]
 
 
@@ -97,7 +101,7 @@ def _carafe(features: Tensor, masks: Tensor, kernel_size: int) -> int:
     return 2 * n * features.shape[1] * height * width * kernel_size**2
 
 
-#: Of mmcv; what they call in turn is not counted.
+#: Formulas of mmcv's operators; operators that they call are not counted.
 MMCV: dict[str, Formula] = {
     'deform_conv_forward': lambda a, o, out: _deform_conv_forward(
         a[0], a[1], a[3]
@@ -117,11 +121,11 @@ MMCV: dict[str, Formula] = {
     'ms_deform_attn_forward': lambda a, o, out: Flops(
         forward=_ms_deform_attn(a[0], a[3])
     ),
-    # of the values, the locations and the weights
+    # gradients of values, locations and weights
     'ms_deform_attn_backward': lambda a, o, out: Flops(
         backward_input=3 * _ms_deform_attn(a[0], a[3])
     ),
-    # of the features and of the kernels
+    # the gradients are of the features and of the kernels
     **dict.fromkeys(
         ('carafe_forward', 'carafe_naive_forward'),
         lambda a, o, out: Flops(forward=_carafe(a[0], a[1], o['kernel_size'])),
@@ -135,7 +139,7 @@ MMCV: dict[str, Formula] = {
     **dict.fromkeys(('softnms', 'nms_match'), lambda a, o, out: _nms(a[0])),
 }
 
-#: Of torchvision.
+#: Formulas of torchvision's operators.
 TORCHVISION: dict[str, Callable[[tuple[Any, ...], Any], Flops]] = {
     'torchvision::roi_align': lambda a, out: Flops(
         forward=_roi_align(a[1], out, a[2], a[5], a[6])
@@ -155,11 +159,12 @@ TORCHVISION: dict[str, Callable[[tuple[Any, ...], Any], Flops]] = {
 
 @contextlib.contextmanager
 def watch_operators(call: Callable[..., Any]) -> Iterator[None]:
-    """Let mmcv call mmfrozen's operators, those with a formula by `call`.
+    """Make mmcv call mmfrozen's operators; those with a formula through
+    `call`.
 
     Args:
-        call: Gets the name, the operator, its arguments and its options, and
-            returns its result.
+        call: Function of the name, the operator, its arguments and its options
+            that returns the operator's result.
     """
     originals = {name: getattr(_ext, name) for name in ops.__all__}
     for name in originals:

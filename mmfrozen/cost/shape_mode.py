@@ -1,16 +1,17 @@
-"""Run a training step on shapes alone: plain torch.
+"""A dispatch mode that runs a training step on shapes only; needs torch only.
 
 A :class:`ShapeTensor` has a shape, strides, a dtype and a storage of some
 size, but no data. Inside :class:`ShapeMode` operators on such tensors return
-such tensors; operators on ordinary tensors run as ever. So the network costs
-no time and no memory, while anchors, assigners and samplers compute with
-real boxes. Where a program asks for numbers that are not there (``item``,
-``nonzero``, a mask as an index, ``numpy``), it gets made-up ones, the same
-for the same tensor.
+such tensors; operators on ordinary tensors run normally. So the network takes
+no time and no memory, while anchors, assigners and samplers compute with real
+boxes. If a program needs values that do not exist (``item``, ``nonzero``, a
+mask as an index, ``numpy``), it gets synthetic ones, always the same for the
+same tensor.
 
-torch works out the shapes, once for each operator and shapes of arguments:
-its kernels for the meta device take 0.2 ms, FakeTensorMode, which knows what
-depends on the device, 1 ms, looking one up 0.03 ms.
+torch infers the output shapes once for each operator and argument shapes,
+after which they are cached: a kernel on the meta device takes 0.2 ms,
+FakeTensorMode, which knows device-dependent behaviour, 1 ms, a cache lookup
+0.03 ms.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ DEVICE = torch.ops.prim.device.default
 CONVOLUTION = torch.ops.aten.convolution.default
 ZEROS = torch.ops.aten.zeros.default
 META = torch.device('meta')
-#: What FakeTensorMode says where shapes depend on numbers.
+#: Errors of FakeTensorMode if output shapes depend on values.
 NEEDS_NUMBERS = (
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedOperatorException,
 )
-#: In place, but not only on the numbers.
+#: In-place operators that change metadata, not only values.
 RESHAPING = frozenset(
     (
         'as_strided_',
@@ -70,14 +71,15 @@ RESHAPING = frozenset(
 
 
 class ShapeMode(TorchDispatchMode):
-    """Run operators on tensors without data by working out shapes.
+    """Dispatch mode that runs operators on tensors without data by shape
+    inference.
 
     Args:
-        seed: Of the made-up numbers.
+        seed: Seed of the synthetic values.
 
     Attributes:
-        recorders: Told of each call of an operator: which, its arguments and
-            its result.
+        recorders: Functions called with each operator call: the operator, its
+            arguments and its result.
     """
 
     current: ShapeMode | None = None
@@ -94,18 +96,19 @@ class ShapeMode(TorchDispatchMode):
 
     @cached_property
     def _fake(self) -> FakeTensorMode:
-        """Made when it is needed: it imports torch's compiler, 0.5 s."""
+        """Return the FakeTensorMode; created on demand, as it imports torch's
+        compiler, which takes 0.5 s."""
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        fake.cache_enabled = False  # there is one here
+        fake.cache_enabled = False  # this class has its own cache
         return fake
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here, and this is called often
+        return False  # nothing is compiled; called often
 
     def __enter__(self) -> ShapeMode:
         ShapeMode.current = ShapeTensor.mode = self
-        self._random.manual_seed(self._seed)  # each step has the same ones
+        self._random.manual_seed(self._seed)  # same values in each step
         super().__enter__()
         return self
 
@@ -120,7 +123,7 @@ class ShapeMode(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is DEVICE:  # the most frequent by far
+        if func is DEVICE:  # by far the most frequent
             return CPU
         kwargs = kwargs or {}
         out = run_in_parts(self, func, args, kwargs)
@@ -151,8 +154,8 @@ class ShapeMode(TorchDispatchMode):
 
     @contextmanager
     def without_constants(self) -> Iterator[None]:
-        """Let tensors that are filled with one number have no data either:
-        gradients, an optimizer's state."""
+        """Also drop the data of tensors filled with a constant: gradients,
+        optimizer state."""
         before = self._known, self._keeps_constants
         self._known = self._known_without_constants
         self._keeps_constants = False
@@ -162,7 +165,7 @@ class ShapeMode(TorchDispatchMode):
             self._known, self._keeps_constants = before
 
     def numbers(self, tensor: Tensor) -> Tensor:
-        """Make up numbers: True, 0, or uniform between 0 and 1."""
+        """Return synthetic values: True, 0, or uniform between 0 and 1."""
         if type(tensor) is not ShapeTensor:
             return tensor
         if tensor not in self._numbers:
@@ -178,7 +181,7 @@ class ShapeMode(TorchDispatchMode):
         return self._numbers[tensor]
 
     def _choose(self, func: Any, args: Any, kwargs: Any) -> Callable[..., Any]:
-        """Decide what to do with calls of these shapes."""
+        """Return how to run calls of an operator with these shapes."""
         schema = func._schema
         name = schema.name.partition('::')[2]
         if (
@@ -205,7 +208,7 @@ class ShapeMode(TorchDispatchMode):
     def _work_out(
         self, func: Any, args: Any, kwargs: Any
     ) -> Callable[..., Any]:
-        """Ask torch for the shapes of the results."""
+        """Let torch infer the shapes of the results."""
         try:
             out, sources = self._ask(func, args, kwargs)
         except NEEDS_NUMBERS:
@@ -222,17 +225,17 @@ class ShapeMode(TorchDispatchMode):
     def _ask(
         self, func: Any, args: Any, kwargs: Any
     ) -> tuple[Any, list[Tensor]]:
-        """Run an operator on tensors of torch's without data.
+        """Run an operator on torch's own tensors without data.
 
         Returns:
-            Its result, and the tensors that it got, as :func:`describe` has
-            them.
+            Its result, and the tensors passed to it, in the order of
+            :func:`describe`.
         """
         if not _depends_on_device(func, args):
             kernel = KERNELS.get(func, func)
             try:
                 return _call_with(_on_meta, kernel, args, kwargs)
-            except Exception:  # noqa: S110  # whatever a kernel refuses
+            except Exception:  # noqa: S110  # not supported on meta
                 pass
         with self._fake:
             return _call_with(self._to_fake, func, args, kwargs)
@@ -244,8 +247,8 @@ class ShapeMode(TorchDispatchMode):
     def _make_constant(
         self, func: Any, args: Any, kwargs: Any, tensors: Any
     ) -> Tensor:
-        """Labels, weights and masks of predictions start as constants that
-        the program then fills with numbers that it has."""
+        """Return a constant with data: labels, weights and masks start as
+        constants that the program then fills with real values."""
         like = torch.empty((), dtype=args[0].dtype).expand(args[0].shape)
         made: Tensor = func(like, *args[1:], **kwargs)
         return made.contiguous()
@@ -256,7 +259,7 @@ class ShapeMode(TorchDispatchMode):
         return x
 
     def _make_up(self, func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
-        """Run an operator whose result depends on numbers on made-up ones."""
+        """Run an operator whose result depends on values on synthetic ones."""
         args, kwargs = tree_map(
             lambda x: self.numbers(x) if isinstance(x, Tensor) else x,
             (args, kwargs),
@@ -274,7 +277,7 @@ class ShapeMode(TorchDispatchMode):
         return self.run(func, (args[0], indices, *args[2:]), kwargs)
 
 
-#: Operators that fill a new tensor with one number.
+#: Operators that return a new constant tensor.
 CONSTANT = frozenset(
     (
         'full_like',
@@ -285,7 +288,7 @@ CONSTANT = frozenset(
         'zeros_like',
     )
 )
-#: Numbers of a constant that is kept with its data.
+#: Maximum elements of a constant that keeps its data.
 MAX_CONSTANT = 1 << 22
 #: `_foreach_*` operators: results have the shapes of the first argument.
 LIKE_FIRST = frozenset(
@@ -295,7 +298,8 @@ MASKED = ('index', 'index_put', 'index_put_', '_unsafe_index')
 
 
 def _depends_on_device(func: Any, args: Any) -> bool:
-    """Whether results have other strides on a CPU than on none."""
+    """Return whether results have other strides on a CPU than on the meta
+    device."""
     return func is CONVOLUTION and not args[0].is_contiguous()
 
 
@@ -308,7 +312,8 @@ def _on_meta(x: Any) -> Any:
 def _call_with(
     stand_in: Callable[[Any], Any], func: Any, args: Any, kwargs: Any
 ) -> tuple[Any, list[Tensor]]:
-    """Run an operator with other arguments, one for each of its own."""
+    """Run an operator with each argument replaced; return its result and the
+    replaced tensors."""
     known: dict[int, Any] = {}
 
     def change(x: Any) -> Any:

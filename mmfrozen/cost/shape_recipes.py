@@ -1,4 +1,4 @@
-"""Output shapes of operators: plain torch."""
+"""Cached recipes that create the outputs of operators from their shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shape_tensor import ShapeTensor
 def describe(
     func: Any, args: Any, kwargs: Any
 ) -> tuple[tuple[Any, ...], list[Tensor]]:
-    """Say all of a call that the shapes of its result depend on.
+    """Return a key of everything that the result shapes of a call depend on.
 
     Returns:
         A key, and the tensors among the arguments in order.
@@ -43,12 +43,12 @@ def _describe(values: Any, key: list[Any], tensors: list[Tensor]) -> None:
         elif kind is list or kind is tuple:
             key.append(len(value))
             _describe(value, key, tensors)
-        else:  # 1, 1.0 and True are equal
+        else:  # the type too, as 1 == 1.0 == True
             key += (kind, value)
 
 
 class _New:
-    """A result with a storage of its own."""
+    """Recipe of a result with its own storage."""
 
     def __init__(self, like: Tensor) -> None:
         self.size, self.stride = like.shape, like.stride()
@@ -63,7 +63,7 @@ class _New:
 
 
 class _View:
-    """A result that is an argument, or shares its storage."""
+    """Recipe of a result that is an argument, or shares its storage."""
 
     def __init__(self, like: Tensor, source: int, is_source: bool) -> None:
         self.size, self.stride = like.shape, like.stride()
@@ -85,7 +85,7 @@ class _View:
 
 
 def is_dense(out: Any) -> bool:
-    """Whether all results have strides."""
+    """Return whether all results have strides."""
     outs = out if isinstance(out, (list, tuple)) else (out,)
     return all(
         x.layout is torch.strided for x in outs if isinstance(x, Tensor)
@@ -93,8 +93,8 @@ def is_dense(out: Any) -> bool:
 
 
 def make_recipe(out: Any, sources: list[Tensor]) -> Any:
-    """Note the results: their shapes, and which argument each shares its
-    storage with."""
+    """Return a recipe of the results: their shapes, and the argument with
+    which each shares its storage."""
     storages: dict[int, int] = {}
     for i, source in enumerate(sources):
         storages.setdefault(source.untyped_storage()._cdata, i)
@@ -111,7 +111,7 @@ def make_recipe(out: Any, sources: list[Tensor]) -> Any:
 
 
 def follow_recipe(recipe: Any, tensors: list[Tensor]) -> Any:
-    """Make the results of a call with other tensors of the same shapes."""
+    """Create the results of a call with other tensors of the same shapes."""
     if isinstance(recipe, (_New, _View)):
         return recipe.make(tensors)
     if isinstance(recipe, (list, tuple)):

@@ -1,4 +1,4 @@
-"""A tensor subclass with metadata and no data: plain torch."""
+"""A tensor subclass with metadata and no data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CPU = torch.device('cpu')
 
 
 class ShapeTensor(Tensor):
-    """A tensor without data, on what the program takes for the CPU."""
+    """A tensor without data that reports the CPU as its device."""
 
     meta: Tensor
-    #: The ShapeMode that runs its operators.
+    #: The active ShapeMode, which runs the operators.
     mode: ClassVar[Any] = None
 
     @staticmethod
@@ -44,7 +44,7 @@ class ShapeTensor(Tensor):
         return CPU
 
     def numbers(self) -> Tensor:
-        """Made-up numbers of this shape."""
+        """Return synthetic values of this shape."""
         assert ShapeTensor.mode is not None
         made: Tensor = ShapeTensor.mode.numbers(self)
         return made
@@ -69,22 +69,23 @@ class ShapeTensor(Tensor):
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> ShapeTensor:
-    """Make a tensor without data."""
+    """Return a tensor without data."""
     return ShapeTensor(torch.empty(shape, dtype=dtype, device='meta'))
 
 
 def to_meta(tensor: Tensor) -> Tensor:
-    """Make a tensor of torch's without data, of the same strides."""
+    """Return a meta tensor of the same shape, strides and dtype."""
     return torch.empty_strided(
         tensor.shape, tensor.stride(), dtype=tensor.dtype, device='meta'
     )
 
 
 def drop_data(module: nn.Module) -> None:
-    """Replace parameters and buffers of a module by ones without data.
+    """Replace parameters and floating-point buffers of a module by ones
+    without data.
 
-    What is shared stays shared. Integer buffers, which are small, keep
-    theirs.
+    Shared tensors stay shared. Integer buffers, which are small, keep their
+    data.
     """
     seen: dict[int, ShapeTensor] = {}
 

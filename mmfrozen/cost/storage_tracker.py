@@ -1,4 +1,5 @@
-"""Track the storages that are alive during a training step: plain torch."""
+"""Trackers of live and saved storages during a training step; they need torch
+only."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class StorageTracker(TorchDispatchMode):
-    """Follow the bytes of all tensors that operators make inside.
+    """Dispatch mode that tracks the bytes of all tensors that operators
+    create.
 
-    A storage counts once, however many tensors view it, from the operator
-    that made it until nothing holds it. What an operator needs for itself
-    while it runs is not seen, nor what an allocator keeps in reserve.
+    A storage counts once, however many tensors view it, from the operator that
+    created it until nothing references it. Temporary workspace of operators
+    and memory reserved by an allocator are not included.
 
         with StorageTracker() as tracker:
             tracker.follow(model.parameters())
@@ -26,10 +28,10 @@ class StorageTracker(TorchDispatchMode):
         tracker.peak_bytes
 
     Attributes:
-        label: What the tensors that come next are; to be set.
-        current_bytes: Alive now.
-        peak_bytes: The most that were alive after an operator.
-        peak_parts: Those by label.
+        label: Label of the tensors created next; set by the caller.
+        current_bytes: Bytes alive now.
+        peak_bytes: Maximum bytes alive after any operator.
+        peak_parts: Bytes at the peak, by label.
         timeline: Bytes alive after each operator.
     """
 
@@ -55,7 +57,7 @@ class StorageTracker(TorchDispatchMode):
         return out
 
     def record(self, out: Any) -> None:
-        """Follow what an operator returned."""
+        """Track the result of an operator."""
         if isinstance(out, Tensor):
             self._follow(out)
         elif isinstance(out, (list, tuple)):
@@ -68,7 +70,7 @@ class StorageTracker(TorchDispatchMode):
         self.timeline.append(self.current_bytes)
 
     def follow(self, tensors: Iterable[Tensor]) -> None:
-        """Follow tensors that are there already."""
+        """Track existing tensors."""
         for tensor in tensors:
             self._follow(tensor)
         self._look()
@@ -98,21 +100,22 @@ class StorageTracker(TorchDispatchMode):
 
 
 class SavedBytes:
-    """Add up what autograd keeps for the backward pass.
+    """Context manager that sums up what autograd saves for the backward pass.
 
-    Every storage counts once, under the first that kept it; the tensors
-    that are there anyway (parameters, buffers) are left out.
+    Every storage counts once, under the first owner that saved it; tensors
+    that exist anyway (parameters, buffers) are excluded.
 
         with SavedBytes(model.parameters()) as saved:
             loss = model(images).sum()
         saved.total_bytes
 
     Args:
-        present: Tensors that do not count.
-        owner: Names what runs now; None puts all under ``''``.
+        present: Tensors to exclude.
+        owner: Returns the name of what is running; None counts all under
+            ``''``.
 
     Attributes:
-        by_owner: Bytes by name.
+        by_owner: Saved bytes by name.
     """
 
     def __init__(
@@ -126,12 +129,13 @@ class SavedBytes:
         self._hooks = torch.autograd.graph.saved_tensors_hooks(
             self._pack, lambda tensor: tensor
         )
-        #: Saved storages stay known until the forward pass has ended.
+        #: Keeps saved storages alive until the forward pass ends, so that
+        #: their addresses stay unique.
         self._kept: list[Any] = []
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all that is kept."""
+        """Return the sum of the saved bytes."""
         return sum(self.by_owner.values())
 
     def __enter__(self) -> SavedBytes:

@@ -1,4 +1,5 @@
-"""MMDetection's data sets, checked before time is spent on them."""
+"""MMDetection's datasets with checks of annotations and images before
+training."""
 
 from .checked import CheckedCocoDataset as CheckedCocoDataset
 from .checked import CheckedLVISV1Dataset as CheckedLVISV1Dataset

@@ -1,4 +1,5 @@
-"""Load annotations once a machine, and decode them image by image."""
+"""Loading of annotations in one process per machine, decoded image by
+image."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ from ..memory_limit import memory_limit
 from .pieces import AnnotationFile
 from .sharing import once_a_machine, store
 
-#: Methods that see the annotations while they are loaded, and the modules of
-#: those that may see them later: images first, each once more to serialise.
+#: Methods that handle annotations during loading, and the modules whose
+#: versions of them also work if images come first and annotations follow at
+#: serialisation.
 LOADING = (
     'load_data_list',
     'parse_data_info',
@@ -32,7 +34,7 @@ MODULES = (__name__, f'{__package__}.checked', CocoDataset.__module__)
 
 
 class _Ids(list):
-    """A list that finds an id among 1,203 without looking at all of them."""
+    """A list of ids with fast membership tests, for 1,203 categories."""
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         super().__init__(ids)
@@ -43,20 +45,22 @@ class _Ids(list):
 
 
 class LoadOnce:
-    """Loads as MMDetection, in less memory and once a machine.
+    """Mixin that loads like MMDetection, in less memory and once per machine.
 
-    What MMDetection lacks: every process of a machine makes Python objects of
-    the whole annotation file and keeps a copy of what it serialises. Here
-    one process does, image by image, and the others map its memory. Labels
-    are to be had without unpickling polygons.
+    What MMDetection lacks: every process of a machine creates Python objects
+    for the whole annotation file and keeps its own serialised copy. Here one
+    process does so, image by image, and the others map its memory. Labels can
+    be read without unpickling polygons.
 
     Args:
-        share_annotations: All processes have to make the data set, of which
-            one of each machine loads. False: each loads by itself.
+        share_annotations: Whether one process per machine loads for the
+            others; all processes must then build the dataset. False: each
+            loads for itself.
     """
 
     _pieces: AnnotationFile | None = None
-    #: ``data_address`` that they are for, of all images, where each ends.
+    #: The ``data_address`` to which the labels belong, the labels of all
+    #: images, and where each image's labels end.
     _labels: tuple[Any, Any, Any] = (None, None, None)
 
     def __init__(
@@ -66,7 +70,7 @@ class LoadOnce:
         super().__init__(*args, **kwargs)
 
     def full_init(self) -> None:
-        """Load as MMDetection, in one process of each machine."""
+        """Load like MMDetection, in one process of each machine."""
         if self._fully_initialized:
             return
         if (
@@ -82,7 +86,7 @@ class LoadOnce:
             self._load()
 
     def _load(self) -> dict[str, Any]:
-        """Load, and return the attributes that this changed."""
+        """Load, and return the attributes that have changed."""
         before = dict(vars(self))
         with gc_paused():
             super().full_init()
@@ -93,7 +97,7 @@ class LoadOnce:
         }
 
     def load_data_list(self) -> list[dict]:
-        """Load as MMDetection; its images get their annotations later."""
+        """Load like MMDetection; annotations are added at serialisation."""
         self._pieces = self._open_pieces()
         if self._pieces is None:
             with memory_limit():
@@ -102,7 +106,8 @@ class LoadOnce:
             return super().load_data_list()
 
     def _open_pieces(self) -> AnnotationFile | None:
-        """Open the file, unless somebody has to see it as a whole."""
+        """Open the annotation file for reading image by image; return None if
+        some method needs the whole file."""
         if (
             not self.serialize_data
             or not self.ANN_ID_UNIQUE
@@ -126,7 +131,7 @@ class LoadOnce:
             return None
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Serialise as MMDetection, into memory that processes can share."""
+        """Serialise like MMDetection, into memory that processes can share."""
         sizes, labels, ends = [], array('i'), array('q', [0])
 
         def serialised() -> Iterator[bytes]:
@@ -151,7 +156,7 @@ class LoadOnce:
         return data_bytes, data_address
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels of an image as MMDetection has them, without polygons."""
+        """Return the labels of an image like MMDetection, without polygons."""
         address, labels, ends = self._labels
         if address is None or address is not self.data_address:  # a subset
             return super().get_cat_ids(idx)
@@ -160,7 +165,8 @@ class LoadOnce:
 
     @property
     def cat_ids(self) -> list[int]:
-        """Category ids of the labels, in which MMDetection looks them up."""
+        """Return the category ids by label, in which MMDetection looks ids
+        up."""
         return self._cat_ids
 
     @cat_ids.setter

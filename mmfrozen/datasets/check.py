@@ -1,4 +1,4 @@
-"""Look at a whole data set: its annotation file, and its pixels."""
+"""A check of a whole dataset: its annotation file, and its pixels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from ..gc_paused import gc_paused
 from ..memory_limit import memory_limit
 from .images import look_at_image
 
-#: Annotations that are looked at together.
+#: Annotations checked per chunk.
 CHUNK = 256
 MAX_LENGTH = 240  # characters of an example
-#: Kinds that make a wrong result, or end a run; the others are told.
+#: Kinds of image faults that give wrong results or end a run; all others are
+#: notes.
 IMAGE_ERRORS = (
     'image missing',
     'image empty',
@@ -39,14 +40,15 @@ PARTS = ('images', 'categories', 'annotations')
 
 @dataclass
 class Findings:
-    """What was found.
+    """Results of a check.
 
     Attributes:
-        errors: Number of each kind that would make a wrong result.
-        notes: Number of each kind that is unusual, or left out by
+        errors: Number of findings of each kind that would give wrong results.
+        notes: Number of findings of each kind that is unusual, or ignored by
             MMDetection.
         examples: Up to three of each kind.
-        numbers: Images, categories, annotations, objects, crowds.
+        numbers: Numbers of images, categories, annotations, objects and
+            crowds.
     """
 
     errors: Counter[str] = field(default_factory=Counter)
@@ -57,10 +59,10 @@ class Findings:
     numbers: dict[str, int] = field(default_factory=dict)
 
     def add(self, kind: str, example: str, *, error: bool) -> None:
-        """Count one."""
+        """Add one finding."""
         (self.errors if error else self.notes)[kind] += 1
         if len(self.examples[kind]) < EXAMPLES:
-            # half a pair of UTF-16 cannot be printed
+            # lone UTF-16 surrogates cannot be printed
             text = example[:MAX_LENGTH].encode('utf-8', 'backslashreplace')
             self.examples[kind].append(text.decode('utf-8'))
 
@@ -68,16 +70,17 @@ class Findings:
 def read(
     path: Path, *, name: str = 'ANN', pack: bool = True
 ) -> dict[str, Any]:
-    """Read an annotation file as it is, NaN and repeated keys too.
+    """Read an annotation file without normalisation, including NaN and
+    repeated keys.
 
     Args:
-        path: The file.
-        name: Of the option that names it.
-        pack: Keep polygons in arrays: 8 bytes a number, of which lists take
-            32. For looking only: whole numbers become floats.
+        path: Path of the annotation file.
+        name: Name of the option, for error messages.
+        pack: Whether to store polygons in arrays, 8 bytes per number instead
+            of a list's 32. For checks only: integers become floats.
 
     Raises:
-        ValueError: If it is no annotation file.
+        ValueError: If it is not an annotation file.
     """
     try:
         with gc_paused(), memory_limit():
@@ -101,7 +104,7 @@ def read(
             f'{path.stat().st_size:,} bytes, which does not. Use a machine '
             'with more, or split the file.'
         ) from error
-    except ValueError as error:  # whole numbers of 5,000 digits too
+    except ValueError as error:  # also for integers of 5,000 digits
         raise ValueError(
             f'{name} must be whole JSON, got {str(path)!r} ({error}). '
             'Download or write it again.'
@@ -134,13 +137,13 @@ def check(
     threads: int = 16,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda x, _: x,
 ) -> Findings:
-    """Look at a data set.
+    """Check a dataset.
 
     Args:
-        content: Of its annotation file.
-        folder: Of its images; None to leave the pixels out.
-        threads: Images that are decoded in parallel.
-        progress: Draws a bar over what it is given, of so many.
+        content: Content of its annotation file.
+        folder: Folder of its images; None to skip the pixels.
+        threads: Number of images decoded in parallel.
+        progress: Wraps an iterable of a known length to draw a progress bar.
     """
     found = Findings()
     images, categories, annotations = (content[part] for part in PARTS)
@@ -172,7 +175,7 @@ def check(
         found.add('no object to train on', look.describe(), error=True)
     for image in images:
         name = file_of(image)
-        # without a folder an absolute name may lie in it
+        # without a folder, an absolute path is not outside
         if name is not None and outside(name, str(folder or '/')):
             example = f'image {image.get("id")!r}: {name!r}'
             found.add(OUTSIDE, example, error=True)
@@ -254,9 +257,9 @@ def _unusual_box(
         width, height = map(float, sizes[str(one.get('image_id'))])
         area = float(one['area'])
     except (KeyError, OverflowError, TypeError, ValueError):
-        return  # told as a fault
+        return  # reported as a fault
     if area <= 0 or w < 1 or h < 1:
-        return  # told as left out
+        return  # reported as left out
     if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
         example = f'{where}: {one["bbox"]} in {width:g} x {height:g}'
         yield 'box over the edge of the image', example
@@ -291,7 +294,7 @@ def _look_at_pixels(
 
 
 def file_of(image: dict[str, Any]) -> str | None:
-    """File of an image in its folder, as MMDetection finds it."""
+    """Return the path of an image in its folder, as MMDetection finds it."""
     name = image.get('file_name')
     if isinstance(name, str):
         return name
@@ -300,10 +303,10 @@ def file_of(image: dict[str, Any]) -> str | None:
 
 
 def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
-    """Do what is safe; leave out annotations that cannot be used.
+    """Apply safe corrections; remove annotations that cannot be used.
 
     Returns:
-        New content, and how often each was done.
+        The new content, and the number of corrections of each kind.
     """
     copies = {part: [dict(x) for x in content[part]] for part in PARTS}
     content = {**content, **copies}
@@ -350,9 +353,11 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
 
 
 def _whole(value: Any) -> int | None:
-    """The whole number that a text or a float means, if it means one only.
+    """Return the integer that a text or float denotes unambiguously; else
+    None.
 
-    Python reads ``' 1'``, ``'1_0'`` and other scripts' digits as well.
+    Python's ``int`` also accepts ``' 1'``, ``'1_0'`` and digits of other
+    scripts.
     """
     if isinstance(value, bool) or value is None:
         return None

@@ -1,4 +1,4 @@
-"""Look at image files before training."""
+"""Checks of image files before training."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mmengine.logging import print_log
 from PIL import Image
 
 JPEG_END = b'\xff\xd9'
-ORIENTATION = 0x0112  # of EXIF
-#: Orientations that swap width and height.
+ORIENTATION = 0x0112  # EXIF tag
+#: EXIF orientations that swap width and height.
 ON_ITS_SIDE = (5, 6, 7, 8)
-#: Pixels above which an image takes a gigabyte in a pipeline.
+#: Number of pixels above which an image takes a gigabyte in a pipeline.
 HUGE = 100_000_000
 ONE_HUGE = threading.Lock()
-#: A folder cannot be read, and a pipe would be waited for.
+#: Folders cannot be read, and reading a pipe would block.
 NO_FILE = 'is no regular file'
 FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
 
@@ -30,18 +30,18 @@ FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
 def image_fault(
     path: str, width: int, height: int, *, turns: bool = True
 ) -> str | None:
-    """Say what is wrong with an image file, reading as little as possible.
+    """Return the fault of an image file, reading as little as possible.
 
     Args:
-        path: The file.
-        width: Width by the annotations, in pixels.
-        height: Height by the annotations, in pixels.
-        turns: The loader turns images by their EXIF orientation, as
+        path: Path of the image.
+        width: Annotated width in pixels.
+        height: Annotated height in pixels.
+        turns: Whether the loader rotates images by their EXIF orientation, as
             MMDetection's does.
 
     Returns:
-        A phrase, or None if the file is whole and of that size. A JPEG
-        whose end is in place is not decoded.
+        A phrase, or None if the file is complete and of that size. A JPEG with
+        an end marker is not decoded.
     """
     try:
         if not _is_regular(os.stat(path)):
@@ -83,31 +83,32 @@ def _is_regular(status: os.stat_result) -> bool:
 
 
 def _turn(image: Image.Image) -> contextlib.AbstractContextManager[Any]:
-    """Decode huge images one at a time, which bounds memory.
+    """Return a context that decodes huge images one at a time, to bound
+    memory.
 
-    Pillow also decodes a PNG that is asked for its EXIF data.
+    Pillow also decodes a PNG when its EXIF data are read.
     """
     huge = image.width * image.height > HUGE
     return ONE_HUGE if huge else contextlib.nullcontext()
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after the turn that its EXIF data ask for."""
+    """Return width and height after rotation by the EXIF orientation."""
     width, height = image.size
     turned = image.getexif().get(ORIENTATION) in ON_ITS_SIDE
     return (height, width) if turned else (width, height)
 
 
 def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
-    """Decode an image and list all that is unusual.
+    """Decode an image and list everything unusual.
 
     Args:
-        path: The file.
-        width: Width by the annotations, in pixels.
-        height: Height by the annotations, in pixels.
+        path: Path of the image.
+        width: Annotated width in pixels.
+        height: Annotated height in pixels.
 
     Returns:
-        Pairs of a kind and of what was found.
+        Pairs of a kind and a description.
     """
     try:
         status = os.stat(path)
@@ -132,7 +133,7 @@ def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
             image.load()
     except FileNotFoundError:
         return [('image missing', 'does not exist')]
-    except Exception as error:  # whatever a decoder raises
+    except Exception as error:  # a decoder may raise anything
         return [('image unreadable', f'cannot be read ({error})')]
     return found
 
@@ -170,15 +171,15 @@ def _has_jpeg_end(path: str) -> bool:
 def check_images(
     infos: list[dict[str, Any]], threads: int = 16, *, turns: bool = True
 ) -> None:
-    """Check every image of a data set.
+    """Check every image of a dataset.
 
     Args:
         infos: MMDetection's data list: ``img_path``, ``width``, ``height``.
-        threads: Files that are looked at in parallel.
+        threads: Number of files checked in parallel.
         turns: See :func:`image_fault`.
 
     Raises:
-        ValueError: If any is missing, cut short or of another size.
+        ValueError: If any is missing, truncated or of another size.
     """
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,5 @@
-"""Split an annotation file into images without parsing it whole."""
+"""A reader that splits an annotation file into images without parsing it as a
+whole."""
 
 from __future__ import annotations
 
@@ -16,28 +17,29 @@ from mmdet.datasets.api_wrappers import COCO
 from ..annotation_faults import AnnotationLook, refuse
 
 START = re.compile(rb'"annotations"\s*:\s*\[')
-#: From an annotation to the next, or to the end of the list.
+#: Matches the boundary between two annotations, or the end of the list.
 BOUNDARY = re.compile(rb'\}\s*(?:,\s*\{|\])')
-#: Annotations that are parsed together: what fits into a processor's cache.
+#: Annotations parsed per chunk, which fits into a processor's cache.
 CHUNK = 256
 
 
 class AnnotationFile:
-    """A COCO or LVIS file: all but its annotations, and where those are.
+    """A COCO or LVIS file, parsed except for its annotations, whose positions
+    are recorded.
 
-    What MMDetection lacks: it makes objects of all polygons at once, 8 GB
-    for LVIS. Here each is parsed twice instead: once to see whose it is, and
-    once when its image is asked for.
+    What MMDetection lacks: it creates objects for all polygons at once, 8 GB
+    for LVIS. Here each annotation is parsed twice: once to find its image, and
+    once when its image is loaded.
 
     Attributes:
-        header: The content, its list of annotations empty.
-        look: What was seen of the annotations.
+        header: The content with an empty list of annotations.
+        look: The checks of the annotations, and their counts.
         cat_img_map: Image id of each annotation, by category id.
-        images: MMDetection's information on an image by its id.
+        images: MMDetection's image record by image id.
 
     Raises:
-        FaultyAnnotationsError: If something in it would make a wrong result.
-        ValueError: If it cannot be read in this way: it is not JSON (to
+        FaultyAnnotationsError: If its content would give wrong results.
+        ValueError: If it cannot be read in this way: it is not JSON (for
             orjson: UTF-8, no NaN), or annotations hold lists of dicts.
         LookupError: If an annotation lacks an id, its image or category.
         TypeError: If it has another layout.
@@ -69,7 +71,8 @@ class AnnotationFile:
         found = orjson.loads(
             b'[%b]' % text[self._begins[first] : self._ends[last - 1]]
         )
-        # a cut inside an annotation leaves one that does not parse, or fewer
+        # a wrong cut inside an annotation gives a piece that does not parse,
+        # or fewer annotations
         if len(found) != last - first:
             raise ValueError('annotations hold lists of dicts')
         refuse(self.look.annotations(found), self._file.name)
@@ -80,12 +83,14 @@ class AnnotationFile:
             self.cat_img_map[annotation['category_id']].append(image_id)
 
     def ids(self, image_id: Any) -> list[Any]:
-        """Ids of the annotations of an image, in the order of the file."""
+        """Return the annotation ids of an image, in the order of the file."""
         return [self._ids[row] for row in self._rows.get(image_id, ())]
 
     def content(self, image_id: Any) -> dict[str, Any]:
-        """What MMDetection's ``parse_data_info`` takes, of an image."""
-        # not of a mapping, whose pages would count as memory in use
+        """Return the input of MMDetection's ``parse_data_info`` for an
+        image."""
+        # read from the file, as pages of a mapping would count as memory in
+        # use
         pieces = []
         for row in self._rows.get(image_id, ()):
             self._file.seek(self._begins[row])
@@ -110,7 +115,8 @@ def _boundaries(text: mmap.mmap) -> tuple[array, array]:
 
 
 class _WithoutAnnotations:
-    """What MMDetection's data sets ask of an API, with ids for annotations."""
+    """Mixin for the API methods that MMDetection's datasets call: annotation
+    ids, but no annotations."""
 
     pieces: AnnotationFile
 
@@ -122,7 +128,7 @@ class _WithoutAnnotations:
 
 
 class CocoWithoutAnnotations(_WithoutAnnotations, COCO):
-    """MMDetection's API, whose images have no annotations yet."""
+    """MMDetection's COCO API for images without loaded annotations."""
 
     def __init__(self, pieces: AnnotationFile) -> None:
         super().__init__()
@@ -134,7 +140,7 @@ class CocoWithoutAnnotations(_WithoutAnnotations, COCO):
 
 
 class LvisWithoutAnnotations(_WithoutAnnotations, LVIS):
-    """The official API, whose images have no annotations yet."""
+    """The official LVIS API for images without loaded annotations."""
 
     def _load_json(self, pieces: AnnotationFile) -> dict[str, Any]:
         self.pieces = pieces

@@ -1,4 +1,4 @@
-"""Share the annotations of a data set among the processes of a machine."""
+"""Sharing of a dataset's annotations among the processes of a machine."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mmengine.dist import all_gather_object, barrier, get_rank
 
 
 class SharedBytes(np.ndarray):
-    """(N,) uint8, read-only, of a file that has no name.
+    """A read-only (N,) uint8 array that maps an anonymous file.
 
-    It is in memory, not in ``/dev/shm``, whose 64 MB in a container would
-    not do, and gone with the last process that has it, killed or not.
-    A spawned process is given the file, not its content; a slice or a copy
-    is an array like any other.
+    The file is in memory, but not in ``/dev/shm``, which has only 64 MB in a
+    container, and it disappears with the last process that uses it, even a
+    killed one. Pickling for a spawned process passes the file, not its
+    content; a slice or a copy pickles like any other array.
     """
 
     file: BinaryIO | None = None
 
 
 def store(pieces: Iterable[bytes]) -> SharedBytes:
-    """Write pieces one after another, without holding them twice."""
+    """Write pieces to an anonymous file in sequence, without a second copy."""
     if hasattr(os, 'memfd_create'):
         file = os.fdopen(os.memfd_create('mmfrozen'), 'w+b')
     else:
@@ -63,18 +63,20 @@ ForkingPickler.register(SharedBytes, _reduce)
 
 
 def once_a_machine(key: str, load: Callable[[], Any]) -> Any:
-    """Load in one process of each machine and give the others the result.
+    """Load in one process of each machine and share the result with the
+    others.
 
-    Every process has to call it. Those that call it with another key, or
-    cannot have the result (containers, rules, no pickle), load by themselves.
+    Every process must call it. Processes with a different key, or that cannot
+    access the result (containers, permissions, not picklable), load for
+    themselves.
 
     Args:
-        key: Says what is loaded.
-        load: Returns something, not None; :class:`SharedBytes` in it are
+        key: Identifies what is loaded.
+        load: Returns a value other than None; :class:`SharedBytes` in it are
             not copied.
 
     Raises:
-        Exception: What any process raised in `load`, in all of them.
+        Exception: The error of `load` in any process, raised in all of them.
     """
     rank = get_rank()
     key = hashlib.sha256(key.encode()).hexdigest()
@@ -87,25 +89,26 @@ def once_a_machine(key: str, load: Callable[[], Any]) -> Any:
         except Exception as error:
             outcome = error
         else:
-            with contextlib.suppress(Exception):  # it cannot be pickled
+            with contextlib.suppress(Exception):  # not picklable
                 content = store([ForkingPickler.dumps(result)])
                 outcome = ForkingPickler.dumps(content).tobytes()
     outcomes = all_gather_object(_sendable(outcome))
-    outcomes[rank] = outcome  # with the traceback
+    outcomes[rank] = outcome  # keeps the traceback
     for error in outcomes:
         if isinstance(error, Exception):
             raise error
     if first != rank:
         try:
             result = pickle.loads(pickle.loads(outcomes[first]))
-        except (OSError, TypeError):  # not allowed to look there, or nothing
+        except (OSError, TypeError):  # no access, or no result
             result = None
-    barrier()  # `content` and what it names are there until all have them
+    barrier()  # keep `content` and its files until all have read them
     return load() if result is None else result
 
 
 def _machine() -> tuple[str, str]:
-    """Equal for processes that find one another's files in ``/proc``."""
+    """Return an id that is equal for processes that see each other's files in
+    ``/proc``."""
     try:
         boot = Path('/proc/sys/kernel/random/boot_id').read_text()
         return boot, os.readlink('/proc/self/ns/pid')
@@ -114,7 +117,8 @@ def _machine() -> tuple[str, str]:
 
 
 def _sendable(outcome: Any) -> Any:
-    """An error that arrives; some cannot be pickled, or not be read back."""
+    """Return an error that survives pickling; some cannot be pickled or
+    unpickled."""
     try:
         return pickle.loads(pickle.dumps(outcome))
     except Exception:

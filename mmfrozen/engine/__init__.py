@@ -1,4 +1,5 @@
-"""A frozen backbone as an inference engine inside training: plain torch."""
+"""An inference engine for frozen backbones within training; needs torch
+only."""
 
 from .autocast import autocast_dtype as autocast_dtype
 from .engine import FrozenEngine as FrozenEngine

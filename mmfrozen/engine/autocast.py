@@ -1,4 +1,4 @@
-"""Which dtype autocast casts to, in every release of torch."""
+"""The current autocast dtype, in every release of torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
-    """The dtype of autocast on a kind of device; None while it is off."""
+    """Return the autocast dtype of a device type; None if autocast is off."""
     if hasattr(torch, 'get_autocast_dtype'):
         is_on = torch.is_autocast_enabled(device_type)
         return torch.get_autocast_dtype(device_type) if is_on else None

@@ -1,4 +1,5 @@
-"""Run a frozen backbone as inference engines do, inside training."""
+"""The engine that replaces the forward pass of a frozen backbone in training
+by a faster one with the same features."""
 
 from __future__ import annotations
 
@@ -19,29 +20,30 @@ from .measure import Way, one_line, try_ways
 from .ways import DTYPES, NAMES, GraphRun, Levels, Recording
 from .weights import WeightsWatch
 
-#: Measured on an H200: 34 s to compile 450 operators, to 0.6 of their time.
+#: Seconds per operator to compile, and fraction of the time saved. Measured on
+#: an H200: 34 s for 450 operators, then 0.6 of their time.
 COMPILE_SECONDS, COMPILE_SAVES = 0.08, 0.4
-#: Batches after which a size that most of them had is worth a compiler.
+#: Batches after which the most frequent size may be compiled.
 COMPILE_AFTER = 10
-#: Images whose sides are multiples of this need no padding of their own.
+#: Images whose sides are multiples of this need no size-specific padding.
 STRIDE = 32
-#: How often an engine is built anew for other weights.
+#: Maximum number of rebuilds after changes of the weights.
 MAX_REBUILDS = 3
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 @dataclass
 class _Choice:
-    """What was chosen for the first size of a device and autocast.
+    """The way chosen for the first image size of a device and autocast dtype.
 
     Attributes:
-        levels: What the plain forward returns.
-        run: None for the plain forward.
-        dtype: Of the recording.
-        spelling: Of the recording.
-        size: Of the images that were recorded.
-        seconds: That the choice takes.
-        serves_all: Whether ``run`` serves other sizes; None if not known.
+        levels: Structure of the eager forward's outputs.
+        run: The chosen graph; None for the eager forward.
+        dtype: Dtype of the recording.
+        spelling: Spelling of the recording, see ``graph.spell``.
+        size: Shape of the recorded images.
+        seconds: Seconds per call.
+        serves_all: Whether ``run`` works for other sizes; None if unknown.
     """
 
     levels: Levels
@@ -54,29 +56,30 @@ class _Choice:
 
 
 class FrozenEngine:
-    """Takes the place of ``forward`` of a frozen backbone, from now on.
+    """A replacement for ``forward`` of a frozen backbone, installed at once.
 
-    At the first batch the forward pass is recorded, norms and everything
-    else that depends on weights alone is worked out, and ways to run the
-    rest are compared with the plain pass and timed. The fastest is kept, or
-    the plain pass, if none is faster or none agrees. The module, its
-    parameters and its state dict are not touched; copies and pickles of it
-    have its own forward.
+    At the first batch the forward pass is recorded, norms and everything else
+    that depends on weights only are precomputed, and several ways to run the
+    rest are compared with the eager pass and timed. The fastest is kept, or
+    the eager pass if none is faster or none agrees. The module, its parameters
+    and its state dict do not change; copies and pickles of it use their own
+    forward.
 
     Args:
-        backbone: Frozen as a whole.
-        is_on: Whether a call belongs to training; others run plainly.
-        dtype: ``'auto'``: what autocast says; or ``'fp32'``, ``'bf16'``,
+        backbone: A fully frozen backbone.
+        is_on: Returns whether a call belongs to training; other calls run
+            eagerly.
+        dtype: ``'auto'`` for the autocast dtype; or ``'fp32'``, ``'bf16'``,
             ``'fp16'``.
         compiled: ``'auto'``: use ``torch.compile`` on a GPU, for a size that
-            most batches have, where it will have paid; True: at the first
-            batch; False: never.
+            most batches have, if it pays off; True: at the first batch; False:
+            never.
         tolerance: Largest relative error of a level in the 2-norm; None for
             those of ``ways.TOLERANCES``.
-        max_sizes: Sizes of batches that an engine is built for, where one
+        max_sizes: Number of image sizes for which an engine is built, if one
             cannot serve all.
-        steps_left: How many steps are still to come.
-        say: Takes a line for the log.
+        steps_left: Returns the number of remaining steps.
+        say: Logs a line.
     """
 
     def __init__(
@@ -102,16 +105,16 @@ class FrozenEngine:
         backbone.forward = self
 
     def remove(self) -> None:
-        """Give the backbone its own forward back."""
+        """Restore the backbone's own forward."""
         vars(self._backbone).pop('forward', None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of the backbone runs plainly."""
+        """Pickle as the backbone's own forward, so that copies run eagerly."""
         return _own_forward, (self._backbone,)
 
     def _begin(self) -> None:
         self._watch = WeightsWatch(self._backbone)
-        #: By size, device and autocast; None runs plainly.
+        #: By shape, device and autocast dtype; None runs eagerly.
         self._runs: dict[Hashable, GraphRun | None] = {}
         self._choices: dict[Hashable, _Choice | None] = {}
         self._calls: Counter[Hashable] = Counter()
@@ -119,13 +122,14 @@ class FrozenEngine:
         self._may_compile = self._compiled == 'auto'
 
     def renew(self, *, thoroughly: bool = False) -> bool:
-        """Begin anew if the weights have changed.
+        """Reset the engine if the weights have changed.
 
         Args:
-            thoroughly: Compare values too, which waits for the GPU.
+            thoroughly: Whether to compare values too, which synchronises with
+                the GPU.
 
         Returns:
-            Whether they have.
+            Whether they have changed.
         """
         if not self._watch.is_stale() and not (
             thoroughly and self._watch.differs()
@@ -168,8 +172,8 @@ class FrozenEngine:
         return run.levels.wrap(run(images))
 
     def _serves(self, images: Any) -> bool:
-        """Whether features are wanted for training, by nobody who looks at
-        the operators (counters, tracers, exporters)."""
+        """Return whether a call can use the engine: in training, and not
+        observed by a counter, tracer or exporter of operators."""
         return (
             type(images) is Tensor
             and images.dim() == 4
@@ -187,13 +191,13 @@ class FrozenEngine:
         is_first = kind not in self._choices
         try:
             if is_first:
-                self._choices[kind] = None  # if it fails, for all sizes
+                self._choices[kind] = None  # kept for all sizes if it fails
                 choice = self._choices[kind] = self._choose(images)
                 return choice.run
             if choice is None or choice.run is None:
                 return None
             return self._for_another_size(choice, images)
-        except Exception as error:  # whatever recording raises
+        except Exception as error:  # recording may raise anything
             self._say(
                 f'The backbone runs as it is at {_size(images)}: '
                 f'{one_line(error)}'
@@ -201,10 +205,10 @@ class FrozenEngine:
             return None
 
     def _choose(self, images: Tensor) -> _Choice:
-        """Try everything that needs no patience."""
+        """Compare all ways, except compilation unless it is requested."""
         start = time.perf_counter()
         self._num_engines += 1
-        mirrored = images.flip(-1)  # which nobody has recorded
+        mirrored = images.flip(-1)  # not the recorded images
         outputs = self._plain(mirrored)
         levels = Levels.of(outputs)
         plain = self._plain_way()
@@ -213,7 +217,7 @@ class FrozenEngine:
         for dtype in self._dtypes(images):
             try:
                 recording = Recording(self._plain, images, levels, dtype)
-            except Exception as error:  # the device lacks it, for instance
+            except Exception as error:  # e.g. no such dtype on the device
                 fault = one_line(error)
                 ways.append(Way(NAMES[dtype], plain.run, fault=fault))
                 continue
@@ -234,7 +238,8 @@ class FrozenEngine:
         return Way('as it is', lambda x: tree_leaves(self._plain(x)))
 
     def _dtypes(self, images: Tensor) -> list[torch.dtype]:
-        """What can be tried: a CPU may be faster in fp32."""
+        """Return the dtypes to try; fp32 too if it may be faster, as on
+        CPUs."""
         plain = autocast_dtype(images.device.type) or torch.float32
         wanted = self._dtype or plain
         is_more = images.device.type == 'cpu' or wanted != plain
@@ -271,7 +276,7 @@ class FrozenEngine:
     def _consider_compiling(
         self, images: Tensor, kind: Hashable, key: Hashable
     ) -> None:
-        """Once a size has proved to be that of most batches."""
+        """Try compilation, once a size is that of most batches."""
         self._calls[key] += 1
         total = sum(self._calls.values())
         if total < COMPILE_AFTER or 2 * self._calls[key] < total:

@@ -1,4 +1,5 @@
-"""Work out once what a recorded forward pass computes from weights alone."""
+"""Constant folding of a recorded forward pass: whatever depends on weights
+only is computed once."""
 
 from __future__ import annotations
 
@@ -10,29 +11,30 @@ from torch import Tensor, fx
 from .graph import first_output, is_call, put_constant
 
 aten = torch.ops.aten
-#: Norms by running statistics, and the position of eps among the arguments.
+#: Norms that use running statistics, and the position of eps among the
+#: arguments.
 NORMS = {
     aten.native_batch_norm.default: 7,
     aten.cudnn_batch_norm.default: 7,
     aten.miopen_batch_norm.default: 7,
     aten._native_batch_norm_legit_no_training.default: 6,
 }
-#: Elements of the largest constant that is kept; larger ones, such as tables
-#: that grow with the square of the image, are computed in every step.
+#: Maximum elements of a folded constant; larger ones, such as tables that grow
+#: with the square of the image, are computed in every step.
 LARGEST = 2**26
 
 
 def fold(module: fx.GraphModule) -> None:
-    """Replace operators on weights by their results, on the spot.
+    """Replace operators on weights by their results, in place.
 
-    These are casts of weights under autocast, standardised weights, tables
-    of positions, masks of attention; and norms by running statistics after a
-    convolution, which become part of its weights (in double precision,
+    Such operators are casts of weights under autocast, weight standardisation,
+    position tables and attention masks. Norms that use running statistics
+    after a convolution are folded into its weights (in double precision,
     before the cast).
 
     Args:
-        module: Of ``graph.record``. Weights that are used as they are go on
-            sharing memory with the recorded module's.
+        module: Result of ``graph.record``. Weights that are used unchanged
+            still share memory with the recorded module's.
     """
     _Folder(module).run()
     module.graph.eliminate_dead_code()
@@ -41,7 +43,7 @@ def fold(module: fx.GraphModule) -> None:
 
 
 def drop_unused(module: fx.GraphModule) -> None:
-    """Let go of attributes that no node reads."""
+    """Delete tensor attributes that no node reads."""
     used = {n.target for n in module.graph.nodes if n.op == 'get_attr'}
     for names in (module._parameters, module._buffers, vars(module)):
         for name in list(names):
@@ -52,9 +54,9 @@ def drop_unused(module: fx.GraphModule) -> None:
 class _Folder:
     def __init__(self, module: fx.GraphModule) -> None:
         self._module = module
-        #: Results of what depends on weights alone.
+        #: Results of nodes that depend on weights only.
         self._values: dict[Any, Any] = {}
-        #: Of those that were cast, what they were before.
+        #: Values before the cast, of nodes that were cast.
         self._uncast: dict[Any, Tensor] = {}
 
     def run(self) -> None:
@@ -85,8 +87,8 @@ class _Folder:
         return True
 
     def _fold_norm(self, node: Any) -> None:
-        """What scales and shifts the channels of a convolution's result goes
-        into its weights."""
+        """Fold a node that scales or shifts the channels of a convolution's
+        result into the convolution's weights."""
         conv: Any = node.args[0] if node.args else None
         out = first_output(node) if is_call(node, *NORMS) else node
         if out is None or not self._is_foldable(conv):
@@ -121,7 +123,8 @@ class _Folder:
     def _scale_and_shift(
         self, node: Any, channels: int
     ) -> tuple[Tensor, Tensor] | None:
-        """(channels,) each, of a norm, a product or a sum."""
+        """Return scale and shift, (channels,) each, of a norm, a product or a
+        sum; None if it cannot be folded."""
         is_norm = is_call(node, *NORMS)
         if not is_norm and not is_call(node, aten.mul.Tensor, aten.add.Tensor):
             return None
@@ -141,7 +144,7 @@ class _Folder:
     def _of_norm(self, node: Any) -> tuple[Tensor, Tensor] | None:
         position = NORMS[node.target]
         if position == 7 and node.args[5]:
-            return None  # it takes the statistics of the batch
+            return None  # it uses batch statistics
         weight, bias, mean, var = (
             None if o is None else self._precise(o) for o in node.args[1:5]
         )

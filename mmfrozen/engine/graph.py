@@ -1,4 +1,4 @@
-"""Record a forward pass as a graph of operators: plain torch."""
+"""Recording of a forward pass as a graph of operators; needs torch only."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ def record(
 ) -> fx.GraphModule:
     """Record the operators that a forward pass executes.
 
-    Modules, hooks and Python's decisions are gone; no operator writes to its
-    inputs; casts of autocast are operators like others. Parameters and
-    buffers are attributes of the result and share memory with the module's.
+    The graph contains no modules, hooks or Python control flow; no operator
+    writes to its inputs; casts of autocast are explicit operators. Parameters
+    and buffers are attributes of the result and share memory with the
+    module's.
 
     Args:
         forward: Takes images, returns the levels. It runs once.
-        images: (N, 3, H, W). What depends on their size may be constant in
-            the graph, see :func:`spell`.
+        images: (N, 3, H, W). Values that depend on their size may be constants
+            in the graph, see :func:`spell`.
 
     Returns:
         A module that takes images and returns the levels.
 
     Raises:
-        ValueError: If random numbers are drawn.
-        RuntimeError: What torch raises where a forward pass depends on the
-            values of the images.
+        ValueError: If the forward pass draws random numbers.
+        RuntimeError: If the forward pass depends on the values of the images;
+            raised by torch.
     """
 
     with torch.no_grad():
         module = make_fx(functionalize(forward, remove='mutations'))(images)
     module.graph.eliminate_dead_code()
     for node in module.graph.nodes:
-        # attention draws none in evaluation mode
+        # attention draws no random numbers in evaluation mode
         if torch.Tag.nondeterministic_seeded in getattr(
             node.target, 'tags', ()
         ) and 'dot_product' not in str(node.target):
@@ -51,10 +52,10 @@ def record(
 
 
 def spell(module: fx.GraphModule) -> list[Hashable]:
-    """Spell out operators, sizes and the addresses of weights.
+    """Return the graph's operators, arguments and weight addresses.
 
-    What is recorded alike from images of different sizes depends on no size,
-    and serves all of them.
+    If recordings of two image sizes are spelled alike, the graph depends on no
+    size and serves all of them.
     """
     numbers: dict[fx.Node, int] = {}
     words: list[Hashable] = []
@@ -73,7 +74,7 @@ def spell(module: fx.GraphModule) -> list[Hashable]:
 def put_constant(
     module: fx.GraphModule, before: fx.Node, value: Tensor
 ) -> fx.Node:
-    """Add an attribute, and the node that reads it."""
+    """Add a tensor as a buffer, and return the node that reads it."""
     name = f'_folded_{len(module.graph.nodes)}'
     while hasattr(module, name):
         name += '_'
@@ -83,7 +84,7 @@ def put_constant(
 
 
 def is_call(node: Any, *targets: Any) -> bool:
-    """Whether a node calls one of these operators."""
+    """Return whether a node calls one of these operators."""
     return (
         isinstance(node, fx.Node)
         and node.op == 'call_function'
@@ -92,7 +93,8 @@ def is_call(node: Any, *targets: Any) -> bool:
 
 
 def first_output(node: fx.Node) -> fx.Node | None:
-    """The only thing that is read of an operator with several outputs."""
+    """Return the node that reads an operator's first output, if no other
+    output is read; else None."""
     users = list(node.users)
     if len(users) == 1 and is_call(users[0], operator.getitem):
         return users[0] if users[0].args[1] == 0 else None

@@ -1,4 +1,4 @@
-"""Make the operators of a recorded forward pass cheaper."""
+"""Graph passes that make the operators of a recorded forward pass cheaper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .fold import drop_unused
 from .graph import is_call, put_constant
 
 aten = torch.ops.aten
-#: Operators whose result is memory of their own.
+#: Operators whose result does not share memory with an input.
 FRESH = (
     aten.convolution.default,
     aten.add.Tensor,
@@ -28,7 +28,7 @@ IN_PLACE = {
     aten.gelu.default: aten.gelu_.default,
     aten.add.Tensor: aten.add_.Tensor,
 }
-#: Activations that oneDNN applies to what a convolution has computed.
+#: Activations that oneDNN can fuse with a convolution.
 ONEDNN_UNARY = {
     aten.relu.default: 'relu',
     aten.hardtanh.default: 'hardtanh',
@@ -39,12 +39,12 @@ ONEDNN_UNARY = {
 
 
 def use_channels_last(module: fx.GraphModule) -> None:
-    """Lay the weights of convolutions out as (N, H, W, C), on the spot."""
+    """Convert convolution weights to channels-last layout, in place."""
     for node in module.graph.nodes:
         if is_call(node, aten.convolution.default):
             _lay_out(module, node.args[1])
         elif is_call(node, aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default  # strides are others now
+            node.target = aten.reshape.default  # strides have changed
     module.recompile()
 
 
@@ -60,7 +60,7 @@ def _lay_out(module: fx.GraphModule, weight: Any) -> None:
 
 
 def write_in_place(module: fx.GraphModule) -> None:
-    """Let activations and sums overwrite what nobody reads after them."""
+    """Make activations and sums overwrite inputs that are not read again."""
     for node in module.graph.nodes:
         if not is_call(node, *IN_PLACE):
             continue
@@ -75,8 +75,8 @@ def write_in_place(module: fx.GraphModule) -> None:
 
 
 def fuse_on_cpu(module: fx.GraphModule) -> None:
-    """Let oneDNN add shortcuts and apply activations inside convolutions,
-    with weights in its own layout, on the spot."""
+    """Fuse shortcuts and activations into convolutions with oneDNN, and
+    reorder their weights to its layout, in place."""
     for node in list(module.graph.nodes):
         if is_call(node, aten.convolution.default):
             _fuse(module, node)
@@ -97,7 +97,7 @@ def _fuse(module: fx.GraphModule, conv: Any) -> None:
         other = b if a is conv else a
         if isinstance(other, fx.Node) and _is_like(other, conv):
             last, shortcut = total, other
-    # after a sum it applies no other
+    # oneDNN fuses only ReLU after a sum
     known = ONEDNN_UNARY if shortcut is None else (aten.relu.default,)
     act = _only_user(last, *known)
     name, numbers = None, []
@@ -129,7 +129,8 @@ def _fuse(module: fx.GraphModule, conv: Any) -> None:
 
 
 def _only_user(node: Any, *targets: Any) -> Any:
-    """What alone uses a result, if it is one of these operators."""
+    """Return the only user of a result if it is one of these operators; else
+    None."""
     users = list(node.users)
     if len(users) == 1 and is_call(users[0], *targets):
         return users[0] if _is_like(node, users[0]) else None
@@ -139,7 +140,7 @@ def _only_user(node: Any, *targets: Any) -> Any:
 def _is_like(a: Any, b: Any) -> bool:
     one, other = (x.meta.get('tensor_meta') for x in (a, b))
     return (
-        one is not None  # a constant has none
+        one is not None  # constants have no metadata
         and other is not None
         and one.shape == other.shape
         and one.dtype == other.dtype

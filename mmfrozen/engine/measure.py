@@ -1,4 +1,4 @@
-"""Compare ways of computing the same features, and time them."""
+"""Comparison and timing of ways to compute the same features."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 
 Run = Callable[[Tensor], list[Tensor]]
 ROUNDS = 3
-#: A way must take less than this share of the plain time to be chosen.
+#: A way is chosen only if it takes less than this fraction of the eager time.
 WORTH_IT = 0.97
 
 
 @dataclass
 class Way:
-    """One way of computing the features.
+    """One way of computing the features, and its measurements.
 
     Attributes:
-        name: For the log.
+        name: Name for the log.
         run: Takes images, returns the levels.
-        tolerance: Largest relative difference of a level that is accepted.
-        first_seconds: Of its first call, with what it prepares.
-        seconds: Of the fastest call after it.
-        error: Largest relative difference of a level from the plain one.
-        fault: Why it cannot be used, in one line.
+        tolerance: Maximum accepted relative difference of a level.
+        first_seconds: Seconds of the first call, including preparation.
+        seconds: Seconds of the fastest later call.
+        error: Largest relative difference of a level from the eager one.
+        fault: Why it cannot be used, in one line; None if it can.
     """
 
     name: str
@@ -42,15 +42,16 @@ class Way:
 def try_ways(
     plain: Way, ways: list[Way], images: Tensor, wanted: list[Tensor]
 ) -> Way:
-    """Find the fastest way whose features are the plain ones.
+    """Return the fastest way whose features equal the eager ones within
+    tolerance.
 
     Args:
-        plain: The forward pass as it is.
-        ways: Their times, errors and faults are filled in; those that have a
-            fault are not tried.
-        images: (N, 3, H, W). They must not be those that were recorded: what
-            a recording has missed would be right for these alone.
-        wanted: The plain features of the images.
+        plain: The eager forward pass.
+        ways: Ways to try; their times, errors and faults are set. Those that
+            already have a fault are skipped.
+        images: (N, 3, H, W). They must not be the recorded images, for which
+            values wrongly recorded as constants would be correct.
+        wanted: The eager features of the images.
 
     Returns:
         One of the ways, or ``plain`` if none is faster.
@@ -61,7 +62,7 @@ def try_ways(
     usable = [way for way in ways if not way.fault]
     if not usable:
         return plain
-    for _ in range(ROUNDS):  # in turn: other loads meet all alike
+    for _ in range(ROUNDS):  # interleaved: other loads affect all
         for way in (plain, *usable):
             way.seconds = min(way.seconds, seconds(way.run, images))
     best = min(usable, key=lambda way: way.seconds)
@@ -73,11 +74,11 @@ def _check(way: Way, images: Tensor, wanted: list[Tensor]) -> None:
     try:
         found = way.run(images)
         way.error = difference(found, wanted)
-    except Exception as error:  # whatever a compiler or a kernel raises
+    except Exception as error:  # a compiler or a kernel may raise anything
         way.fault = one_line(error)
         return
     way.first_seconds = time.perf_counter() - start
-    if not way.error <= way.tolerance:  # NaN neither
+    if not way.error <= way.tolerance:  # also true for NaN
         way.fault = (
             'the features are not finite'
             if math.isnan(way.error)
@@ -86,8 +87,8 @@ def _check(way: Way, images: Tensor, wanted: list[Tensor]) -> None:
 
 
 def difference(found: list[Tensor], wanted: list[Tensor]) -> float:
-    """Largest relative difference of a level, in the 2-norm; infinite where
-    number, shape or dtype of the levels differ."""
+    """Return the largest relative difference of a level, in the 2-norm;
+    infinity if number, shape or dtype of the levels differ."""
     if [(x.shape, x.dtype) for x in found] != [
         (x.shape, x.dtype) for x in wanted
     ]:
@@ -100,7 +101,7 @@ def difference(found: list[Tensor], wanted: list[Tensor]) -> float:
 
 
 def seconds(run: Run, images: Tensor) -> float:
-    """Time one call."""
+    """Return the seconds of one call."""
     _wait(images)
     start = time.perf_counter()
     run(images)
@@ -114,6 +115,6 @@ def _wait(images: Tensor) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what an error says, with its kind."""
+    """Return an error's type and the first line of its message."""
     text = str(error).strip().partition('\n')[0][:200]
     return f'{type(error).__name__}: {text}' if text else type(error).__name__

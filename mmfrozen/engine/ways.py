@@ -23,7 +23,7 @@ DTYPES = {
     'fp16': torch.float16,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-#: Largest relative error in the 2-norm, by dtype.
+#: Maximum relative error in the 2-norm, by dtype.
 TOLERANCES = {
     torch.float32: 1e-4,
     torch.float16: 1e-2,
@@ -33,12 +33,12 @@ TOLERANCES = {
 
 @dataclass
 class Levels:
-    """What a forward pass returns for a batch.
+    """Structure of the outputs of a backbone.
 
     Attributes:
-        spec: Of the tuple, list or dict that holds the levels.
-        dtypes: Of the levels.
-        contiguous: Whether the levels are.
+        spec: Structure of the tuple, list or dict that holds the levels.
+        dtypes: Dtype of each level.
+        contiguous: Whether each level is contiguous.
     """
 
     spec: TreeSpec
@@ -50,7 +50,7 @@ class Levels:
         """Describe the outputs of a backbone.
 
         Raises:
-            ValueError: If they are not tensors alone.
+            ValueError: If they contain anything but tensors.
         """
         leaves, spec = tree_flatten(outputs)
         if not all(isinstance(x, Tensor) for x in leaves):
@@ -65,19 +65,19 @@ class Levels:
         )
 
     def wrap(self, levels: list[Tensor]) -> Any:
-        """Give them the form that the backbone gives them."""
+        """Restore the structure of the backbone's outputs."""
         return tree_unflatten(levels, self.spec)
 
 
 class GraphRun:
-    """Runs a recorded forward pass.
+    """A callable that runs a recorded forward pass.
 
     Args:
-        module: Of ``graph.record``, or what was compiled of it.
-        levels: The form of the results: whatever layout the graph computes
-            in, the layers after it get what they got before.
-        dtype: That it was recorded in.
-        channels_last: The layout in which the images go in.
+        module: Result of ``graph.record``, or a compiled version of it.
+        levels: Structure of the results. Levels are made contiguous if the
+            eager ones are, whatever layout the graph uses.
+        dtype: Dtype of the recording.
+        channels_last: Whether images are converted to channels-last.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class GraphRun:
         self._channels_last, self._module = channels_last, module
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Images to levels; the casts of autocast are in the graph."""
+        """Compute the levels of images; autocast is off, as its casts are in
+        the graph."""
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         kind = images.device.type
@@ -104,13 +105,13 @@ class GraphRun:
 
 
 class Recording:
-    """A forward pass, recorded in one dtype.
+    """A forward pass recorded in one dtype.
 
     Args:
         plain: The backbone's own forward.
         images: (N, 3, H, W).
-        levels: What ``plain`` returns.
-        dtype: fp32, or what autocast casts to while it is recorded.
+        levels: Structure of the outputs of ``plain``.
+        dtype: fp32, or the autocast dtype of the recording.
     """
 
     def __init__(
@@ -136,12 +137,12 @@ class Recording:
 
         self.dtype, self._levels = dtype, levels
         self._module = record(forward, images)
-        #: Equal for two sizes of images where the graph serves both.
+        #: Equal for two image sizes if the graph serves both.
         self.spelling = spell(self._module)
         fold(self._module)
 
     def ways(self, images: Tensor, tolerance: float | None) -> Iterator[Way]:
-        """What can be tried on the device of the images."""
+        """Yield the ways to try on the device of the images."""
         for channels_last in (True, False):
             kind, module = 'folded', None
             if images.device.type == 'cpu':
@@ -150,7 +151,7 @@ class Recording:
                         channels_last, fuse_on_cpu, write_in_place
                     )
                     kind = 'oneDNN'
-                except Exception:  # a torch or a dtype without it
+                except Exception:  # not available for this torch or dtype
                     module = None
             module = module or self._lowered(channels_last, write_in_place)
             layout = 'channels_last' if channels_last else 'contiguous'
@@ -158,7 +159,7 @@ class Recording:
             yield self._way(name, module, images, channels_last, tolerance)
 
     def compiled(self, images: Tensor, tolerance: float | None) -> Way:
-        """The same, compiled with its weights as constants."""
+        """Return the compiled way, with weights as constants."""
         module = self._lowered(True)
         call = torch.compile(module, dynamic=False, options={'freezing': True})
         return self._way('compiled', call, images, True, tolerance)
@@ -191,7 +192,8 @@ class Recording:
 
 
 def _tolerance(images: Tensor, dtype: torch.dtype) -> float:
-    """What the rounding of two forward passes may differ by."""
+    """Return the maximum difference explained by rounding in the recorded and
+    the eager dtype."""
     plain = autocast_dtype(images.device.type) or torch.float32
     if images.is_cuda and torch.backends.cudnn.allow_tf32:
         plain = torch.float16 if plain == torch.float32 else plain

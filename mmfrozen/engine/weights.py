@@ -1,4 +1,4 @@
-"""Notice that the weights of a module are no longer what they were."""
+"""Detection of changes to the weights of a module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..freezing import digest
 
 @dataclass
 class _Kept:
-    """A tensor, where it is kept, and what it was."""
+    """A tensor, its owner, and its state when it was recorded."""
 
     names: dict[str, Any]
     name: str
@@ -23,10 +23,10 @@ class _Kept:
 
 
 class WeightsWatch:
-    """Remembers the tensors of a module.
+    """A record of the tensors of a module that detects changes.
 
     Args:
-        module: Its parameters and buffers as they are now.
+        module: The module; its parameters and buffers are recorded now.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -46,11 +46,11 @@ class WeightsWatch:
         ]
 
     def is_stale(self) -> bool:
-        """Whether a tensor was exchanged, moved or written to.
+        """Return whether a tensor was replaced, moved or written to.
 
-        What was written with the same bits, as distributed wrappers write
-        buffers, is no change. What is written through ``.data`` has the
-        version that it had, see :meth:`differs`.
+        Writing the same bits, as distributed wrappers do to buffers, is not a
+        change. Writing through ``.data`` does not change the version and is
+        missed, see :meth:`differs`.
         """
         for kept in self._kept:
             tensor = kept.tensor
@@ -66,5 +66,5 @@ class WeightsWatch:
         return False
 
     def differs(self) -> bool:
-        """Whether the bits of a tensor are others."""
+        """Return whether the bits of any tensor have changed."""
         return any(digest(kept.tensor) != kept.digest for kept in self._kept)

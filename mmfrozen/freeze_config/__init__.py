@@ -1,4 +1,4 @@
-"""Turn any config of MMDetection into a frozen one and its control."""
+"""Conversion of any MMDetection config into a frozen one and its control."""
 
 from .convert import ZOO as ZOO
 from .convert import Result as Result

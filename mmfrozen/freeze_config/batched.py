@@ -1,4 +1,5 @@
-"""Name the batched types of this package in a config."""
+"""Replacement of MMDetection's types in a config by this package's batched
+ones."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from mmdet.registry import MODELS
 from ..type_names import find_type, known_name, type_name
 from . import meta
 
-#: MMDetection's types and their batched ones, by path in a config.
+#: Batched types of MMDetection's types, by path in a config.
 TYPES = {
     'model': dict.fromkeys(
         ('TwoStageDetector', 'FasterRCNN', 'MaskRCNN', 'CascadeRCNN'),
@@ -25,7 +26,7 @@ TYPES = {
     },
     'model.bbox_head': {'RetinaHead': 'BatchedRetinaHead'},
 }
-#: Types of this package that are batched as they are.
+#: Types of this package that are already batched.
 BATCHED = {'NormActRPNHead', 'NormActRetinaHead'}
 HEADS = ('rpn_head', 'roi_head', 'bbox_head')
 
@@ -34,10 +35,10 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
     """Find the batched types for the parts of a detector.
 
     Args:
-        model: Of a config.
+        model: The ``model`` of a config.
 
     Returns:
-        The new type by path, and one line for each part that keeps its own.
+        The new type by path, and one line for each part that keeps its type.
     """
     found, stay = {}, []
     for path, types in TYPES.items():
@@ -59,14 +60,15 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
 
 
 def image_by_image(model: dict[str, Any]) -> list[str]:
-    """Build a detector and say which batched parts do MMDetection's step.
+    """Build a detector and return which batched parts fall back to
+    MMDetection's step, one line each.
 
     Args:
-        model: Of a config.
+        model: The ``model`` of a config.
     """
     try:
         built = meta.build(model)
-    except Exception:  # verified before, as far as it builds here
+    except Exception:  # build errors were reported by verify()
         return []
     reasons = {
         name: getattr(module, 'stock_because', None)

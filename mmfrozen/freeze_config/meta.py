@@ -1,4 +1,5 @@
-"""Build MMDetection's models without memory, weights or network."""
+"""A builder of MMDetection's models that needs no memory, weights or
+network."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ def build(cfg: Any) -> nn.Module:
     cfg = _without_groups(cfg.deepcopy())
     teacher = cfg.get('teacher_config')
     if 'teacher_ckpt' in cfg:
-        cfg.teacher_ckpt = None  # loaded, downloaded even, when built
+        cfg.teacher_ckpt = None  # the constructor would load or download it
     if isinstance(teacher, str) and not Path(teacher).is_file():
-        # relative to MMDetection's root, where its users stand
+        # such paths are relative to MMDetection's root folder
         cfg.teacher_config = str(
             Path(get_installed_path('mmdet'), '.mim', teacher)
         )
@@ -29,7 +30,7 @@ def build(cfg: Any) -> nn.Module:
 
 
 def _without_groups(cfg: Any) -> Any:
-    """Ask for no process group, as MMSyncBN does when it is built."""
+    """Replace MMSyncBN, whose constructor needs a process group, in place."""
     for key, value in cfg.items() if isinstance(cfg, dict) else enumerate(cfg):
         if value == 'MMSyncBN':
             cfg[key] = 'SyncBN'  # has the same parameters

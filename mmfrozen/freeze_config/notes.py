@@ -1,4 +1,4 @@
-"""Notes on what was left unchanged and what the user must decide."""
+"""Notes on what the conversion left unchanged, and warnings for the user."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mmengine.config import Config
 
 from .decide import CONSTRUCTOR, Plan, find_backbones, is_detectors
 
-# Layers that detectors put into a backbone and no classifier has.
+# Options that add layers to a backbone which no classifier has.
 ADDED_LAYERS = ('dcn', 'plugins', 'sac')
 
 
 def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
-    """Say what was left as it is, and why."""
+    """Yield notes on what was left unchanged, and why."""
     for path, _ in find_backbones(cfg.model):
         if not is_detectors(path):
             yield f'{path} is left as it is: it is no part of the backbone'
@@ -48,7 +48,7 @@ def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
 
 
 def warn(cfg: Config, plan: Plan) -> Iterator[str]:
-    """Say what the user has to see to."""
+    """Yield warnings about what the user must fix or know."""
     load_from = cfg.get('load_from')
     for one in plan.backbones:
         inner = '.backbone' * (one.stages is None)

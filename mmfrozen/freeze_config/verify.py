@@ -1,4 +1,5 @@
-"""Read what was written and build it, before success is claimed."""
+"""Verification of written configs: they are loaded and built before success is
+reported."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from .decide import CannotFreezeError, explain, find_backbones, is_detectors
 
 
 def load(path: Path) -> Config:
-    """Load a config, or say in one line why it cannot be."""
+    """Load a config; raise a one-line error if that fails."""
     try:
         is_lazy = Config._is_lazy_import(str(path))
         cfg = None if is_lazy else Config.fromfile(path)
-    except Exception as error:  # a config is a program
+    except Exception as error:  # a config is a program and may raise anything
         raise CannotFreezeError(
             f'A config must load here, got {explain(error)}. '
             f'{remedy_for(error)}'
@@ -37,16 +38,16 @@ def load(path: Path) -> Config:
 def verify(
     base: Config, out: Path, control: Path
 ) -> tuple[ParameterCounts | None, list[str]]:
-    """Read a frozen config and its control from disk and build both.
+    """Load a frozen config and its control from disk and build both.
 
     Args:
-        base: What they inherit.
-        out: The frozen config.
-        control: Its control.
+        base: The config from which they inherit.
+        out: Path of the frozen config.
+        control: Path of its control.
 
     Returns:
-        Parameters of the frozen detector, and warnings. Where only the
-        backbone builds here there are no counts.
+        Parameter counts of the frozen detector, and warnings. The counts are
+        None if only the backbone can be built here.
 
     Raises:
         CannotFreezeError: If the backbone is not frozen, or if the control
@@ -80,13 +81,14 @@ def verify(
 
 
 def _build(cfg: Config, base: Config) -> tuple[nn.Module, list[str]]:
-    """Build the model, or what of it builds here where the base's fails too.
+    """Build the model; if the base's cannot be built either, build the part
+    that can.
 
-    A tracker's detector is enough; where that fails, the backbones are.
+    That is a tracker's detector, or else the backbones.
     """
     try:
         return meta.build(cfg.model), []
-    except Exception as error:  # whatever a constructor raises
+    except Exception as error:  # a constructor may raise anything
         why = explain(error)
     if _builds(base.model):
         raise CannotFreezeError(
@@ -112,7 +114,7 @@ def _build_backbones(cfg: Config) -> nn.Module:
 def _builds(part: Any) -> bool:
     try:
         return bool(part) and meta.build(part) is not None
-    except Exception:  # whatever a constructor raises
+    except Exception:  # a constructor may raise anything
         return False
 
 
@@ -127,7 +129,8 @@ def _backbones(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _count(model: nn.Module) -> ParameterCounts:
-    """Count what is one detector: no teacher, no tracker's second network."""
+    """Count the parameters of the detector, without a teacher or a tracker's
+    second network."""
     sizes = [
         (p.numel(), p.requires_grad)
         for name, p in model.named_parameters()

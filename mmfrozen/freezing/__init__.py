@@ -1,4 +1,5 @@
-"""Freeze modules, inspect them, follow their weights: plain torch."""
+"""Functions that freeze modules, inspect them and track their weights; they
+need torch only."""
 
 from .freeze_modules import freeze as freeze
 from .freeze_modules import freeze_layers as freeze_layers

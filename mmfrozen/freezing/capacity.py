@@ -1,24 +1,25 @@
-"""Whether enough trains around a frozen backbone."""
+"""A check that enough parameters train around a frozen backbone."""
 
 from __future__ import annotations
 
-#: Share of the parameters from which a frozen backbone drew on COCO.
+#: Trainable fraction from which a frozen backbone equalled a fine-tuned one on
+#: COCO.
 ENOUGH = 0.4
 
 
 def capacity_warning(trainable: int, total: int) -> str | None:
-    """Warn of a detector in which little trains.
+    """Return a warning if only a small fraction of a detector trains.
 
     The figures are those of Vasconcelos et al., CVPR 2022, ResNet-RS-101 on
-    COCO (118,000 images), as a review of the paper quotes them. With few
+    COCO (118,000 images), as quoted in a review of the paper. With few
     annotations freezing gains more.
 
     Args:
-        trainable: Parameters that train.
-        total: All parameters.
+        trainable: Number of trainable parameters.
+        total: Number of all parameters.
 
     Returns:
-        None where enough trains.
+        The warning, or None if enough trains.
     """
     share = trainable / max(total, 1)
     if share >= ENOUGH:

@@ -1,4 +1,4 @@
-"""Names of a detector's components, in runs, traces and drift: plain torch."""
+"""Names of a detector's components, used in runs, traces and drift records."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from torch import nn
 
 from .stages import stage_numbers
 
-#: Of what no module of the model did: target assignment, losses, updates.
+#: Component of work outside all modules: target assignment, losses, updates.
 OTHER = 'other'
 
 
 def component_namer(model: nn.Module) -> Callable[[str], str]:
-    """Name the component that a module of a detector belongs to.
+    """Return a function that names the component of a module.
 
-    Components are the backbone by stage, where its stages are known, the
-    heads in a RoI head, those of a cascade by stage, with their RoI
-    extractors, and the other children of the model as a whole.
+    Components are the backbone's stages, if they are known; the heads in a RoI
+    head, including their RoI extractors and split by stage in a cascade; and
+    the other children of the model.
 
     Returns:
-        From the name of a module or parameter to that of its component.
+        Function from the name of a module or parameter to the name of its
+        component.
     """
     backbone = getattr(model, 'backbone', None)
     stages = None if backbone is None else backbone_namer(backbone)
@@ -42,17 +43,17 @@ def component_namer(model: nn.Module) -> Callable[[str], str]:
 
 
 def backbone_namer(backbone: nn.Module) -> Callable[[str], str] | None:
-    """Name the stage that a module or tensor of a backbone belongs to.
+    """Return a function that names the stage of a backbone's module or tensor.
 
     Returns:
-        From ``'layer1.0.conv1.weight'`` to ``'backbone.stage 1'``; None
-        where the stages of the class are not known.
+        Function from, for example, ``'layer1.0.conv1.weight'`` to
+        ``'backbone.stage 1'``; None if the stages of the class are unknown.
     """
     numbers = stage_numbers(backbone)
     if not numbers:
         return None
     last = max(numbers.values())
-    # a module belongs to the earliest stage of what it holds
+    # a module belongs to the earliest stage among its contents
     known: dict[str, int] = {}
     for name, number in numbers.items():
         while name:
@@ -62,9 +63,9 @@ def backbone_namer(backbone: nn.Module) -> Callable[[str], str] | None:
 
     def name_stage(name: str) -> str:
         stage = known.get(name)
-        if stage is None and '.' in name:  # a buffer is its layer's
+        if stage is None and '.' in name:  # buffers belong to their layer
             stage = known.get(name.rpartition('.')[0])
-        if stage is None:  # what was put into a backbone, as adapters are
+        if stage is None:  # added parts, such as adapters
             return f'backbone.{name.partition(".")[0]}'
         return f'backbone.stage {stage}' if stage else 'backbone.stem'
 

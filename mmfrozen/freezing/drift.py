@@ -1,4 +1,4 @@
-"""How far tensors moved, stage by stage: plain torch."""
+"""Measurement of how far tensors moved, stage by stage; needs torch only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STAGE = re.compile(r'(?:model\.)*([a-zA-Z_]+(?:\d+|\.\d+)?)')
 
 
 def stage_of(name: str) -> str:
-    """Name the stage of a tensor as its state dict spells it.
+    """Return the stage of a tensor, guessed from its state-dict key.
 
-    For backbones whose stages :mod:`.components` does not know.
+    Used for backbones whose stages :mod:`.components` does not know.
     """
     match = STAGE.match(name)
     return match[1] if match else name
@@ -32,16 +32,17 @@ def measure(
     after: Mapping[str, Tensor],
     name_stage: Callable[[str], str] | None = None,
 ) -> dict[str, StageDrift]:
-    """Measure how far each stage moved.
+    """Measure the drift of each stage.
 
     Args:
         before: Tensors by name, on the CPU.
-        after: The same names; any device, one tensor at a time is copied.
-        name_stage: Of :func:`~.components.backbone_namer`; None for
+        after: Tensors of the same names, on any device; they are copied one at
+            a time.
+        name_stage: Result of :func:`~.components.backbone_namer`; None for
             :func:`stage_of`.
 
     Returns:
-        Drift by stage in the order of ``before``, then that of all.
+        Drift by stage in the order of ``before``, then of all tensors.
     """
     name_stage = name_stage or stage_of
     sums: dict[str, _Sums] = {}
@@ -67,12 +68,14 @@ def measure(
 def changed(
     before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 ) -> list[str]:
-    """Name the tensors whose bits differ, in the order of ``before``."""
+    """Return the names of tensors whose bits differ, in the order of
+    ``before``."""
     return [n for n, old in before.items() if not same_bits(old, after[n])]
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Compare bit by bit: -0.0 is not 0.0, and NaN is itself."""
+    """Return whether two tensors are bitwise equal: -0.0 differs from 0.0, and
+    NaN equals itself."""
     return (
         a.dtype == b.dtype
         and a.shape == b.shape
@@ -85,7 +88,8 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _terms(old: Tensor, new: Tensor) -> Tensor:
-    """Squared lengths of move, old and new, and old times new."""
+    """Return the squared norms of change, old and new, and the dot product of
+    old and new."""
     a, b = old.reshape(-1).double(), new.reshape(-1).double()
     move = b - a
     return torch.stack([move @ move, a @ a, b @ b, a @ b])
@@ -119,6 +123,6 @@ def _relative(terms: Tensor) -> float | None:
 
 
 def _divide(a: float, b: float) -> float | None:
-    """None instead of what JSON cannot hold."""
+    """Return the ratio; None if it is not finite, as JSON cannot hold it."""
     ratio = a / b if b else math.nan
     return ratio if math.isfinite(ratio) else None

@@ -1,9 +1,9 @@
-"""Freeze modules, check that they are frozen, describe them: plain torch.
+"""Functions that freeze modules, as a whole or in part; they need torch only.
 
 A frozen module satisfies the six meanings of "frozen" (docs/design.md): no
-parameter requires grad, no running statistic moves, dropout and stochastic
-depth are off, nothing is kept for a backward pass, the weights came from a
-classifier, and they stay bitwise what they were.
+parameter requires grad, no running statistic changes, dropout and stochastic
+depth are off, no activations are kept for a backward pass, the weights came
+from a classifier, and they stay bitwise the same.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .stages import layer_names, num_stages, stage_numbers
 
 
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
-    """Take the place of ``module.train``: whatever is asked, evaluate."""
+    """Replace ``module.train``: set evaluation mode, whatever is requested."""
     type(module).train(module, False)
     return module
 
 
 def keep_in_eval(module: nn.Module) -> None:
-    """Put a module and all inside it in evaluation mode for good.
+    """Set a module and all its submodules to evaluation mode permanently.
 
-    ``train()`` of the module, of any parent and of any child no longer has
-    an effect. Class, parameters and state-dict keys stay as they are;
-    copies and pickles of the module are kept in evaluation mode too.
+    ``train()`` of the module, of any parent and of any child no longer has an
+    effect on it. Class, parameters and state-dict keys do not change; copies
+    and pickles of the module stay in evaluation mode too.
     """
     for child in module.modules():
         child.train = partial(_stay_in_eval, child)  # type: ignore[method-assign]
@@ -37,19 +37,19 @@ def keep_in_eval(module: nn.Module) -> None:
 
 
 def is_kept_in_eval(module: nn.Module) -> bool:
-    """Whether :func:`keep_in_eval` holds a module in evaluation mode."""
+    """Return whether :func:`keep_in_eval` was applied to a module."""
     return getattr(vars(module).get('train'), 'func', None) is _stay_in_eval
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Freeze a whole module on the spot.
+    """Freeze a whole module in place.
 
     Args:
         module: Any module. It is changed in place.
 
     Returns:
-        The same module: no parameter requires grad, and it evaluates even
-        after ``train()``.
+        The same module: no parameter requires grad, and it stays in evaluation
+        mode even after ``train()``.
     """
     module.requires_grad_(False)
     keep_in_eval(module)
@@ -57,12 +57,12 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 def frozen_tensors(module: nn.Module) -> set[str]:
-    """Name the tensors that freezing holds, of a module frozen in part.
+    """Return the names of the frozen tensors of a partially frozen module.
 
     Returns:
-        Parameters without grad, and the buffers of what is kept in
-        evaluation mode. Backbones that freeze norm layers in their own
-        ``train()`` are not asked.
+        Parameters that do not require grad, and buffers of modules kept in
+        evaluation mode. Norm layers that a backbone freezes in its own
+        ``train()`` are not included.
     """
     names = {n for n, p in module.named_parameters() if not p.requires_grad}
     for name, child in module.named_modules():
@@ -75,10 +75,10 @@ def frozen_tensors(module: nn.Module) -> set[str]:
 
 
 def freeze_norm(module: nn.Module) -> nn.Module:
-    """Keep the running statistics of every norm layer in a module fixed.
+    """Fix the running statistics of every norm layer in a module.
 
-    Scale and shift go on training. A norm layer is what tracks running
-    statistics, whichever class it is (BN, SyncBN, third-party).
+    Scale and shift still train. Any layer with running statistics counts as a
+    norm layer, whatever its class (BN, SyncBN, third-party).
 
     Returns:
         The same module.
@@ -92,8 +92,8 @@ def freeze_norm(module: nn.Module) -> nn.Module:
 
 
 def _train_but_norms(module: nn.Module, mode: bool = True) -> nn.Module:
-    """Take the place of ``module.train``: norms that were exchanged since,
-    as mmengine exchanges SyncBN on one GPU, evaluate too."""
+    """Replace ``module.train``: keep norms in evaluation mode, including those
+    replaced later, as mmengine replaces SyncBN on one GPU."""
     type(module).train(module, mode)
     for child in module.modules():
         if hasattr(child, 'running_mean'):
@@ -102,14 +102,15 @@ def _train_but_norms(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def freeze_layers(module: nn.Module, names: set[str]) -> nn.Module:
-    """Freeze some layers and parameters of a module on the spot.
+    """Freeze some layers and parameters of a module in place.
 
-    What is frozen as a whole evaluates even after ``train()``, the layers
-    without parameters inside it too; the rest trains.
+    A fully frozen part stays in evaluation mode even after ``train()``,
+    including its layers without parameters; the rest trains.
 
     Args:
         module: Any module. It is changed in place.
-        names: Of parameters and layers, as :func:`layer_names` spells them.
+        names: Names of parameters and layers, as :func:`layer_names` returns
+            them.
 
     Returns:
         The same module.
@@ -124,8 +125,8 @@ def freeze_layers(module: nn.Module, names: set[str]) -> nn.Module:
 def _keep_whole_in_eval(
     module: nn.Module, prefix: str, names: set[str]
 ) -> bool:
-    """Keep the parts that are frozen as a whole in evaluation mode; say
-    whether the module is one."""
+    """Keep fully frozen parts in evaluation mode; return whether the module is
+    one."""
     parts = [
         _keep_whole_in_eval(child, f'{prefix}{name}.', names)
         for name, child in module.named_children()
@@ -144,12 +145,12 @@ def _keep_whole_in_eval(
 def freeze_stages(
     module: nn.Module, last: int, key: str = 'frozen_stages'
 ) -> nn.Module:
-    """Freeze the stem of a backbone and its stages up to one, on the spot.
+    """Freeze the stem of a backbone and its stages up to one, in place.
 
     Args:
         module: A backbone whose stages are known, see ``stages.py``.
         last: Number of the last frozen stage; 0 is the stem.
-        key: The config key that holds it, for the message.
+        key: Config key of the option, for error messages.
 
     Returns:
         The same module.
@@ -176,14 +177,14 @@ def freeze_stages(
 def freeze_matching(
     module: nn.Module, patterns: Iterable[str], key: str = 'patterns'
 ) -> nn.Module:
-    """Freeze the parts of a module whose names match, on the spot.
+    """Freeze the parts of a module whose names match, in place.
 
     Args:
         module: Any module. It is changed in place.
-        patterns: Names of modules, with all inside them, and of parameters.
-            ``*`` stands for anything, dots too, ``?`` for one character and
-            ``[12]`` for one of these: ``'layer[12]'``, ``'*.norm'``.
-        key: The config key that holds them, for the message.
+        patterns: Names of modules, including their contents, and of
+            parameters. ``*`` matches anything, dots too, ``?`` one character
+            and ``[12]`` one of these: ``'layer[12]'``, ``'*.norm'``.
+        key: Config key of the option, for error messages.
 
     Returns:
         The same module.
@@ -209,7 +210,7 @@ def freeze_matching(
 
 
 def _lineage(name: str) -> Iterator[str]:
-    """``a.b.c``, ``a.b``, ``a``."""
+    """Yield a name and its parents: ``a.b.c``, ``a.b``, ``a``."""
     while name:
         yield name
         name = name.rpartition('.')[0]

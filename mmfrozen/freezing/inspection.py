@@ -1,4 +1,4 @@
-"""Report which parameters of a module are frozen and which train."""
+"""Reports of which parameters of a module are frozen and which train."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import nn
 from ..run_files import ModuleReport, ParameterCounts
 from .stages import ADAPTERS, num_stages, stage_numbers
 
-# Dropout, DropPath, DropBlock, StochasticDepth, whoever wrote them.
+# Dropout, DropPath, DropBlock and StochasticDepth of any library.
 RANDOM_LAYER = re.compile(r'drop|stochastic_?depth', re.IGNORECASE)
 
 
 def find_faults(
     module: nn.Module, optimizer_groups: Iterable[dict[str, Any]] = ()
 ) -> list[str]:
-    """Say in which ways a module that should be frozen is not.
+    """Return the ways in which a module that should be frozen is not.
 
-    Call it after ``train()`` of the whole model, as a training loop does.
+    Call it after ``train()`` of the whole model, as in a training loop.
 
     Args:
         module: The module that should be frozen.
         optimizer_groups: ``optimizer.param_groups`` of the run.
 
     Returns:
-        One phrase a fault, such as ``'2 parameters require grad, the first
-        is conv1.weight'``; empty when the module is frozen.
+        One phrase per fault, such as ``'2 parameters require grad, the first
+        is conv1.weight'``; empty if the module is frozen.
     """
     grads = [n for n, p in module.named_parameters() if p.requires_grad]
     owned = {id(p) for group in optimizer_groups for p in group['params']}
@@ -58,21 +58,22 @@ def find_faults(
 
 
 def _is_random(layer: nn.Module) -> bool:
-    """Whether a layer draws random numbers in its forward pass."""
+    """Return whether a layer draws random numbers in its forward pass."""
     if not layer.training:
         return False
     if RANDOM_LAYER.search(type(layer).__name__):
         return True
-    # attention that hands its rate to a function: torch's, then timm's
+    # attention that passes its rate to a function: torch's, then timm's
     rate = getattr(layer, 'dropout', 0)
     rate = getattr(getattr(layer, 'attn_drop', None), 'p', rate)
     return isinstance(rate, float) and rate > 0
 
 
 def _is_moving(layer: nn.Module) -> bool:
-    """Whether running statistics of a layer move in its forward pass.
+    """Return whether a layer's forward pass updates running statistics.
 
-    Index tables are integers; a convolution's buffers do not move.
+    Integer buffers are index tables, and a convolution's buffers are not
+    statistics.
     """
     return (
         layer.training
@@ -82,7 +83,7 @@ def _is_moving(layer: nn.Module) -> bool:
 
 
 def count_parameters(module: nn.Module) -> ParameterCounts:
-    """Count all and the trainable parameters of a module."""
+    """Count the parameters and the trainable parameters of a module."""
     sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
     return ParameterCounts(
         total=sum(size for size, _ in sizes),
@@ -91,13 +92,13 @@ def count_parameters(module: nn.Module) -> ParameterCounts:
 
 
 def describe(model: nn.Module) -> list[ModuleReport]:
-    """Say what trains of each part of a model.
+    """Return a report on the trainable parameters of each part of a model.
 
-    Call it after ``train()`` of the model, as a training loop does.
+    Call it after ``train()`` of the model, as in a training loop.
 
     Returns:
-        The model's children in their order: the backbone by stage, where
-        its stages are known, and the RoI head by its own children. The
+        One report per child of the model, in order; the backbone is split by
+        stage, if its stages are known, and the RoI head by its children. The
         counts add up to those of the model.
     """
     rows = []
@@ -169,7 +170,7 @@ def _report(
 
 
 def fingerprint(module: nn.Module) -> dict[str, str]:
-    """Digest every parameter and buffer, bit for bit.
+    """Hash every parameter and buffer bit by bit.
 
     Returns:
         Hexadecimal digests by tensor name, for :func:`changed_tensors`.
@@ -179,7 +180,7 @@ def fingerprint(module: nn.Module) -> dict[str, str]:
 
 
 def digest(tensor: torch.Tensor) -> str:
-    """Digest the bytes of a tensor, whatever its dtype and device."""
+    """Hash the bytes of a tensor of any dtype and device."""
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     data = flat.numpy().tobytes()
     return hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -188,7 +189,7 @@ def digest(tensor: torch.Tensor) -> str:
 def changed_tensors(
     before: dict[str, str], after: dict[str, str]
 ) -> list[str]:
-    """Name the tensors that two fingerprints do not share."""
+    """Return the names of tensors that differ between two fingerprints."""
     return sorted(
         name
         for name in before.keys() | after.keys()

@@ -1,4 +1,5 @@
-"""Checkpoints without their frozen backbone, which the classifier has."""
+"""Checkpoints without the frozen backbone, whose weights the classifier
+provides."""
 
 from __future__ import annotations
 
@@ -10,16 +11,17 @@ from torch import nn
 from .inspection import digest
 from .load_recorder import checkpoint_of
 
-#: Of a checkpoint that refers to its backbone.
+#: Key of the reference that replaces the backbone in a checkpoint.
 REFERENCE = 'frozen_backbone'
 
 
 def take_out(checkpoint: dict[str, Any], backbone: nn.Module) -> None:
-    """Put a reference in the place of the backbone's tensors.
+    """Replace the backbone's tensors in a checkpoint by a reference.
 
     Args:
-        checkpoint: Before it is written; its state dict, and that of EMA.
-        backbone: Compared with the state dict before.
+        checkpoint: The checkpoint before it is written; its state dict and
+            that of EMA are changed in place.
+        backbone: The backbone; the caller has compared it with the state dict.
     """
     names = {}
     for part in ('state_dict', 'ema_state_dict'):
@@ -37,12 +39,12 @@ def take_out(checkpoint: dict[str, Any], backbone: nn.Module) -> None:
 def put_back(
     checkpoint: dict[str, Any], backbone: nn.Module, key: str
 ) -> None:
-    """Put the tensors of an initialised backbone where the reference is.
+    """Replace the reference in a checkpoint by the backbone's tensors.
 
     Args:
-        checkpoint: That was read; one with its backbone stays as it is.
-        backbone: Filled from its classifier.
-        key: Where the config of the backbone's class is.
+        checkpoint: The loaded checkpoint; unchanged if it has no reference.
+        backbone: The backbone, filled from its classifier.
+        key: Config key of the backbone's own class.
 
     Raises:
         ValueError: If the checkpoint belongs to another classifier.
@@ -66,7 +68,8 @@ def put_back(
 
 
 def _inside(name: str) -> str | None:
-    """The name inside the backbone, of a tensor of the whole detector."""
+    """Return the name inside the backbone of a detector's tensor; None if it
+    is outside."""
     bare = name.removeprefix('module.')
     is_own = bare.startswith('backbone.')
     return bare.removeprefix('backbone.') if is_own else None

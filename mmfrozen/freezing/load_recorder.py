@@ -1,4 +1,5 @@
-"""Record which tensors of a module were loaded from a file: plain torch."""
+"""A recorder of which tensors of a module were loaded from a file; needs torch
+only."""
 
 from __future__ import annotations
 
@@ -11,29 +12,29 @@ from torch import nn
 
 from ..type_names import type_name
 
-# Norms that a class puts on its outputs and that a classifier may lack (norm0
-# to norm2 of Swin and of mmpretrain's ConvNeXt): left at scale 1 and shift 0
-# they only normalise, and the neck's first convolution can express any other
-# scale and shift.
+# Norms that a class adds to its outputs and that a classifier may lack (norm0
+# to norm2 of Swin and of mmpretrain's ConvNeXt): with scale 1 and shift 0 they
+# only normalise, and the neck's first convolution can express any other scale
+# and shift.
 OUTPUT_NORM = re.compile(r'(out_?)?norms?[_.]?\d+\.(weight|bias)')
 
 
 def is_output_norm(name: str) -> bool:
-    """Whether a backbone's tensor has the name of a norm on an output."""
+    """Return whether a backbone's tensor is named like an output norm's."""
     return OUTPUT_NORM.fullmatch(name) is not None
 
 
 class LoadRecorder:
     """Records which tensors of a module are filled from state dicts.
 
-    It sees every load that goes through a module's
+    It records every load that goes through a module's
     ``_load_from_state_dict``: torch's, mmengine's and the backbones' own.
     Tensors of another shape count as missing, since loaders skip them.
 
-    Three kinds of tensors need no source: integer buffers (counters, and
-    index tables such as Swin's ``relative_position_index``), buffers that a
-    layer works out while it loads (the standardisation of DetectoRS's
-    convolutions), and output norms while they are the identity.
+    Three kinds of tensors need no source: integer buffers (counters, and index
+    tables such as Swin's ``relative_position_index``), buffers that a layer
+    computes while it loads (the standardisation of DetectoRS's convolutions),
+    and output norms that are the identity.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -50,7 +51,7 @@ class LoadRecorder:
             if name in parameters or name in self._before
         }
         self._filled: set[str] = set()
-        # public as register_load_state_dict_pre_hook only since torch 2.5
+        # register_load_state_dict_pre_hook is public only since torch 2.5
         self._handles = [
             child._register_load_state_dict_pre_hook(
                 partial(self._record, f'{name}.' if name else '', child)
@@ -77,7 +78,8 @@ class LoadRecorder:
                 self._filled.add(own + name)
 
     def stop(self) -> list[str]:
-        """Stop recording and name the tensors that nothing has filled."""
+        """Stop recording and return the names of tensors that were not
+        loaded."""
         for handle in self._handles:
             handle.remove()
         now = self._module.state_dict()
@@ -99,23 +101,23 @@ class LoadRecorder:
             return False
         norm = self._module.get_submodule(name.rpartition('.')[0])
         if getattr(norm, 'running_mean', None) is not None:
-            return False  # statistics of none are no normalisation
+            return False  # default statistics do not normalise
         value = 1.0 if name.endswith('weight') else 0.0
         return bool((tensor == value).all())
 
 
 def is_pretrained(init_cfg: dict[str, Any]) -> bool:
-    """Whether an ``init_cfg`` loads a checkpoint: ``'Pretrained'``, with a
-    scope or without, or MMEngine's class ``PretrainedInit``."""
+    """Return whether an ``init_cfg`` loads a checkpoint: ``'Pretrained'``,
+    with or without a scope, or MMEngine's class ``PretrainedInit``."""
     name = type_name(init_cfg.get('type', 'Pretrained'))
     return name in ('Pretrained', 'PretrainedInit')
 
 
 def checkpoint_of(module: nn.Module) -> str | None:
-    """Name the checkpoint that a module's config says to load.
+    """Return the checkpoint that a module's config loads; None without one.
 
-    ``init_cfg`` has it, or ``pretrained`` where a class keeps it there
-    (DetectoRS does, whatever the config says).
+    It is in ``init_cfg``, or in ``pretrained`` if the class stores it there
+    (DetectoRS always does).
     """
     init_cfg = getattr(module, 'init_cfg', None)
     for cfg in init_cfg if isinstance(init_cfg, list) else [init_cfg]:

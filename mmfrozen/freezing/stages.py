@@ -1,8 +1,8 @@
-"""Map the layers of a backbone to its stages: plain torch.
+"""The mapping from a backbone's layers to its stages; needs torch only.
 
-Everywhere in this package stage 0 is the stem, what runs before the first
-repeated part, and stage k is the k-th of those parts, in order of
-computation. ``frozen_stages=k`` means stem and stages 1 to k.
+Throughout this package, stage 0 is the stem, which runs before the first
+repeated part, and stage k is the k-th of those parts, in order of computation.
+``frozen_stages=k`` means the stem and stages 1 to k.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from collections.abc import Iterable
 
 from torch import nn
 
-# By class, or by its nearest base class: a pattern that starts a name and
-# holds the stage's number, and what to add to it. The first that fits
-# counts; what none fits is the stem.
+# Rules by class name, or the nearest base class: a pattern that matches the
+# start of a name and captures the stage number, and an offset. The first match
+# counts; a name without a match belongs to the stem.
 Rules = tuple[tuple[str, int], ...]
 MMDET_STAGES: dict[str, Rules] = {
-    # with ResNetV1d, ResNeXt, ResNeSt, Res2Net, RegNet, DetectoRS, Trident
+    # and ResNetV1d, ResNeXt, ResNeSt, Res2Net, RegNet, DetectoRS, Trident
     'ResNet': ((r'layer(\d+)', 0),),
-    # a transition makes the branches of the stage after it
+    # a transition creates the branches of the next stage
     'HRNet': ((r'transition(\d+)', 1), (r'(?:layer|stage)(\d+)', 0)),
     'EfficientNet': ((r'layers\.(\d+)', 0),),  # layers.0 is the stem
     'MobileNetV2': ((r'layer(\d+)', 0), (r'conv2()', 8)),
     'CSPDarknet': ((r'stage(\d+)', 0),),
     'CSPNeXt': ((r'stage(\d+)', 0),),
     'Darknet': ((r'conv_res_block(\d+)', 0),),
-    # stages with the norm of their output
+    # a stage includes its output norm
     'SwinTransformer': ((r'(?:stages\.|norm)(\d+)', 1),),
     # the first patch embedding is the stem, as in the other transformers
     'PyramidVisionTransformer': (
         (r'layers\.0\.0\b()', 0),
         (r'layers\.(\d+)', 1),
     ),
-    # a stage is an hourglass with its output; what leads on is the next's
+    # a stage is an hourglass and its output; connecting layers belong to the
+    # next stage
     'HourglassNet': (
         (r'(?:hourglass_modules|out_convs)\.(\d+)', 1),
         (r'(?:inters|conv1x1s|remap_convs)\.(\d+)', 2),
@@ -41,13 +42,14 @@ MMDET_STAGES: dict[str, Rules] = {
 }
 
 
-#: Child of a backbone that trains beside its frozen stages; of no stage.
+#: Child of a backbone that trains beside its frozen stages and belongs to no
+#: stage.
 ADAPTERS = 'adapters'
 
 
 def layer_names(module: nn.Module) -> list[str]:
-    """Name all parameters and all layers, which are modules without
-    children, in the order of definition."""
+    """Return the names of all parameters and of all layers (modules without
+    children), in order of definition."""
     names = []
     for name, child in module.named_modules():
         prefix = f'{name}.' if name else ''
@@ -58,14 +60,15 @@ def layer_names(module: nn.Module) -> list[str]:
 
 
 def stage_numbers(module: nn.Module) -> dict[str, int]:
-    """Number the stage of every parameter and layer of a backbone.
+    """Return the stage number of every parameter and layer of a backbone.
 
-    A class that this module does not know says so itself with a method
+    A class that this module does not know can define a method
     ``stage_numbers``, as TimmBackbone does.
 
     Returns:
-        Stage by name of the parameter or layer (see :func:`layer_names`),
-        adapters left out; empty where the stages of a class are not known.
+        Stage number by name of the parameter or layer (see
+        :func:`layer_names`), without adapters; empty if the stages of the
+        class are unknown.
     """
     return {
         name: stage
@@ -90,7 +93,7 @@ def _all_numbers(module: nn.Module) -> dict[str, int]:
 
 
 def num_stages(module: nn.Module) -> int:
-    """Number of the last stage of a backbone that has parameters."""
+    """Return the number of a backbone's last stage that has parameters."""
     numbers = stage_numbers(module)
     parameters = (name for name, _ in module.named_parameters())
     return max(numbers[name] for name in parameters if name in numbers)
@@ -105,7 +108,8 @@ def _number(name: str, rules: Rules) -> int:
 
 
 def _count_pools(vgg: nn.Module, names: Iterable[str]) -> dict[str, int]:
-    """A pooling ends a stage of a VGG, which has no stem."""
+    """Return the stages of a VGG, which has no stem; a pooling layer ends a
+    stage."""
     stages, stage = {}, 1
     for name, layer in vgg.named_modules():
         if name.count('.') == 1:  # features.0, features.1, ...

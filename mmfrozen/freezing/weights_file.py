@@ -1,4 +1,4 @@
-"""Check a weights file before training."""
+"""Checks of a weights file before training."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-# resnet101-63fe2227.pth: torch's and OpenMMLab's convention for published
-# files is the start of their SHA-256. A date (-20220307) is no hash.
+# Matches names such as resnet101-63fe2227.pth: torch and OpenMMLab put the
+# start of the SHA-256 into the names of published files. A date (-20220307) is
+# not a hash.
 HASH_IN_NAME = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$')
 
 
 def is_local(checkpoint: str) -> bool:
-    """Whether a checkpoint names a file, not a URL or ``torchvision://``."""
+    """Return whether a checkpoint is a file, not a URL or
+    ``torchvision://``."""
     return '://' not in checkpoint
 
 
 def check_file(path: str, key: str, expected: str | None = None) -> None:
-    """Check that a weights file is there, whole, and what its name says.
+    """Check that a weights file exists, is complete and matches the hash in
+    its name.
 
     Args:
-        path: A ``.safetensors`` file or what ``torch.save`` wrote.
-        key: The config key that names it, for the message.
-        expected: Start of its SHA-256; by default what its name ends in.
+        path: A ``.safetensors`` file or one written by ``torch.save``.
+        key: Config key that names it, for error messages.
+        expected: Start of its SHA-256; by default the one in its name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is cut short or has another SHA-256.
+        ValueError: If it is truncated or has another SHA-256.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -55,7 +58,7 @@ def check_file(path: str, key: str, expected: str | None = None) -> None:
 
 
 def sha256(file: Path) -> str:
-    """Hash a file without reading it into memory at once."""
+    """Hash a file without reading all of it into memory."""
     state = hashlib.sha256()
     with file.open('rb') as stream:
         while block := stream.read(1 << 20):
@@ -72,8 +75,9 @@ def _is_whole(file: Path) -> bool:
             return False
     with file.open('rb') as stream:
         start = stream.read(2)
-    # A zip's directory is its last part. Before torch 1.6 files were bare
-    # pickles (0x80) or tar archives, which tell nothing without reading.
+    # The directory of a zip is its last part. Files from before torch 1.6 are
+    # bare pickles (0x80) or tar archives, which cannot be checked without
+    # reading them.
     return (
         zipfile.is_zipfile(file)
         if start == b'PK'

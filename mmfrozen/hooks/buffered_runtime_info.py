@@ -1,4 +1,4 @@
-"""Losses that are read when they are logged."""
+"""A hook that reads losses from the device only when they are logged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class BufferedRuntimeInfoHook(RuntimeInfoHook):
-    """MMEngine's ``RuntimeInfoHook``, which does not wait for each step.
+    """MMEngine's ``RuntimeInfoHook`` without a synchronisation per step.
 
-    What MMEngine lacks: it reads every loss of every step, and so waits for
-    the GPU at the end of each step, which idles while the next one is
+    What MMEngine lacks: it reads every loss of every step, and so synchronises
+    at the end of each step; the GPU then idles while the next step is
     prepared. Here losses stay on the device until a ``LoggerHook`` writes
     them; every value is recorded as before, in the same order.
 
@@ -37,7 +37,7 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Keep the losses; record all when they are logged."""
+        """Buffer the losses; record all of them when they are logged."""
         if outputs is not None:
             self._waiting.append(
                 {
@@ -55,17 +55,17 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """A checkpoint holds the history of losses."""
+        """Record the losses, as a checkpoint holds their history."""
         self._record(runner)
         checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     def after_train(self, runner: Runner) -> None:
-        """Record what is left."""
+        """Record the remaining losses."""
         self._record(runner)
         super().after_train(runner)
 
     def _record(self, runner: Runner) -> None:
-        """Wait for the device once, for all values."""
+        """Record all buffered values, with a single synchronisation."""
         steps, self._waiting = self._waiting, []
         tensors = [
             v for s in steps for v in s.values() if isinstance(v, Tensor)

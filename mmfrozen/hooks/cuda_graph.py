@@ -1,4 +1,4 @@
-"""Replay the static part of a training step as a CUDA graph."""
+"""A hook that replays the static part of a training step as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from ..engine import autocast_dtype
 from ..registry import HOOKS
 from .runner_access import find_model
 
-#: Largest difference from the plain outputs, as a share of their largest
-#: number. The same kernels run, but cuDNN may choose others for a capture.
+#: Maximum difference from the eager outputs, relative to their largest
+#: absolute value. The kernels are the same, but cuDNN may choose other
+#: algorithms in a capture.
 TOLERANCE = 1e-2
 
 
 @HOOKS.register_module()
 class CUDAGraphHook(Hook):
-    """Launches backbone, neck and region proposals as one CUDA graph.
+    """Runs backbone, neck and region proposal network as one CUDA graph.
 
-    What MMEngine lacks: its ``compile`` waits for minutes and compiles anew
-    for each number of objects. With large scale jitter all batches have one
-    shape, and what does not depend on the objects can be captured at the
-    first batch. The step is the same, without the time that Python takes to
-    launch some hundred kernels; their activations stay reserved. It needs one
-    GPU, a ``BatchedTwoStageDetector`` and no accumulation of gradients, and
-    says so in the log where that is not given.
+    What MMEngine lacks: its ``compile`` takes minutes and recompiles for each
+    number of objects. With large-scale jitter all batches have one shape, and
+    the part that does not depend on the objects can be captured at the first
+    batch. The step computes the same, without the time that Python takes to
+    launch some hundred kernels; their activations stay allocated. It needs one
+    GPU, a ``BatchedTwoStageDetector`` and no gradient accumulation; otherwise
+    it logs a warning and does nothing.
 
     Example config::
 
@@ -44,7 +45,8 @@ class CUDAGraphHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the model; the capture is at its first batch."""
+        """Replace the static part of the model; its first batch is
+        captured."""
         model = find_model(runner)
         reason = _why_not(runner, model)
         if reason:
@@ -55,7 +57,7 @@ class CUDAGraphHook(Hook):
         model.run_static = GraphedStaticPart(model)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the model as it was."""
+        """Restore the model."""
         vars(find_model(runner)).pop('run_static', None)
 
 
@@ -72,7 +74,7 @@ def _why_not(runner: Runner, model: Any) -> str | None:
 
 
 class StaticPart(nn.Module):
-    """Backbone, neck and region proposal network as one module.
+    """The backbone, neck and region proposal network as one module.
 
     Args:
         detector: A ``BatchedTwoStageDetector``.
@@ -85,19 +87,19 @@ class StaticPart(nn.Module):
         self.run = detector.run_static
 
     def forward(self, images: Tensor) -> Any:
-        """See ``BatchedTwoStageDetector.run_static``."""
+        """Run ``BatchedTwoStageDetector.run_static``."""
         return self.run(images)
 
 
 def capture(part: StaticPart, images: Tensor) -> Callable[[Tensor], Any]:
-    """Capture a forward and a backward pass.
+    """Capture a forward and a backward pass as a CUDA graph.
 
     Args:
-        part: On a GPU; its ``forward`` is replaced.
-        images: (N, 3, H, W) of the size that is captured.
+        part: The static part, on a GPU; its ``forward`` is replaced.
+        images: (N, 3, H, W), of the size to capture.
     """
     options: dict[str, Any] = dict(allow_unused_input=True)
-    # a thread that pins batches may go on
+    # allows the thread that pins batches to call CUDA meanwhile
     mode = 'capture_error_mode'
     if mode in inspect.signature(torch.cuda.make_graphed_callables).parameters:
         options[mode] = 'thread_local'
@@ -105,11 +107,11 @@ def capture(part: StaticPart, images: Tensor) -> Callable[[Tensor], Any]:
 
 
 class GraphedStaticPart:
-    """Takes the place of ``run_static`` of a detector.
+    """A replacement for ``run_static`` of a detector.
 
-    The first batch is captured, and the result compared with the plain pass.
-    Batches of another size or dtype run plainly, and so do all if the capture
-    fails or differs; the log says so.
+    The first batch is captured, and the result compared with the eager pass.
+    Batches of another size or dtype run eagerly, and so do all if the capture
+    fails or differs, which is logged.
 
     Args:
         detector: A ``BatchedTwoStageDetector`` on a GPU.
@@ -123,7 +125,7 @@ class GraphedStaticPart:
         self._said: set[str] = set()
 
     def __call__(self, images: Tensor) -> Any:
-        """Replay the graph, or run plainly."""
+        """Replay the graph, or run eagerly."""
         key = (tuple(images.shape), images.dtype, autocast_dtype('cuda'))
         if self._key is None:
             self._key = key
@@ -139,7 +141,8 @@ class GraphedStaticPart:
         return self._graph(images)
 
     def _captured(self, images: Tensor) -> Callable[[Tensor], Any] | None:
-        # a resumed run goes on with the random numbers of one that replays
+        # the random state is restored, so that it does not depend on whether a
+        # run captures or replays
         devices = [images.device] if images.is_cuda else []
         with (
             _kept_buffers(self._part),
@@ -152,7 +155,7 @@ class GraphedStaticPart:
                     found = tree_leaves(graph(images))
                     found = [x.clone() for x in found]
                     wanted = tree_leaves(self._plain(images))
-            except Exception as error:  # whatever cannot be captured
+            except Exception as error:  # anything may fail to be captured
                 reason = str(error).partition('\n')[0]
                 self._say(
                     f'The step runs without a CUDA graph: {reason}', level=30
@@ -162,7 +165,7 @@ class GraphedStaticPart:
             (a - b).abs().max() / b.abs().max().clamp(min=1e-12)
             for a, b in zip(found, wanted, strict=True)
         ]
-        error = float(torch.stack(errors).max())  # NaN if any is
+        error = float(torch.stack(errors).max())  # NaN if any error is NaN
         if not error <= TOLERANCE:
             self._say(
                 'The step runs without a CUDA graph, whose outputs differ by '
@@ -184,7 +187,7 @@ class GraphedStaticPart:
 
 @contextmanager
 def _kept_buffers(part: nn.Module) -> Iterator[None]:
-    """Put back the statistics that trial passes update."""
+    """Restore the buffers (norm statistics) that trial passes update."""
     before = [buffer.clone() for buffer in part.buffers()]
     try:
         yield
@@ -196,7 +199,8 @@ def _kept_buffers(part: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _no_autocast_cache() -> Iterator[None]:
-    """Cached weights would be those of the capture for ever."""
+    """Disable the autocast cache, or the graph would keep the cast weights of
+    the capture forever."""
     enabled = torch.is_autocast_cache_enabled()
     torch.clear_autocast_cache()
     torch.set_autocast_cache_enabled(False)

@@ -1,4 +1,4 @@
-"""Record how far the backbone moves from its classifier."""
+"""A hook that records how far the backbone drifts from its classifier."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from .runner_access import find_backbone
 
 
 def short_name(stage: str) -> str:
-    """From ``'backbone.stage 1'`` to ``'stage_1'``, as TensorBoard wants."""
+    """Convert ``'backbone.stage 1'`` to ``'stage_1'``, a TensorBoard tag."""
     return stage.removeprefix('backbone.').replace(' ', '_')
 
 
 @HOOKS.register_module()
 class DriftHook(Hook):
-    """Records the backbone's drift from what it was initialised with.
+    """Records the backbone's drift from its initialisation.
 
     What MMDetection lacks: a way to see how much of a classifier fine-tuning
     keeps. Writes ``WORK_DIR/drift.json`` (a list of
     :class:`~mmfrozen.run_files.DriftRecord`) and the scalars ``drift/STAGE``
-    (relative L2 of the parameters) at ``interval`` and at the end; zeros in
-    a frozen run.
+    (relative L2 norm of the parameters' change) every ``interval`` steps and
+    at the end; zeros in a frozen run.
 
     The reference is the backbone as its ``init_cfg`` left it, before
-    ``load_from`` or ``resume`` change it, so a resumed run goes on measuring
-    from the classifier and continues the file. Runs from scratch are
-    measured from their random weights, which a resumed one has again if
-    ``randomness.seed`` is set; if not, a warning says so.
+    ``load_from`` or ``resume`` change it, so a resumed run still measures from
+    the classifier and continues the file. Runs from scratch are measured from
+    their random weights, which a resumed run reproduces if ``randomness.seed``
+    is set; if not, a warning says so.
 
-    It costs one copy of the backbone in CPU memory (170 MB for R101) and,
-    at each record, one transfer of it to the CPU and a pass over it, in the
-    main process.
+    It costs one copy of the backbone in CPU memory (170 MB for R101) and, for
+    each record, a transfer of the backbone to the CPU and a pass over it, in
+    the main process.
 
     Args:
         interval: Training steps between records.
@@ -66,7 +66,7 @@ class DriftHook(Hook):
         self._is_active = False
 
     def before_run(self, runner: Runner) -> None:
-        """Only training is watched, and by one process."""
+        """Activate the hook in training only, and only in the main process."""
         self._is_active = is_main_process() and isinstance(
             runner.optim_wrapper, OptimWrapper
         )
@@ -74,11 +74,12 @@ class DriftHook(Hook):
         self._records: list[DriftRecord] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """The checkpoint is read, but not yet in the model."""
+        """Keep the reference before the checkpoint is loaded into the
+        model."""
         self._remember(runner)
 
     def before_train(self, runner: Runner) -> None:
-        """Continue the file of a resumed run; begin that of a new one."""
+        """Continue the file of a resumed run, or start a new one."""
         if not self._is_active:
             return
         self._remember(runner)
@@ -98,12 +99,12 @@ class DriftHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """At the interval."""
+        """Record the drift at the interval."""
         if self._is_active and self.every_n_train_iters(runner, self.interval):
             self._record(runner, runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
-        """At the end, unless the last step was recorded."""
+        """Record the drift at the end, unless the last step was recorded."""
         if self._is_active and (
             not self._records or self._records[-1].iter != runner.iter
         ):

@@ -1,4 +1,5 @@
-"""Run the frozen backbone as inference engines do, while training."""
+"""A hook that runs the frozen backbone with inference optimisations in
+training."""
 
 from __future__ import annotations
 
@@ -16,33 +17,34 @@ from ..registry import HOOKS
 from .runner_access import find_model, optimizer_groups
 
 KEY = 'custom_hooks.FrozenEngineHook'
-#: Steps after which values are compared that may have been written unnoticed.
+#: Steps between full comparisons of the weights, which may have changed
+#: without a version update.
 CHECK_EVERY = 1000
 
 
 @HOOKS.register_module()
 class FrozenEngineHook(Hook):
-    """Makes a frozen backbone's forward faster, with the same features.
+    """Makes a frozen backbone's forward pass faster, with the same features.
 
-    What MMEngine lacks: no weight of a frozen backbone changes, so norms can
+    What MMEngine lacks: as no weight of a frozen backbone changes, norms can
     be folded into convolutions, weights be cast and laid out once, and a
-    compiler take them for constants. In training steps, and in them alone,
-    the backbone's ``forward`` is replaced by the fastest of these ways whose
-    features agree with the plain ones on the first batch; docs/engine.md
-    lists them. Weights, state dict, checkpoints, evaluation and export are
-    untouched. Where the backbone is not frozen as a whole, or nothing is
-    faster, it runs as it is, and the log says so in one line.
+    compiler treat them as constants. In training steps only, the backbone's
+    ``forward`` is replaced by the fastest of these ways whose features agree
+    with the eager ones on the first batch; docs/engine.md lists them. Weights,
+    state dict, checkpoints, evaluation and export are unchanged. If the
+    backbone is not fully frozen, or nothing is faster, it runs as it is, which
+    is logged in one line.
 
     Args:
-        dtype: ``'auto'``: that of the run, by autocast; ``'fp32'``,
-            ``'bf16'`` or ``'fp16'`` for the backbone alone.
+        dtype: ``'auto'`` for the autocast dtype of the run; ``'fp32'``,
+            ``'bf16'`` or ``'fp16'`` for another one in the backbone only.
         compiled: ``'auto'``: ``torch.compile`` on GPUs, for a size that most
-            batches have, where it will have paid by the end of the run; True:
-            try it at the first batch, on CPUs too; False: never.
+            batches have, if it pays off before the run ends; True: try it at
+            the first batch, on CPUs too; False: never.
         tolerance: Largest relative error of a feature level in the 2-norm;
             None for 1e-4 in fp32, 1e-2 in fp16 and TF32, 5e-2 in bf16.
-        max_sizes: Sizes of batches that get an engine of their own, where one
-            cannot serve all (transformers).
+        max_sizes: Number of batch sizes that get an engine of their own, if
+            one cannot serve all (transformers).
 
     Raises:
         ValueError: If an option is unknown.
@@ -73,21 +75,21 @@ class FrozenEngineHook(Hook):
         self._is_checked = False
 
     def before_train(self, runner: Runner) -> None:
-        """Look at the backbone at the first step, in training mode."""
+        """Reset, so that the backbone is checked at the first step."""
         self._remove()
         self._is_checked = False
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Before the first step, install the engine; then look whether the
-        weights are still those that it was built of."""
+        """Install the engine before the first step; later check whether the
+        weights are still those from which it was built."""
         if not self._is_checked:
             self._is_checked = True
             self._install(runner)
             return
         model = find_model(runner)
-        is_graphed = 'run_static' in vars(model)  # calls no forward
+        is_graphed = 'run_static' in vars(model)  # skips forward
         is_due = runner.iter % CHECK_EVERY == 0
         if (
             self._engine
@@ -97,7 +99,7 @@ class FrozenEngineHook(Hook):
             vars(model).pop('run_static', None)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the backbone as it was."""
+        """Restore the backbone."""
         self._remove()
 
     def _install(self, runner: Runner) -> None:

@@ -1,4 +1,5 @@
-"""Access to the model, backbone and optimizer of a runner; its record."""
+"""Access to the model, backbone and optimizer of a runner, and the writer of
+``backbone.json``."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ KEY = 'model.backbone'
 
 
 def find_model(runner: Runner) -> nn.Module:
-    """The detector, without its distributed wrapper."""
+    """Return the detector without its distributed wrapper."""
     model = runner.model
     return model.module if is_model_wrapper(model) else model
 
 
 def find_backbone(runner: Runner) -> nn.Module:
-    """The detector's backbone."""
+    """Return the detector's backbone."""
     model = find_model(runner)
     if not hasattr(model, 'backbone'):
         raise ValueError(
@@ -39,8 +40,9 @@ def find_backbone(runner: Runner) -> nn.Module:
 
 
 def backbone_config(runner: Runner) -> tuple[str, Any]:
-    """The key and the config of the backbone's own class, inside
-    ``FrozenBackbone``; None where the runner was given a built model."""
+    """Return the key and the config of the backbone's own class, inside
+    ``FrozenBackbone``; the config is None if the runner was given a built
+    model."""
     key, config = KEY, (runner.cfg.get('model') or {}).get('backbone')
     while isinstance(config, dict) and (
         known_name(find_type(config.get('type'), MODELS)) == 'FrozenBackbone'
@@ -50,13 +52,13 @@ def backbone_config(runner: Runner) -> tuple[str, Any]:
 
 
 def optim_wrappers(wrapper: OptimWrapper) -> list[OptimWrapper]:
-    """The wrapper of one optimizer, or those of several."""
+    """Return the optimizer wrappers: one, or several of a dict."""
     is_many = isinstance(wrapper, OptimWrapperDict)
     return list(wrapper.values()) if is_many else [wrapper]
 
 
 def optimizer_groups(wrapper: OptimWrapper) -> list[dict[str, Any]]:
-    """Parameter groups of one optimizer, or of several."""
+    """Return the parameter groups of all optimizers."""
     return [
         group
         for one in optim_wrappers(wrapper)
@@ -65,7 +67,7 @@ def optimizer_groups(wrapper: OptimWrapper) -> list[dict[str, Any]]:
 
 
 def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors in the state dict of a whole detector."""
+    """Return the backbone's tensors from a detector's state dict."""
     named = ((k.removeprefix('module.'), v) for k, v in state_dict.items())
     return {
         k.removeprefix('backbone.'): v
@@ -75,7 +77,7 @@ def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _source_of_weights(runner: Runner, state: str) -> str | None:
-    """The checkpoint that filled the backbone, or the call that did."""
+    """Return the checkpoint that filled the backbone, or the call that did."""
     checkpoint = checkpoint_of(find_backbone(runner))
     if checkpoint or state == 'scratch':
         return checkpoint
@@ -114,7 +116,7 @@ def write_record(
 def replace_method(
     owner: object, name: str, method: Callable[..., Any]
 ) -> Callable[[], None]:
-    """Replace a method of one object; returns what undoes it."""
+    """Replace a method of one object; return a function that undoes it."""
     before = vars(owner).get(name)
     setattr(owner, name, method)
 

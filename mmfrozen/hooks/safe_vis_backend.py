@@ -1,4 +1,4 @@
-"""Scalars of a run, which goes on where they cannot be written."""
+"""A visualizer backend that does not end a run if it cannot write."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class SafeLocalVisBackend(LocalVisBackend):
-    """MMEngine's LocalVisBackend, which a full disk does not end a run by.
+    """MMEngine's LocalVisBackend that survives a full disk.
 
-    What cannot be written is left out, whole lines at a time; the first is an
-    error in the log.
+    Lines that cannot be written are dropped as a whole; the first is logged as
+    an error.
     """
 
     _is_failing = False
@@ -36,6 +36,6 @@ class SafeLocalVisBackend(LocalVisBackend):
                 )
             self._is_failing = True
             if os.path.exists(file_path):
-                os.truncate(file_path, size)  # no piece of a line
+                os.truncate(file_path, size)  # remove a partly written line
         else:
             self._is_failing = False

@@ -1,4 +1,4 @@
-"""Stop every process of a run at the same place, with one line."""
+"""Functions that stop every process of a run at the same step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mmengine.dist import (
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
-#: Seconds in which the main process prints, before others that end make the
-#: launcher end it.
+#: Seconds for the main process to print, before the exit of the others makes
+#: the launcher kill it.
 GRACE = 3.0
 
 
 def stop_together(fault: str | None) -> None:
     """Stop all processes if one of them has found a fault.
 
-    Every process has to call it.
+    Every process must call it.
 
     Args:
-        fault: A whole line; None if all is well in this process.
+        fault: A one-line message; None if this process found none.
 
     Raises:
         RuntimeError: In the main process, what the first one with a fault
@@ -38,7 +38,8 @@ def stop_together(fault: str | None) -> None:
 
 
 def stop(line: str) -> None:
-    """See :func:`stop_together`; every process knows that it has to stop."""
+    """Stop this process; every process must call this, as in
+    :func:`stop_together`."""
     if is_main_process():
         raise RuntimeError(line)
     time.sleep(GRACE)
@@ -46,8 +47,8 @@ def stop(line: str) -> None:
 
 
 def check_equal_shares(runner: Runner) -> None:
-    """Refuse processes that train for unlike numbers of steps: the last ones
-    would wait for the others until a time-out."""
+    """Stop the run if processes have different numbers of batches: some would
+    wait for the others until a time-out."""
     loader = runner.train_dataloader
     own = len(loader.dataset), len(loader)
     shares = all_gather_object(own)
@@ -68,7 +69,7 @@ def check_equal_shares(runner: Runner) -> None:
 
 
 def saves_now(runner: Runner, *, by_epoch: bool) -> bool:
-    """Whether a checkpoint is written after this step or epoch."""
+    """Return whether a checkpoint is written after this step or epoch."""
     return any(
         hook.every_n_epochs(runner, hook.interval, hook.save_begin)
         or (hook.save_last and hook.is_last_train_epoch(runner))
@@ -81,13 +82,13 @@ def saves_now(runner: Runner, *, by_epoch: bool) -> bool:
 
 
 class AllRanksCheck(Hook):
-    """Runs a check in every process, before the main one saves.
+    """Runs a check in every process, before the main process saves.
 
     It is not registered: the hooks with a check add it. MMEngine calls
     ``before_save_checkpoint`` in the main process only.
 
     Args:
-        check: Raises RuntimeError.
+        check: Function of the runner that raises RuntimeError for a fault.
     """
 
     priority = 89  # after all hooks but CheckpointHook, which is 90
@@ -96,26 +97,26 @@ class AllRanksCheck(Hook):
         self._check = check
 
     def after_train_iter(self, runner: Runner, **inputs: object) -> None:
-        """Before a checkpoint by steps."""
+        """Check before a checkpoint by steps."""
         if saves_now(runner, by_epoch=False):
             self._check_before_saving(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Before a checkpoint by epochs."""
+        """Check before a checkpoint by epochs."""
         if saves_now(runner, by_epoch=True):
             self._check_before_saving(runner)
 
     def after_val_epoch(self, runner: Runner, **inputs: object) -> None:
-        """Before the best checkpoint."""
+        """Check before the best checkpoint."""
         if any(getattr(hook, 'save_best', None) for hook in runner.hooks):
             self._check_before_saving(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """At the end of the run."""
+        """Check at the end of the run."""
         self._check_all(runner)
 
     def _check_before_saving(self, runner: Runner) -> None:
-        if get_world_size() > 1:  # one does it in before_save_checkpoint
+        if get_world_size() > 1:  # one rank checks in before_save_checkpoint
             self._check_all(runner)
 
     def _check_all(self, runner: Runner) -> None:

@@ -1,4 +1,5 @@
-"""Training loops that resume exactly."""
+"""Training loops that resume exactly, with the same batches and random
+numbers."""
 
 from .train_loops import (
     ResumableEpochBasedTrainLoop as ResumableEpochBasedTrainLoop,

@@ -1,4 +1,5 @@
-"""A loader whose batches follow from their number alone."""
+"""A data loader whose batches depend only on their number, so that a resumed
+run can continue anywhere."""
 
 from __future__ import annotations
 
@@ -18,19 +19,19 @@ from ..type_names import find_type, type_name
 
 
 class NumberedBatchSampler:
-    """The batches of another batch sampler, from any of them on.
+    """A wrapper of a batch sampler that can start at any batch.
 
-    Those before are passed over without loading an image. Every index
+    Batches before the start are skipped without loading images. Every index
     carries the number of its draw (:class:`~mmfrozen.seeds.NumberedIndex`).
 
     Args:
-        sampler: Which chooses samples; the runner gives it.
-        batch_size: Images a batch; the runner gives it.
-        batch_sampler: Config of the one that makes batches of them.
-        seed: Of the run, the same in all processes.
+        sampler: Sampler of the samples; passed by the runner.
+        batch_size: Images per batch; passed by the runner.
+        batch_sampler: Config of the wrapped batch sampler.
+        seed: Seed of the run, the same in all processes.
 
     Attributes:
-        epoch: The next to iterate.
+        epoch: The next epoch to iterate.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class NumberedBatchSampler:
             batch_sampler,
             default_args=dict(sampler=sampler, batch_size=batch_size),
         )
-        self.sampler = sampler  # hooks look for it here
+        self.sampler = sampler  # hooks read it from here
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
@@ -50,16 +51,17 @@ class NumberedBatchSampler:
         return len(self.batch_sampler)
 
     def begin(self, start: int, *, endless: bool = False) -> None:
-        """Set where the next iteration begins, and only that one.
+        """Set the start of the next iteration over this sampler only.
 
         Args:
-            start: Number of batches that it leaves out.
-            endless: Whether epochs follow one another.
+            start: Number of batches to skip.
+            endless: Whether to continue with further epochs.
         """
         self._start, self._endless = start, endless
 
     def reseed(self, seed: int) -> None:
-        """Take the seed of the run that is resumed, which was drawn."""
+        """Replace a randomly drawn seed with the seed of the resumed run, here
+        and in the wrapped samplers."""
         before, stage = self.seed, self
         while stage is not None:
             if getattr(stage, 'seed', None) == before:
@@ -94,20 +96,20 @@ class NumberedBatchSampler:
 
 
 class SeededItems:
-    """Takes the place of ``__getitems__`` of a data set.
+    """A replacement for ``__getitems__`` of a dataset.
 
-    PyTorch's loaders ask it for the samples of a batch, in whatever process
-    they load. The data set itself stays what it is for hooks and samplers.
+    PyTorch's data loaders call it for the samples of a batch, in whichever
+    process loads them. Hooks and samplers still see the dataset itself.
 
     Args:
-        dataset: Any data set with ``__getitem__``.
+        dataset: Any dataset with ``__getitem__``.
     """
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
     def __call__(self, indices: Sequence[int]) -> list[Any]:
-        """Load samples, each with random numbers of its own."""
+        """Load samples, each with its own random seed."""
         samples = []
         for index in indices:
             with seeded(index):
@@ -118,16 +120,17 @@ class SeededItems:
 def build_loader(
     runner: Runner, config: Any, seed: int, loop: str
 ) -> DataLoader:
-    """Build the runner's training loader with numbered batches.
+    """Build the runner's training data loader with numbered batches.
 
     Args:
-        runner: Of the run.
+        runner: The runner.
         config: ``train_dataloader``.
-        seed: Of the run, the same in all processes.
-        loop: Name of the loop, for errors.
+        seed: Seed of the run, the same in all processes.
+        loop: Name of the loop, for error messages.
 
     Raises:
-        TypeError: If it is a loader already, or its data set is a stream.
+        TypeError: If it is already built, or its dataset is an iterable
+            dataset.
     """
     remedy = f'Set train_cfg.type={loop.removeprefix("Resumable")}.'
     if not isinstance(config, dict):

@@ -1,4 +1,4 @@
-"""MMEngine's training loops, resumed as if nothing had happened."""
+"""MMEngine's training loops with exact resumption."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from ..registry import LOOPS
 from ..seeds import seed_all
 from .batches import NumberedBatchSampler, build_loader
 
-#: What a checkpoint's ``message_hub`` holds for these loops: the last epoch
-#: that was begun, the steps before it, and those before the last evaluation.
+#: Keys that these loops add to the ``message_hub`` of a checkpoint: the last
+#: started epoch, the iteration at its start, and the iteration of the last
+#: evaluation.
 EPOCH, BEGIN, EVALUATED = (
     f'resumable_{name}' for name in ('epoch', 'begin', 'evaluated')
 )
 
 
 class _Resumable:
-    """What both loops have in common.
+    """Shared base of both loops.
 
-    Random numbers of a sample follow from the run's seed, the epoch and the
-    number of its draw; those of a step from seed, process and step.
+    The random numbers of a sample are seeded by the run's seed, the epoch and
+    the number of its draw; those of a step by seed, rank and iteration.
     """
 
     runner: Runner
@@ -46,11 +47,11 @@ class _Resumable:
 
     @property
     def batches(self) -> NumberedBatchSampler:
-        """What chooses the batches."""
+        """Return the batch sampler."""
         return self.dataloader.batch_sampler
 
     def run_iter(self, *args: Any) -> None:
-        """Run a step, its hooks too, on random numbers of its own."""
+        """Run a step and its hooks with its own random seed."""
         self._seed_step()
         super().run_iter(*args)  # type: ignore[misc]
 
@@ -58,7 +59,7 @@ class _Resumable:
         seed_all((self.batches.seed, get_rank(), self._iter, 1), _torch_seed())
 
     def _prepare(self) -> None:
-        """Follow the checkpoint, which has been read by now."""
+        """Apply the state of the checkpoint, which is loaded by now."""
         self.batches.reseed(_seed_of(self.runner))
         _warn_of_lost_gradients(self.runner, len(self.dataloader))
         self.runner.register_hook(_NoteEvaluation())
@@ -66,8 +67,8 @@ class _Resumable:
         self._evaluate_if_due()
 
     def _evaluate_if_due(self) -> None:
-        """Evaluate where the stock loop would, and where a checkpoint is
-        from before an evaluation that was broken off."""
+        """Evaluate when MMEngine's loop would, and after resuming from a
+        checkpoint whose evaluation was interrupted."""
         self._decide_current_val_interval()
         hub = self.runner.message_hub
         if (
@@ -75,7 +76,7 @@ class _Resumable:
             and self._is_evaluation_due()
             and hub.runtime_info.get(EVALUATED) != self._iter
         ):
-            hub.update_info('iter', self._iter - 1)  # as the step left it
+            hub.update_info('iter', self._iter - 1)  # as after the step
             self.runner.val_loop.run()
 
 
@@ -85,13 +86,13 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
 
     What MMEngine lacks: a checkpoint from within an epoch is resumed at the
     beginning of that epoch, with other random numbers. Here a run that was
-    killed and resumed ends with the weights of one that was not, as far as
+    killed and resumed ends with the weights of an uninterrupted run, as far as
     its operators are deterministic (``docs/reliability.md``).
 
     Args:
-        runner: Of the run.
-        dataloader: Config of the loader of a data set with numbered samples.
-        options: Those of ``EpochBasedTrainLoop``.
+        runner: The runner.
+        dataloader: Config of the data loader; its dataset must be map-style.
+        options: Options of ``EpochBasedTrainLoop``.
 
     Example config::
 
@@ -100,7 +101,7 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
     """
 
     def run(self) -> nn.Module:
-        """Train, from the checkpoint on."""
+        """Train from the checkpoint on."""
         self.runner.call_hook('before_train')
         self._prepare()
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -110,7 +111,7 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """Train for an epoch, or for what is left of it."""
+        """Train for an epoch, or for its remaining batches."""
         done = self._done_in_epoch()
         hub = self.runner.message_hub
         hub.update_info(EPOCH, self._epoch)
@@ -129,7 +130,7 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
         if EPOCH in info:
             ours = info[EPOCH] == self._epoch
             return self._iter - info[BEGIN] if ours else 0
-        # a checkpoint of the stock loop, or none
+        # resumed from MMEngine's loop, or not resumed
         length = len(self.dataloader)
         done = self._iter - self._epoch * length
         return done if 0 <= done <= length else 0
@@ -147,17 +148,17 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
-    """MMEngine's ``IterBasedTrainLoop``, resumed exactly and at once.
+    """MMEngine's ``IterBasedTrainLoop``, resumed exactly and without delay.
 
-    What MMEngine lacks: it loads every batch again that it passes over
-    (https://github.com/open-mmlab/mmengine/issues/1520), and goes on with
-    other random numbers. Workers are started when a checkpoint is read, and
-    not again with every pass over the data.
+    What MMEngine lacks: it loads every batch that it skips
+    (https://github.com/open-mmlab/mmengine/issues/1520), and continues with
+    other random numbers. Here workers start once, after the checkpoint is
+    loaded, and not again for every epoch.
 
     Args:
-        runner: Of the run.
-        dataloader: Config of the loader of a data set with numbered samples.
-        options: Those of ``IterBasedTrainLoop``.
+        runner: The runner.
+        dataloader: Config of the data loader; its dataset must be map-style.
+        options: Options of ``IterBasedTrainLoop``.
 
     Example config::
 
@@ -166,7 +167,7 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
     """
 
     def run(self) -> nn.Module:
-        """Train, from the checkpoint on."""
+        """Train from the checkpoint on."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self._prepare()
@@ -188,8 +189,8 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
 
 
 class _SeedStep(Hook):
-    """Seeds once more: a hook may draw at the first step of a start alone.
-    The loops add it."""
+    """Seeds a step again after all other hooks, as a hook may draw random
+    numbers at the first step after a start only. Added by the loops."""
 
     priority = 'LOWEST'
 
@@ -201,7 +202,7 @@ class _SeedStep(Hook):
 
 
 class _NoteEvaluation(Hook):
-    """Lets checkpoints from after an evaluation say so. The loops add it."""
+    """Records the last evaluation in checkpoints. Added by the loops."""
 
     priority = 'HIGHEST'
 
@@ -210,8 +211,9 @@ class _NoteEvaluation(Hook):
 
 
 class _NoBatches:
-    """Stands in for a loader while MMEngine's constructor iterates it, which
-    would start its workers before a checkpoint is read."""
+    """An empty stand-in for a data loader while MMEngine's constructor
+    iterates it, which would start the workers before a checkpoint is
+    loaded."""
 
     def __init__(self, loader: DataLoader) -> None:
         self.dataset, self._length = loader.dataset, len(loader)
@@ -224,13 +226,14 @@ class _NoBatches:
 
 
 def _seed_of(runner: Runner) -> int:
-    """The seed of the run, the same in all processes."""
+    """Return the seed of the run, the same in all processes."""
     differs = runner._randomness_cfg.get('diff_rank_seed', False)
     return runner.seed - get_rank() * bool(differs)
 
 
 def _torch_seed() -> Callable[[int], Any]:
-    """CPU runs need not ask for other devices, which takes time."""
+    """Return torch's seeding function, for CPU runs one that skips other
+    devices, which is faster."""
     if get_device() == 'cpu':
         return torch.default_generator.manual_seed
     return torch.manual_seed

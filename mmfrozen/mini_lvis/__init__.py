@@ -1,4 +1,5 @@
-"""Mini-LVIS: a small long-tailed set in LVIS v1's layout, made offline."""
+"""Mini-LVIS: a small long-tailed dataset in LVIS v1's layout, generated
+offline."""
 
 from .builder import Parameters as Parameters
 from .builder import build as build

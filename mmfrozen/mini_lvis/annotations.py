@@ -1,4 +1,4 @@
-"""Records of LVIS v1's JSON."""
+"""Builders of the records in LVIS v1's annotation JSON."""
 
 from collections import Counter
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 
 from .materials import load_category_names
 
-UPSCALE = 4  # contours run through pixel centres: 1 / 8 pixel inside the edge
+UPSCALE = 4  # contours pass through pixel centres: 1 / 8 pixel inside the edge
 RARE_MAX_IMAGES, COMMON_MAX_IMAGES = 10, 100
 MIN_HOLE_PIXELS = 4
 INFO = {
@@ -76,7 +76,8 @@ def _hole_columns(mask: np.ndarray) -> list[int]:
 def image_record(
     image_id: int, split: str, height: int, width: int
 ) -> dict[str, Any]:
-    """Describe an image; mmdet finds its file by the end of `coco_url`."""
+    """Return the record of an image; mmdet derives its file from the end of
+    `coco_url`."""
     return {
         'id': image_id,
         'height': height,
@@ -94,7 +95,8 @@ def image_record(
 def annotation_record(
     image_id: int, category_id: int, mask: np.ndarray
 ) -> dict[str, Any]:
-    """Describe a visible mask; `id` is given when a split is complete."""
+    """Return the annotation of a visible mask; `id` is added when a split is
+    complete."""
     return {
         'image_id': image_id,
         'category_id': category_id,
@@ -107,7 +109,8 @@ def annotation_record(
 def category_records(
     annotations: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Describe all 1,203 categories by their counts in a training split."""
+    """Return the records of all 1,203 categories, with their counts in a
+    training split."""
     instances = Counter(item['category_id'] for item in annotations)
     images = Counter(
         category
@@ -131,7 +134,8 @@ def category_records(
 
 
 def frequency_of(image_count: int) -> str:
-    """Return LVIS's group: r up to 10 training images, c up to 100, f."""
+    """Return LVIS's frequency group: r up to 10 training images, c up to 100,
+    else f."""
     if image_count <= RARE_MAX_IMAGES:
         return 'r'
     return 'c' if image_count <= COMMON_MAX_IMAGES else 'f'

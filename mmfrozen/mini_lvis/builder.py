@@ -1,4 +1,4 @@
-"""Build mini-LVIS on disk, whole or not at all.
+"""Builder of mini-LVIS on disk, which either completes or leaves nothing.
 
 The annotation files have LVIS v1's layout and category list. There is no
 offline source for the official senses: every `synset` is the placeholder
@@ -22,14 +22,14 @@ from .plan import ImagePlan, flat_counts, long_tail_counts, plan_images
 from .split import Split
 
 MANIFEST = 'mini_lvis.json'
-VAL_EVERY = 4  # every fourth photograph is kept from training
+VAL_EVERY = 4  # every fourth photograph is used for validation only
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What decides a set, together with the package's version."""
+    """Parameters that, with the package's version, determine a dataset."""
 
     num_train: int = 1000
     num_val: int = 250
@@ -60,20 +60,20 @@ def build(
     force: bool = False,
     track: Track = lambda items, _: items,
 ) -> bool:
-    """Write a set into a new folder.
+    """Write a dataset into a new folder.
 
     Args:
-        out: The set's folder. It appears when the set is complete.
-        parameters: What to make.
-        force: Replace an unchanged mini-LVIS of other parameters.
+        out: Folder of the dataset. It appears when the dataset is complete.
+        parameters: Parameters of the dataset.
+        force: Whether to replace an unmodified mini-LVIS of other parameters.
         track: Wraps the images of a split, to show progress.
 
     Returns:
-        False if `out` already is this very set.
+        False if `out` already is this dataset.
 
     Raises:
-        ValueError: If `out` holds something that may not be replaced.
-        RuntimeError: If `out` is a mini-LVIS that was changed later.
+        ValueError: If `out` holds something that must not be replaced.
+        RuntimeError: If `out` is a mini-LVIS that was modified later.
     """
     out = Path(out).resolve()
     recipe = {
@@ -109,7 +109,8 @@ def digest_files(root: Path) -> str:
 
 
 def _is_made(out: Path, recipe: dict[str, Any], force: bool) -> bool:
-    """Tell a finished set from a free place; raise on anything else."""
+    """Return whether the dataset is complete, or False for a free path; raise
+    an error for anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
@@ -138,7 +139,7 @@ def _is_made(out: Path, recipe: dict[str, Any], force: bool) -> bool:
 def _write_set(root: Path, parameters: Parameters, track: Track) -> None:
     rng = np.random.default_rng(parameters.seed)
     materials = load_materials()
-    # ranks change with the seed: no class is rare by our choice
+    # shuffled by the seed, so that class frequencies are arbitrary
     names = rng.permutation(sorted(materials.sprites)).tolist()
     ids = {name: load_category_names().index(name) + 1 for name in names}
     photographs = materials.photographs

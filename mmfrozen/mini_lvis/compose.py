@@ -1,4 +1,5 @@
-"""Compose one image: a photograph, sprites on it, their visible masks."""
+"""Composition of one image from a photograph and sprites, with their visible
+masks."""
 
 from collections.abc import Sequence
 
@@ -22,16 +23,16 @@ def compose(
     """Paint things onto a random photograph.
 
     Args:
-        rng: Decides everything that is random.
+        rng: Generator of all random numbers.
         photographs: (H, W, 3) uint8 BGR, any size.
         things: (H, W, 4) uint8 BGRA sprites, the topmost first.
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
 
     Returns:
         The image, (height, width, 3) uint8 BGR, and the visible masks,
-        (height, width) bool, by position in `things`. A thing for which no
-        place with enough of it visible was found is left out of both.
+        (height, width) bool, by index in `things`. A thing that could not be
+        placed with enough of it visible is missing from both.
     """
     canvas = _background(rng, photographs, height, width)
     covered = np.zeros((height, width), bool)
@@ -41,7 +42,7 @@ def compose(
         if visible is not None:
             placed.append((index, layer, visible))
             covered |= visible
-    light = rng.uniform(-6, 6, 2)  # where shadows fall, in pixels
+    light = rng.uniform(-6, 6, 2)  # shift of shadows in pixels
     ambient = canvas.mean(axis=(0, 1))
     for _, layer, _ in reversed(placed):
         _paint(rng, canvas, layer, light, ambient)
@@ -52,7 +53,8 @@ def compose(
 def texture_patch(
     rng: np.random.Generator, photographs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Cut a random polygon out of a photograph: (96, 96, 4) uint8 BGRA."""
+    """Cut a random polygon out of a photograph; return (96, 96, 4) uint8
+    BGRA."""
     patch = _background(rng, photographs, 96, 96)
     corners = rng.integers(2, 94, (7, 2)).astype(np.int32)
     alpha = np.zeros((96, 96), np.uint8)
@@ -86,11 +88,11 @@ def _background(
 def _place(
     rng: np.random.Generator, sprite: np.ndarray, covered: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Find a place where enough of a sprite is visible.
+    """Find a position where enough of a sprite is visible.
 
     Returns:
-        Its layer, (H, W, 4) float32 BGRA in [0, 1] with premultiplied
-        colours, and its visible mask, or None if there is no such place.
+        Its layer, (H, W, 4) float32 BGRA in [0, 1] with premultiplied colours,
+        and its visible mask, or None if no position was found.
     """
     height, width = covered.shape
     sprite = _recolour(rng, sprite)
@@ -157,7 +159,7 @@ def _paint(
     light: np.ndarray,
     ambient: np.ndarray,
 ) -> None:
-    """Paint a layer and its shadow into the canvas, which is changed."""
+    """Paint a layer and its shadow into the canvas, in place."""
     window = _window(layer[..., 3] > 0)
     layer, canvas = layer[window], canvas[window]
     alpha = layer[..., 3]
@@ -165,7 +167,7 @@ def _paint(
     shadow = cv2.warpAffine(alpha, shift, alpha.shape[::-1])
     shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(1, 4))
     canvas *= 1 - rng.uniform(0, 0.5) * shadow[..., None]
-    # a veil of the surroundings' colour ties the thing to the scene
+    # blend with the mean background colour
     veil = rng.uniform(0, 0.25)
     canvas *= 1 - alpha[..., None]
     canvas += layer[..., :3] * (1 - veil)

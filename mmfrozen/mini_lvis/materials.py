@@ -1,4 +1,5 @@
-"""What mini-LVIS is composed from: see materials/LICENSES.md for sources."""
+"""Loaders of the pictures of which mini-LVIS is composed; see
+materials/LICENSES.md for their sources."""
 
 import functools
 import hashlib
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 FOLDER = Path(__file__).parent / 'materials'
-CLUTTER = 'clutter'  # sprite folder of things that LVIS v1 has no class for
+CLUTTER = 'clutter'  # folder of sprites without an LVIS v1 class
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Materials:
     """Decoded pictures, all uint8.
 
     Attributes:
-        sprites: LVIS v1 class name -> its variants, each (H, W, 4) BGRA.
+        sprites: Variants by LVIS v1 class name, each (H, W, 4) BGRA.
         clutter: Sprites without a class, each (H, W, 4) BGRA.
         photographs: Backgrounds without any object of a sprite's class,
             each (H, W, 3) BGR.
@@ -67,7 +68,7 @@ def load_category_names() -> tuple[str, ...]:
 
 
 def digest_materials() -> str:
-    """Return a SHA-256 over the files that decide what a set looks like."""
+    """Return a SHA-256 over the files that determine the images."""
     digest = hashlib.sha256()
     for name in ('category_names.txt', 'photographs.zip', 'sprites.zip'):
         digest.update((FOLDER / name).read_bytes())

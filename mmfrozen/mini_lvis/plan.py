@@ -1,13 +1,14 @@
-"""Plan which classes appear in which image: long-tailed or nearly uniform."""
+"""Plans of which classes appear in which image, with long-tailed or nearly
+uniform counts."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-COPY_PROBABILITY = 0.2  # of one more instance of a class in the same image
-LEFT_OUT_PROBABILITY = 0.06  # of leaving one of several copies unannotated
+COPY_PROBABILITY = 0.2  # of another instance of a class in an image
+LEFT_OUT_PROBABILITY = 0.06  # of one of several instances being unannotated
 MAX_CLUTTER = 4
-CLASSES_PER_IMAGE = 6  # mean in the flat split; as in the long tail
+CLASSES_PER_IMAGE = 6  # mean of the flat split, similar to the long tail
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,10 @@ class ImagePlan:
     """The things to paint into one image.
 
     Attributes:
-        annotated: A class index per instance that gets an annotation.
-        left_out: A class index per instance that gets none; each also
-            occurs in `annotated`.
-        num_clutter: Things without a class.
+        annotated: A class index for each annotated instance.
+        left_out: A class index for each unannotated instance; each also occurs
+            in `annotated`.
+        num_clutter: Number of things without a class.
     """
 
     annotated: tuple[int, ...]
@@ -27,10 +28,11 @@ class ImagePlan:
 
 
 def long_tail_counts(num_classes: int, num_images: int) -> np.ndarray:
-    """Return how many images hold each class, most frequent first.
+    """Return the number of images that hold each class, most frequent first.
 
-    Zipf-Mandelbrot, chosen so that 1,000 images hold all three of LVIS's
-    frequency groups; far smaller sets lack some of the rarest classes.
+    They follow a Zipf-Mandelbrot distribution, chosen so that 1,000 images
+    cover all three of LVIS's frequency groups; much smaller datasets lack some
+    of the rarest classes.
     """
     rank = np.arange(num_classes)
     share = 0.36 * (24 / (rank + 24)) ** 2.3 - 0.002
@@ -38,7 +40,8 @@ def long_tail_counts(num_classes: int, num_images: int) -> np.ndarray:
 
 
 def flat_counts(num_classes: int, num_images: int) -> np.ndarray:
-    """Return nearly equal image counts, falling to half for the rarest."""
+    """Return nearly equal image counts; the last class has half as many as the
+    first."""
     weight = np.linspace(4 / 3, 2 / 3, num_classes)
     mean = CLASSES_PER_IMAGE * num_images / num_classes
     return _round_keeping_sum(weight * mean)
@@ -51,9 +54,9 @@ def _round_keeping_sum(counts: np.ndarray) -> np.ndarray:
 def plan_images(
     rng: np.random.Generator, counts: np.ndarray, num_images: int
 ) -> list[ImagePlan]:
-    """Deal every class out to exactly `counts[class]` images.
+    """Assign every class to exactly `counts[class]` images.
 
-    Images with room left are preferred, so that crowds stay small.
+    Images with few classes so far are preferred, to avoid crowded images.
     """
     room = rng.uniform(0.5, 1.5, num_images) * counts.sum() / num_images
     classes: list[list[int]] = [[] for _ in range(num_images)]

@@ -1,4 +1,4 @@
-"""Draw a contact sheet of a data set from its annotation file."""
+"""A contact sheet of a dataset, drawn from its annotation file."""
 
 import json
 from pathlib import Path
@@ -19,9 +19,9 @@ def contact_sheet(
     """Draw the first images of a split with masks, boxes and class names.
 
     Args:
-        root: The set's folder.
+        root: Folder of the dataset.
         split: 'train' or 'val'.
-        num_images: At most so many.
+        num_images: Maximum number of images.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -97,7 +97,8 @@ def _write(
 
 
 def _colour_of(category_id: int) -> tuple[int, int, int]:
-    """Return a bright BGR colour, far from that of the next category."""
+    """Return a bright BGR colour that differs clearly from the next
+    category's."""
     hue = np.uint8([[[category_id * 67 % 180, 160, 255]]])
     blue, green, red = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return blue, green, red

@@ -1,4 +1,4 @@
-"""Make one split: its images, their records and their annotations."""
+"""Generator of one split: its images, their records and their annotations."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ from .materials import Materials
 from .plan import ImagePlan
 
 JPEG_QUALITY = 90
-NUM_NEGATIVES = 8  # categories that an image states to be absent
+NUM_NEGATIVES = 8  # negative categories listed for an image
 FIRST_IMAGE_ID = {'train': 1, 'val': 900_001}
-TEXTURE_PROBABILITY = 0.4  # clutter is a sprite, or a piece of a photograph
+TEXTURE_PROBABILITY = 0.4  # of clutter being a piece of a photograph
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ class Thing:
 
 @dataclass(frozen=True)
 class Split:
-    """What the images of a split have in common.
+    """Settings shared by the images of a split.
 
     Attributes:
         name: 'train' or 'val'.
-        seed: Of the set.
+        seed: Seed of the dataset.
         size: (height, width) of the images, in pixels.
-        category_ids: Class name -> id, in the order of the plans' indices.
-        materials: The photographs are this split's own.
+        category_ids: Category id by class name, in the order of the plans'
+            indices.
+        materials: Materials, with the photographs of this split only.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Split:
     def _draw_things(
         self, rng: np.random.Generator, plan: ImagePlan
     ) -> list[Thing]:
-        """Choose a sprite for each thing; the first will lie on top."""
+        """Choose a sprite for each thing; the first is topmost."""
         names = list(self.category_ids)
 
         def draw(index: int, is_annotated: bool) -> Thing:

@@ -1,4 +1,5 @@
-"""Backbones, necks, heads, losses that MMDetection lacks; frozen modules."""
+"""Backbones, necks, heads and losses that MMDetection lacks, and wrappers that
+freeze modules."""
 
 from . import backbones as backbones
 from . import batched as batched

@@ -1,4 +1,4 @@
-"""Small residual branches that train beside frozen blocks."""
+"""Residual adapters: small trainable branches beside frozen blocks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..fit import output_channels
 from ..freezing.stages import stage_numbers
 
 KEY = 'model.backbone.adapters'
-#: Blocks with a shortcut whose output is (N, C, H, W), by class: MMDetection's
-#: and timm's, and what inherits from them.
+#: Class names of residual blocks whose output is (N, C, H, W), in MMDetection
+#: and timm; subclasses count too.
 BLOCKS = {
     'BasicBlock',
     'Bottleneck',
@@ -23,18 +23,20 @@ BLOCKS = {
 
 
 class Adapter(BaseModule):
-    """h' = h + A(h), A being two 1 x 1 convolutions around a ReLU.
+    """A residual bottleneck h' = h + A(h), where A is two 1 x 1 convolutions
+    around a ReLU.
 
     After Rebuffi et al. 2017 (arXiv 1705.08045), as a bottleneck. The last
-    convolution starts at zero, so that the adapter starts as the identity.
-    There is no norm: training and evaluation mode do the same.
+    convolution is initialised to zero, so that the adapter starts as the
+    identity. There is no norm: training and evaluation mode compute the same.
 
-    An adapter that a file does not hold stays what it is: a classifier's
-    weights fill the whole of a backbone with adapters.
+    When a state dict without the adapter's tensors is loaded, the adapter
+    keeps its own: a classifier's checkpoint fills a backbone with adapters
+    completely.
 
     Args:
-        channels: Of the block's output.
-        width: Channels between the two convolutions.
+        channels: Channels of the block's output.
+        width: Channels of the bottleneck.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -49,12 +51,13 @@ class Adapter(BaseModule):
         nn.init.zeros_(self.up.bias)
 
     def init_weights(self) -> None:
-        """After the backbone's own ``init_cfg`` has been at every Conv2d."""
+        """Restore the zero initialisation, which the backbone's own
+        ``init_cfg`` overwrites for every Conv2d."""
         super().init_weights()
         self._start_as_identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) to the same."""
+        """Map (N, channels, H, W) to the same shape."""
         return x + self.up(self.act(self.down(x)))
 
     def _load_from_state_dict(
@@ -68,16 +71,19 @@ class Adapter(BaseModule):
 def add_adapters(
     backbone: nn.Module, *, reduction: int = 16, first_stage: int = 1
 ) -> nn.Module:
-    """Put an adapter on the output of every residual block, on the spot.
+    """Add an adapter to the output of every residual block, in place.
 
-    Adapters lie in ``backbone.adapters``; the state-dict keys of everything
-    else stay what they were. ``layer1.0`` has ``adapters.layer1-0``.
+    Adapters are stored in ``backbone.adapters``; the other state-dict keys do
+    not change. The adapter of ``layer1.0`` is ``adapters.layer1-0``.
 
     Args:
-        backbone: A ResNet or EfficientNet of MMDetection or timm, or its kin.
-        reduction: Channels of a block by those inside its adapter.
-        first_stage: The first stage that has adapters (1 is the first after
-            the stem). Stages before it keep nothing for a backward pass.
+        backbone: A ResNet or EfficientNet of MMDetection or timm, or a network
+            built of the same blocks.
+        reduction: Ratio of the block's channels to the adapter's bottleneck
+            channels.
+        first_stage: The first stage that gets adapters (1 is the first after
+            the stem). Earlier stages store no activations for the backward
+            pass.
 
     Returns:
         The same module.
@@ -115,19 +121,20 @@ def add_adapters(
         channels = output_channels(block) or 0
         adapter = Adapter(channels, max(channels // reduction, 1))
         backbone.adapters[name.replace('.', '-')] = adapter
-        # beside the block's own children, which keep their keys
+        # not registered as a child, so that the block's state-dict keys do not
+        # change
         block.__dict__['adapter'] = adapter
         block.register_forward_hook(_adapt)
     return backbone
 
 
 def _adapt(block: nn.Module, _: Any, output: Tensor) -> Tensor:
-    # a function of the module, so that copies use their own adapters
+    # reads the adapter from the module, so that copies use their own
     return block.adapter(output)  # type: ignore[no-any-return]
 
 
 def is_block(module: nn.Module) -> bool:
-    """Whether a module is a residual block of a known family."""
+    """Return whether a module is a residual block of a known family."""
     return any(cls.__name__ in BLOCKS for cls in type(module).__mro__)
 
 

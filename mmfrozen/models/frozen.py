@@ -1,4 +1,4 @@
-"""Build any module of MMDetection frozen, as a whole or in part."""
+"""Wrappers that build any module of MMDetection frozen, fully or in part."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
     frozen_stages: int | None = None,
     adapters: dict[str, int] | None = None,
 ) -> nn.Module:
-    """Build a backbone, freeze it on the spot and return that same module.
+    """Build a backbone, freeze it in place and return the same module.
 
     What MMDetection lacks: EfficientNet, SwinTransformer, CSPDarknet, CSPNeXt,
     Darknet and MobileNetV2 freeze only in ``train()``, after the distributed
-    wrapper and the optimizer were built (mmdetection #8208, #12345), and
-    leave stochastic depth on; others freeze nothing; each counts its stages
-    in its own way. The ResNet family needs no wrapper: there,
-    ``frozen_stages=4, norm_eval=True`` is all it takes.
+    wrapper and the optimizer were built (mmdetection #8208, #12345), and leave
+    stochastic depth on; others freeze nothing; each numbers its stages
+    differently. The ResNet family needs no wrapper: ``frozen_stages=4,
+    norm_eval=True`` is enough.
 
     Args:
-        backbone: Config of the backbone. Its own ``norm_eval`` does not
-            matter, nor does its ``frozen_stages`` where all of it is frozen.
-        frozen: True freezes all of it. A list freezes the modules and
-            parameters that it names, with ``*``, ``?`` and ``[12]`` as in
-            file names. False builds the control: every stage trains.
+        backbone: Config of the backbone. Its own ``norm_eval`` is ignored, and
+            so is its ``frozen_stages`` if the whole backbone is frozen.
+        frozen: True freezes the whole backbone. A list freezes the modules and
+            parameters that it names, with ``*``, ``?`` and ``[12]`` as in file
+            names. False builds the control: every stage trains.
         norm_eval: Keep the running statistics of the norm layers fixed. A
             frozen layer always does.
         frozen_stages: Freeze the stem (0) and the stages up to this one
             instead of all; docs/freezing.md says what a stage is.
-        adapters: Residual branches that train beside the blocks, frozen or
-            not: ``dict()`` for the defaults of ``adapters.add_adapters``,
-            ``dict(reduction=8, first_stage=3)``. The guard's state is then
-            ``'partial'``.
+        adapters: Residual branches that train beside the blocks, whether these
+            are frozen or not: ``dict()`` for the defaults of
+            ``adapters.add_adapters``, or ``dict(reduction=8, first_stage=3)``.
+            The guard's state is then ``'partial'``.
 
     Returns:
-        MMDetection's module; state-dict keys, class and config are untouched.
+        MMDetection's module with the same state-dict keys, class and config.
 
     Raises:
         ValueError: If the options contradict one another, or name a layer
@@ -108,9 +108,9 @@ def FrozenModule(  # noqa: N802  (registered, so named like a class)
     patterns: Sequence[str] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Build a neck or a head, freeze it on the spot and return that module.
+    """Build a neck or a head, freeze it in place and return the same module.
 
-    What MMDetection lacks: no way to freeze a neck or a head (mmdetection
+    What MMDetection lacks: a way to freeze a neck or a head (mmdetection
     #10776, #10804). Weights come from ``load_from``, or from an ``init_cfg``
     with ``prefix='neck'`` in the module's config.
 
@@ -118,11 +118,11 @@ def FrozenModule(  # noqa: N802  (registered, so named like a class)
         module: Config of the module: a neck, an RPN, RoI, box or mask head.
         patterns: Names of the parts to freeze, with ``*``, ``?`` and
             ``[12]`` as in file names; None freezes all of it.
-        options: What the detector adds to the config of its parts, such as
-            ``train_cfg``: handed on.
+        options: What the detector adds to the configs of its parts, such as
+            ``train_cfg``; passed to the module.
 
     Returns:
-        MMDetection's module; state-dict keys and class are untouched.
+        MMDetection's module with the same state-dict keys and class.
 
     Raises:
         ValueError: If a pattern matches nothing.
@@ -161,10 +161,12 @@ def _check_adapters(adapters: Any) -> None:
 
 
 def _leave_freezing_to_us(module: nn.Module) -> None:
-    """Refuse MMDetection's own freezing, which may come too late."""
+    """Raise an error if the module freezes itself, which may happen too
+    late."""
     stages = getattr(module, 'frozen_stages', -1)
-    module.train()  # many freeze there
-    # 0 is the stem to some and none to others: what counts is what it does
+    module.train()  # many modules freeze themselves in train()
+    # 0 means the stem in some modules and nothing in others, so check the
+    # effect
     if stages > -1 and not all(
         p.requires_grad for p in module.parameters() if p.dim() > 1
     ):
@@ -176,7 +178,8 @@ def _leave_freezing_to_us(module: nn.Module) -> None:
 
 
 def _check_branches(module: nn.Module) -> None:
-    """TridentNet trains three branches, but evaluates one of them alone."""
+    """Raise an error if a frozen stage evaluates a single branch: TridentNet
+    trains three branches, but evaluates only one."""
     for child in module.modules():
         branch = getattr(child, 'test_branch_idx', -1)
         if branch != -1 and is_kept_in_eval(child):

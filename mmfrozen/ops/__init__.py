@@ -1,12 +1,13 @@
-"""Operators of mmcv's extension module `mmcv._ext`, over torchvision.
+"""Replacements for the operators of mmcv's extension module `mmcv._ext`, based
+on torchvision.
 
-The finder of `mmfrozen_ext.py` loads this folder as `mmcv._ext` where mmcv
-has no compiled operators that load. Each function has the signature with
-which `mmcv.ops` 2.1 calls it, and fills the outputs that it is given.
+The import finder in `mmfrozen_ext.py` loads this folder as `mmcv._ext` if mmcv
+has no compiled operators that load. Each function has the signature with which
+`mmcv.ops` 2.1 calls it, and writes to the output tensors passed to it.
 
 These are the operators that MMDetection 3.3 uses, on every device and for
-every dtype: arithmetic that torchvision lacks in fp16 or bf16 is done in
-fp32. Every other operator of mmcv raises one line when it is called.
+every dtype: arithmetic that torchvision lacks in fp16 or bf16 is done in fp32.
+Every other operator of mmcv raises a one-line error when it is called.
 
 This folder imports torch, torchvision and numpy only: it runs while mmcv is
 being imported.
@@ -91,17 +92,19 @@ __all__ = [
 
 
 def get_compiler_version() -> str:
-    """Name what takes the place of the compiler, for mmcv's reports."""
+    """Return a description in place of the compiler's version, for mmcv's
+    reports."""
     return 'none (mmfrozen.ops over torchvision)'
 
 
 def get_compiling_cuda_version() -> str:
-    """Name the CUDA version of torch, for mmcv's reports."""
+    """Return the CUDA version of torch, for mmcv's reports."""
     return torch.version.cuda or 'not available'
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Stand for an operator that is not here: mmcv asks for all at import."""
+    """Return a function that raises an error for a missing operator, as mmcv
+    looks up all operators at import."""
     if name.startswith('__'):
         raise AttributeError(name)
 

@@ -1,4 +1,4 @@
-"""The dtype in which operators compute."""
+"""Choice of the dtype in which operators compute."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Convert fp16 and bf16 to fp32; other dtypes stay.
+    """Convert fp16 and bf16 to fp32; return other dtypes unchanged.
 
-    torchvision's kernels have no bf16, and fp16 on GPUs only; and both
-    dtypes lose pixels of coordinates above 256 and 2,048.
+    torchvision's kernels have no bf16, and fp16 on GPUs only. Also, bf16 and
+    fp16 cannot represent every pixel coordinate above 256 and 2,048.
     """
     if tensor.dtype in (torch.float16, torch.bfloat16):
         return tensor.float()

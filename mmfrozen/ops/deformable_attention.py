@@ -1,7 +1,7 @@
-"""Multi-scale deformable attention, in plain torch.
+"""Multi-scale deformable attention in plain torch.
 
-"Deformable DETR" (ICLR 2021). MMDetection calls mmcv's own code in Python
-for tensors on the CPU, and this for those on a GPU.
+"Deformable DETR" (ICLR 2021). MMDetection calls mmcv's own Python code for
+tensors on the CPU, and these operators for tensors on a GPU.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ def ms_deform_attn_forward(
     *,
     im2col_step: int,
 ) -> Tensor:
-    """Sum up the values at the locations of each query, by their weights.
+    """Sum the values at the sampling locations of each query, weighted.
 
     Args:
         value: (N, keys, heads, channels), the pixels of all levels.
         shapes: (levels, 2) int64, height and width of each level.
-        starts: (levels,) int64, its first key; follows from `shapes`.
-        locations: (N, queries, heads, levels, points, 2), x and y as shares
+        starts: (levels,) int64, first key of each level; unused, as it follows
+            from `shapes`.
+        locations: (N, queries, heads, levels, points, 2), x and y as fractions
             of width and height.
         weights: (N, queries, heads, levels, points).
-        im2col_step: Images at once in mmcv's kernel; not needed.
+        im2col_step: Images per chunk in mmcv's kernel; unused.
 
     Returns:
         (N, queries, heads * channels).
@@ -55,9 +56,10 @@ def ms_deform_attn_backward(
     *,
     im2col_step: int,
 ) -> None:
-    """Fill the gradients; the forward pass is computed again.
+    """Write the gradients; the forward pass is recomputed.
 
-    Args are those of :func:`ms_deform_attn_forward`; `grad` is the output's.
+    The arguments are those of :func:`ms_deform_attn_forward`; `grad` is the
+    gradient of its output.
     """
     inputs = [
         widened(tensor.detach()).requires_grad_()

@@ -1,4 +1,4 @@
-"""Deformable convolutions, versions 1 and 2, by torchvision's kernel.
+"""Deformable convolutions, versions 1 and 2, with torchvision's kernel.
 
 "Deformable Convolutional Networks" (ICCV 2017) and "Deformable ConvNets v2"
 (CVPR 2019). In all functions, with K = kernel height * kernel width:
@@ -10,7 +10,7 @@
     mask     (N, deformable_group * K, OH, OW), the factor of each weight
     grad     (N, M, OH, OW), of the output
 
-Arguments that end in `buffer` are of mmcv's kernels, and not needed. The
+Arguments that end in `buffer` are workspace of mmcv's kernels, and unused. The
 options are those of :func:`_first_version` and :func:`_second_version`.
 """
 
@@ -26,7 +26,7 @@ from .arithmetic import widened
 
 
 class Geometry(NamedTuple):
-    """What torchvision's kernels take after the tensors, in their order."""
+    """Arguments of torchvision's kernels after the tensors, in order."""
 
     stride_h: int
     stride_w: int
@@ -40,7 +40,7 @@ class Geometry(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What torchvision's kernel computes at once, in its order."""
+    """Results of torchvision's backward kernel, in order."""
 
     x: Tensor
     weight: Tensor
@@ -58,7 +58,7 @@ def deform_conv_forward(
     ones_buffer: Tensor,
     **options: int,
 ) -> None:
-    """Convolve pixels at an offset from the regular grid, into `out`."""
+    """Convolve pixels at offsets from the regular grid; write to `out`."""
     out.copy_(_convolve(x, weight, offset, _first_version(**options)))
 
 
@@ -72,7 +72,7 @@ def deform_conv_backward_input(
     columns_buffer: Tensor,
     **options: int,
 ) -> None:
-    """Fill the gradients of the input and the offsets."""
+    """Write the gradients of the input and the offsets."""
     found = _gradients(grad, x, weight, offset, _first_version(**options))
     grad_x.copy_(found.x)
     grad_offset.copy_(found.offset)
@@ -89,8 +89,9 @@ def deform_conv_backward_parameters(
     scale: float,
     **options: int,
 ) -> None:
-    """Add the gradient of the weight, times `scale`."""
-    # any values will do as the weight: they have no part in its gradient
+    """Add `scale` times the weight's gradient to `grad_weight`."""
+    # grad_weight stands in for the weight, whose values do not affect its
+    # gradient
     found = _gradients(grad, x, grad_weight, offset, _first_version(**options))
     grad_weight.add_(found.weight.to(grad_weight.dtype), alpha=scale)
 
@@ -108,7 +109,8 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **options: int,
 ) -> None:
-    """Convolve pixels at an offset, each times a mask, into `out`."""
+    """Convolve pixels at offsets, each multiplied by a mask; write to
+    `out`."""
     geometry = _second_version(**options)
     offset, mask = (_first_values(t, out.shape[2:]) for t in (offset, mask))
     used = bias if with_bias else None
@@ -133,14 +135,14 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **options: int,
 ) -> None:
-    """Fill the gradients of all that is convolved."""
+    """Write the gradients of all inputs."""
     geometry = _second_version(**options)
     offset, mask = (_first_values(t, grad.shape[2:]) for t in (offset, mask))
     found = _gradients(grad, x, weight, offset, geometry, mask)
     grad_x.copy_(found.x)
     grad_weight.copy_(found.weight)
     for whole, part in ((grad_offset, found.offset), (grad_mask, found.mask)):
-        if part.shape != whole.shape:  # the rest of a larger map is not read
+        if part.shape != whole.shape:  # a larger map is not read to its end
             rest = whole[0].numel() - part[0].numel()
             part = F.pad(part.flatten(1), (0, rest)).view_as(whole)
         whole.copy_(part)
@@ -149,9 +151,9 @@ def modulated_deform_conv_backward(
 
 
 def _first_values(tensor: Tensor, size: torch.Size) -> Tensor:
-    """Read offsets or masks as mmcv does where they are of a larger map.
+    """Crop offsets or masks of a larger map as mmcv does.
 
-    DyHead gives those of one level to the next, of half the size. mmcv's
+    DyHead passes those of one level to the next, of half the size. mmcv's
     kernel reads as many values of an image as it needs, from its first.
 
     Raises:
@@ -184,7 +186,8 @@ def _first_version(
     deformable_group: int,
     im2col_step: int,
 ) -> Geometry:
-    """Read mmcv's options: d are strides; the kernel is the weight's."""
+    """Convert mmcv's options of version 1: dW and dH are strides; the kernel
+    size is the weight's."""
     return Geometry(
         *(dH, dW, padH, padW, dilationH, dilationW),
         groups=group,
@@ -251,10 +254,11 @@ def _gradients(
 def _samples_inside(
     x: Tensor, weight: Tensor, offset: Tensor, geometry: Geometry
 ) -> Tensor:
-    """Tell samples less than a pixel outside of `x` from those beyond.
+    """Return which samples lie less than a pixel outside of `x` or inside.
 
-    The latter are 0. Offsets that start from 0 put samples of the padding
-    just there, where torchvision takes the slope of one side, mmcv none.
+    Samples farther outside have value 0. Zero-initialised offsets put samples
+    of the padding exactly on that limit, where torchvision uses a one-sided
+    slope and mmcv none.
 
     Returns:
         (N, deformable_group, kernel height, kernel width, OH, OW) bool.
@@ -289,7 +293,7 @@ def _prepared(
     mask: Tensor | None,
     bias: Tensor | None,
 ) -> list[Tensor]:
-    """Tensors in torchvision's order and precision."""
+    """Return the tensors in torchvision's order and precision."""
     if mask is None:
         mask = x.new_zeros((len(x), 0))
     if bias is None:

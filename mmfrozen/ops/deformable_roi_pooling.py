@@ -1,13 +1,14 @@
-"""Deformable RoI pooling: RoIAlign whose bins are moved, each by itself.
+"""Deformable RoI pooling: RoIAlign in which each bin is shifted by its own
+offset.
 
 "Deformable Convolutional Networks" (ICCV 2017), section 2.2. A bin is pooled
 as a region of its own with torchvision's RoIAlign. Shapes, with P bins in
 each direction:
 
     features (N, C, H, W)
-    rois     (K, 5): number of the image, x1, y1, x2, y2 in pixels of it
-    offset   (K, 2, P, P): columns, then rows, that a bin moves, in sides of
-             its region times `gamma`; without elements, none moves
+    rois     (K, 5): image index, x1, y1, x2, y2 in pixels of the image
+    offset   (K, 2, P, P): x, then y shift of a bin, in sides of its region
+             times `gamma`; empty for no shifts
     out      (K, C, P, P)
 """
 
@@ -32,7 +33,7 @@ def deform_roi_pool_forward(
     sampling_ratio: int,
     gamma: float,
 ) -> None:
-    """Interpolate points in the moved bins of each region: fills `out`."""
+    """Pool the shifted bins of each region; write to `out`."""
     x = widened(features)
     size = (pooled_height, pooled_width)
     bins = _bins_as_regions(rois, offset, size, gamma, x.dtype)
@@ -56,7 +57,7 @@ def deform_roi_pool_backward(
     sampling_ratio: int,
     gamma: float,
 ) -> None:
-    """Fill the gradients of the features and the offsets."""
+    """Write the gradients of the features and the offsets."""
     x = widened(features)
     size = (pooled_height, pooled_width)
     bins = _bins_as_regions(rois, offset, size, gamma, x.dtype)
@@ -82,7 +83,7 @@ def _bins_as_regions(
     gamma: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """(K * P * P, 5): the bins, as regions in pixels of the image."""
+    """Return the bins as regions in pixels of the image, (K * P * P, 5)."""
     boxes = rois.to(dtype)
     rows, columns = size
     corner, sides = boxes[:, 1:3], boxes[:, 3:] - boxes[:, 1:3]
@@ -104,8 +105,8 @@ def _bins_as_regions(
 def _slopes(
     features: Tensor, bins: Tensor, grad: Tensor, scale: float, ratio: int
 ) -> Tensor:
-    """How much the loss rises with a move of each bin, a pixel of the
-    features to the right and down: (bins, 2)."""
+    """Return the gradient of the loss with respect to each bin's shift by one
+    feature pixel in x and y, (bins, 2)."""
     maps = features.permute(0, 2, 3, 1)
     height, width, channels = maps.shape[1:]
     starts, sides, grids = bins_of(bins, scale, ratio, (1, 1), aligned=True)
@@ -123,7 +124,7 @@ def _slopes(
         )
         of_x = (b - a) * (1 - low) + (d - c) * low
         of_y = (c - a) * (1 - far) + (d - b) * far
-        # a point before the first pixel has its value, wherever it moves
+        # a point before the first pixel has that pixel's value, so no slope
         found[part, 0] = of_x.where(inside & (x > 0), 0).mean(dim=1)
         found[part, 1] = of_y.where(inside & (y > 0), 0).mean(dim=1)
     return found

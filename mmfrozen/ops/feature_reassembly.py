@@ -1,7 +1,7 @@
-"""CARAFE: upsampling by kernels that are predicted for each pixel.
+"""CARAFE: upsampling with kernels that are predicted for each pixel.
 
-"CARAFE: Content-Aware ReAssembly of FEatures" (ICCV 2019). One weight of
-the kernels is applied at a time, so that no columns are kept.
+"CARAFE: Content-Aware ReAssembly of FEatures" (ICCV 2019). The kernel weights
+are applied one at a time, so that no im2col buffer is needed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def carafe_naive_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Make each pixel of the larger map of pixels around its source.
+    """Compute each output pixel from the pixels around its source.
 
     Args:
         features: (N, C, H, W).
         masks: (N, group_size * kernel_size ** 2, sH, sW), the kernels.
-        out: Filled: (N, C, sH, sW).
-        kernel_size: Odd, in pixels of `features`.
-        group_size: Groups of channels with kernels of their own.
-        scale_factor: The s above.
+        out: Output, (N, C, sH, sW).
+        kernel_size: Kernel size in pixels of `features`; odd.
+        group_size: Number of channel groups with separate kernels.
+        scale_factor: The upsampling factor s.
     """
     x, kernels = widened(features), widened(masks)
     total = torch.zeros_like(out, dtype=x.dtype)
@@ -56,9 +56,10 @@ def carafe_naive_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Fill the gradients of the features and the kernels.
+    """Write the gradients of the features and the kernels.
 
-    Args are those of :func:`carafe_naive_forward`; `grad` is the output's.
+    The arguments are those of :func:`carafe_naive_forward`; `grad` is the
+    gradient of its output.
     """
     x, kernels = widened(features), widened(masks)
     shape = _shape(x, group_size, scale_factor)
@@ -95,10 +96,10 @@ def carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Do the same as :func:`carafe_naive_forward`.
+    """Compute the same as :func:`carafe_naive_forward`.
 
-    The buffers are those of mmcv's kernel. The backward pass gets the first
-    of them in place of the features.
+    The buffers are workspace of mmcv's kernel. The backward pass receives the
+    first of them in place of the features.
     """
     features_buffer.copy_(features)
     carafe_naive_forward(
@@ -126,7 +127,8 @@ def carafe_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Do the same as :func:`carafe_naive_backward`; buffers are not needed."""
+    """Compute the same as :func:`carafe_naive_backward`; buffers are
+    unused."""
     carafe_naive_backward(
         grad,
         features,
@@ -140,13 +142,14 @@ def carafe_backward(
 
 
 def _shape(x: Tensor, groups: int, scale: int) -> tuple[int, ...]:
-    """View a large map as (N, groups, C / groups, H, s, W, s)."""
+    """Return the shape of a large map viewed as (N, groups, C / groups, H, s,
+    W, s)."""
     batch, channels, height, width = x.shape
     return batch, groups, channels // groups, height, scale, width, scale
 
 
 def _kernel(kernel: Tensor, groups: int, scale: int) -> Tensor:
-    """(N, groups, sH, sW) as (N, groups, 1, H, s, W, s)."""
+    """View (N, groups, sH, sW) as (N, groups, 1, H, s, W, s)."""
     batch, _, height, width = kernel.shape
     return kernel.view(
         batch, groups, 1, height // scale, scale, width // scale, scale
@@ -156,8 +159,8 @@ def _kernel(kernel: Tensor, groups: int, scale: int) -> Tensor:
 def _steps(
     x: Tensor, masks: Tensor, size: int, groups: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each weight of a kernel, by rows: the pixels that it is applied
-    to, (N, C, H, W), and its value everywhere, (N, groups, sH, sW)."""
+    """Yield, for each kernel weight in row-major order, the pixels to which it
+    is applied, (N, C, H, W), and its values, (N, groups, sH, sW)."""
     height, width = x.shape[2:]
     padded = F.pad(x, (size // 2,) * 4)
     kernels = masks.view(len(masks), groups, size**2, *masks.shape[2:])

@@ -1,4 +1,4 @@
-"""Focal losses of sigmoid and softmax, with gradients in closed form.
+"""Sigmoid and softmax focal losses, with gradients in closed form.
 
 "Focal Loss for Dense Object Detection" (ICCV 2017), equation 5.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .arithmetic import widened
 
-SMALLEST = torch.finfo(torch.float32).tiny  # under which mmcv takes no log
+SMALLEST = torch.finfo(torch.float32).tiny  # mmcv clamps the log here
 
 
 def sigmoid_focal_loss_forward(
@@ -26,11 +26,12 @@ def sigmoid_focal_loss_forward(
 
     Args:
         logits: (N, C).
-        target: (N,) int64; C, or another number, for the background.
-        weight: (C,) of each class, or empty.
-        out: Filled: (N, C).
-        gamma: Exponent by which easy samples are weighed down.
-        alpha: Share of the positive ones.
+        target: (N,) int64; C or any other number outside [0, C) for
+            background.
+        weight: (C,) class weights, or empty.
+        out: Output, (N, C).
+        gamma: Focusing exponent, which down-weights easy samples.
+        alpha: Weight of positives; negatives have 1 - alpha.
     """
     p, positive = _probabilities(logits, target)
     loss = torch.where(
@@ -50,9 +51,9 @@ def sigmoid_focal_loss_backward(
     gamma: float,
     alpha: float,
 ) -> None:
-    """Fill the gradient of the loss with respect to the logits, (N, C).
+    """Write the gradient of the loss with respect to the logits, (N, C).
 
-    Args are those of :func:`sigmoid_focal_loss_forward`.
+    The arguments are those of :func:`sigmoid_focal_loss_forward`.
     """
     p, positive = _probabilities(logits, target)
     found = torch.where(
@@ -76,11 +77,11 @@ def softmax_focal_loss_forward(
 
     Args:
         softmax: (N, C), probabilities.
-        target: (N,) int64; below 0 for samples without a loss.
-        weight: (C,) of each class, or empty.
-        out: Filled: (N,).
-        gamma: Exponent by which easy samples are weighed down.
-        alpha: Factor of all.
+        target: (N,) int64; negative for samples without a loss.
+        weight: (C,) class weights, or empty.
+        out: Output, (N,).
+        gamma: Focusing exponent, which down-weights easy samples.
+        alpha: Factor of the loss.
     """
     p = _of_target(softmax, target)
     loss = -alpha * (1 - p) ** gamma * _log(p)
@@ -97,10 +98,10 @@ def softmax_focal_loss_backward(
     gamma: float,
     alpha: float,
 ) -> None:
-    """Fill the gradient of the loss with respect to the logits, (N, C).
+    """Write the gradient of the loss with respect to the logits, (N, C).
 
-    Args are those of :func:`softmax_focal_loss_forward`; `buffer` is filled
-    with p times the derivative by p, (N,).
+    The arguments are those of :func:`softmax_focal_loss_forward`; p times the
+    derivative by p, (N,), is written to `buffer`.
     """
     p = _of_target(softmax, target)
     factor = alpha * (
@@ -130,7 +131,7 @@ def _of_target(softmax: Tensor, target: Tensor) -> Tensor:
 
 
 def _labelled(value: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-    """Apply class weights; leave samples without a label out. (N,)."""
+    """Multiply (N,) by class weights; set samples without a label to 0."""
     if len(weight):
         value = value * weight[target.clamp(min=0)]
     return value.where(target >= 0, 0)
@@ -139,9 +140,9 @@ def _labelled(value: Tensor, weight: Tensor, target: Tensor) -> Tensor:
 def _weighted(
     value: Tensor, weight: Tensor, target: Tensor, classes: int
 ) -> Tensor:
-    """Weigh (N, C) by the weight of each sample's class.
+    """Multiply (N, C) by the weight of each sample's class.
 
-    mmcv reads beyond the weights for the background; it counts 1 here.
+    Background has weight 1 here; mmcv reads out of bounds for it.
     """
     if not len(weight):
         return value

@@ -1,4 +1,4 @@
-"""Columns of a convolution at chosen positions, for guided anchoring."""
+"""Convolution columns at selected positions, for guided anchoring."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def masked_im2col_forward(
 
     Args:
         features: (1, C, H, W).
-        rows: (M,) int64, of the positions in the convolution's output.
-        columns: (M,) int64.
-        out: Filled: (C * kernel_h * kernel_w, M).
-        kernel_h: Of the convolution, in pixels.
-        kernel_w: Of the convolution.
-        pad_h: Zeros above and below.
-        pad_w: Zeros at both sides.
+        rows: (M,) int64, rows of the positions in the convolution's output.
+        columns: (M,) int64, columns of the positions.
+        out: Output, (C * kernel_h * kernel_w, M).
+        kernel_h: Kernel height in pixels.
+        kernel_w: Kernel width in pixels.
+        pad_h: Rows of zeros above and below.
+        pad_w: Columns of zeros at both sides.
     """
     padded = F.pad(features[0], (pad_w, pad_w, pad_h, pad_h))
     patches = padded.unfold(1, kernel_h, 1).unfold(2, kernel_w, 1)
@@ -45,15 +45,16 @@ def masked_col2im_forward(
     width: int,
     channels: int,
 ) -> None:
-    """Put values at positions.
+    """Scatter values to positions.
 
     Args:
         values: (channels, M).
-        rows: (M,) int64.
-        columns: (M,) int64.
-        out: Filled at the positions: (1, channels, height, width).
-        height: Of `out`; not needed, as the two below.
-        width: Of `out`.
-        channels: Of `out`.
+        rows: (M,) int64, rows of the positions.
+        columns: (M,) int64, columns of the positions.
+        out: Output, (1, channels, height, width); written at the positions
+            only.
+        height: Height of `out`; unused, like the two below.
+        width: Width of `out`.
+        channels: Channels of `out`.
     """
     out[0, :, rows, columns] = values

@@ -1,4 +1,4 @@
-"""Overlaps of boxes."""
+"""Box overlaps in mmcv's conventions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .arithmetic import widened
 
-#: mmcv's number for intersection over union; 1 is over the first area.
+#: mmcv's code for intersection over union; 1 is over the first area.
 IOU = 0
 
 
@@ -20,14 +20,15 @@ def bbox_overlaps(
     aligned: bool,
     offset: int,
 ) -> None:
-    """Compute overlaps of boxes, pair by pair or each with each.
+    """Compute overlaps of boxes, aligned or for all pairs.
 
     Args:
         boxes1: (M, 4), corners x1, y1, x2, y2 in pixels.
-        boxes2: (N, 4).
-        ious: Filled: (M,) if `aligned`, else (M, N).
-        mode: 0 for intersection over union, 1 for over the first area.
-        aligned: Whether box i is compared with box i alone.
+        boxes2: (N, 4), corners in pixels.
+        ious: Output, (M,) if `aligned`, else (M, N).
+        mode: 0 for intersection over union, 1 for intersection over the first
+            area.
+        aligned: Whether to compare box i with box i only.
         offset: Added to widths and heights, 0 or 1 pixel.
     """
     a, b = widened(boxes1), widened(boxes2)
@@ -42,5 +43,5 @@ def bbox_overlaps(
 
 
 def box_areas(boxes: Tensor, offset: int) -> Tensor:
-    """Areas of (N, 4) boxes in square pixels, (N,)."""
+    """Return the areas of (N, 4) boxes in square pixels, (N,)."""
     return (boxes[:, 2:] - boxes[:, :2] + offset).prod(dim=1)

@@ -1,7 +1,7 @@
-"""Features of regions: RoIAlign, average and maximum, and RoIPool.
+"""Region pooling: RoIAlign with average or maximum, and RoIPool.
 
-Average RoIAlign is torchvision's kernel, which has the arithmetic of mmcv's.
-The others are plain torch.
+Average RoIAlign is torchvision's kernel, whose arithmetic equals mmcv's. The
+others are plain torch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from .arithmetic import widened
 
-MAX = 0  # mmcv's number; 1 is the average
-#: Interpolated values at once, in RoIAlign with the maximum: 256 MB of fp32.
+MAX = 0  # mmcv's code; 1 is the average
+#: Maximum interpolated values per chunk, in RoIAlign with the maximum: 256 MB
+#: of fp32.
 CHUNK = 2**26
-#: What mmcv's maximum starts with.
+#: Initial value of mmcv's maximum.
 LOWEST = -10000.0
 
 
@@ -41,17 +42,17 @@ def roi_align_forward(
 
     Args:
         features: (N, C, H, W).
-        rois: (K, 5): number of the image, x1, y1, x2, y2 in pixels of it.
-        out: Filled: (K, C, aligned_height, aligned_width).
-        argmax_y: Filled for the maximum: row of the point taken, in pixels
-            of `features`, in the shape of `out`.
-        argmax_x: Filled for the maximum: its column.
-        aligned_height: Bins of a region.
-        aligned_width: Bins of a region.
-        spatial_scale: Pixels of `features` a pixel of the image.
-        sampling_ratio: Points of a bin in each direction; 0 for one a pixel.
+        rois: (K, 5): image index, x1, y1, x2, y2 in pixels of the image.
+        out: Output, (K, C, aligned_height, aligned_width).
+        argmax_y: Output for the maximum, in the shape of `out`: row of the
+            maximum point in pixels of `features`.
+        argmax_x: Output for the maximum: its column.
+        aligned_height: Number of bins in height.
+        aligned_width: Number of bins in width.
+        spatial_scale: Ratio of feature map size to image size.
+        sampling_ratio: Points per bin in each direction; 0 for one per pixel.
         pool_mode: 0 for the maximum, 1 for the average.
-        aligned: Whether the centre of a pixel is at 0.5.
+        aligned: Whether pixel centres are at 0.5.
     """
     x, boxes = widened(features), rois.to(widened(features).dtype)
     if pool_mode != MAX:
@@ -100,17 +101,17 @@ def roi_align_backward(
     """Compute the gradient of the features.
 
     Args:
-        grad: Of the output, (K, C, aligned_height, aligned_width).
+        grad: Gradient of the output, (K, C, aligned_height, aligned_width).
         rois: As in the forward pass.
-        argmax_y: As the forward pass filled it.
-        argmax_x: As the forward pass filled it.
-        grad_features: Filled: (N, C, H, W).
-        aligned_height: As in the forward pass, like all below.
-        aligned_width: Bins of a region.
-        spatial_scale: Pixels of the features a pixel of the image.
-        sampling_ratio: Points of a bin in each direction.
+        argmax_y: As written by the forward pass.
+        argmax_x: As written by the forward pass.
+        grad_features: Output, (N, C, H, W).
+        aligned_height: As in the forward pass, like all options below.
+        aligned_width: Number of bins in width.
+        spatial_scale: Ratio of feature map size to image size.
+        sampling_ratio: Points per bin in each direction.
         pool_mode: 0 for the maximum, 1 for the average.
-        aligned: Whether the centre of a pixel is at 0.5.
+        aligned: Whether pixel centres are at 0.5.
     """
     grad_out = widened(grad)
     if pool_mode != MAX:
@@ -150,19 +151,20 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Take the maximum of the pixels in each bin of each region.
+    """Compute the maximum of the pixels in each bin of each region.
 
-    mmcv's bins, unlike torchvision's, are not rounded to pixels first, and
-    a region ends a pixel after its corner.
+    mmcv's bins, unlike torchvision's, are not rounded to pixels first, and a
+    region ends one pixel after its corner.
 
     Args:
         features: (N, C, H, W).
-        rois: (K, 5): number of the image, x1, y1, x2, y2 in pixels of it.
-        out: Filled: (K, C, pooled_height, pooled_width), 0 for empty bins.
-        argmax: Filled, int32: row * W + column of the pixel; -1 for none.
-        pooled_height: Bins of a region.
-        pooled_width: Bins of a region.
-        spatial_scale: Pixels of `features` a pixel of the image.
+        rois: (K, 5): image index, x1, y1, x2, y2 in pixels of the image.
+        out: Output, (K, C, pooled_height, pooled_width), 0 for empty bins.
+        argmax: Output, int32: row * W + column of the pixel; -1 for empty
+            bins.
+        pooled_height: Number of bins in height.
+        pooled_width: Number of bins in width.
+        spatial_scale: Ratio of feature map size to image size.
     """
     height, width = features.shape[2:]
     boxes = widened(rois)
@@ -201,13 +203,13 @@ def roi_pool_backward(
     """Compute the gradient of the features.
 
     Args:
-        grad: Of the output, (K, C, pooled_height, pooled_width).
+        grad: Gradient of the output, (K, C, pooled_height, pooled_width).
         rois: As in the forward pass.
-        argmax: As the forward pass filled it.
-        grad_features: Filled: (N, C, H, W).
-        pooled_height: As in the forward pass; not needed, as the two below.
-        pooled_width: Bins of a region.
-        spatial_scale: Pixels of the features a pixel of the image.
+        argmax: As written by the forward pass.
+        grad_features: Output, (N, C, H, W).
+        pooled_height: As in the forward pass; unused, like the two below.
+        pooled_width: Number of bins in width.
+        spatial_scale: Ratio of feature map size to image size.
     """
     _, channels, height, width = grad_features.shape
     batch = rois[:, 0].long()[:, None, None, None]
@@ -223,7 +225,8 @@ def roi_pool_backward(
 def _edges(
     start: Tensor, stop: Tensor, count: int, limit: int
 ) -> list[list[tuple[int, int]]]:
-    """First pixel of each bin of each region, and the one after its last."""
+    """Return the first pixel of each bin of each region, and the one after its
+    last."""
     side = ((stop - start) / count)[:, None]
     number = torch.arange(count, device=start.device)
     first = (number * side + start[:, None]).floor().clamp(0, limit)
@@ -238,8 +241,8 @@ def bins_of(
     size: tuple[int, int],
     aligned: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Origin of each region, sides of its bins and points of a bin: (K, 2)
-    each, rows before columns, in pixels of the features."""
+    """Return the origin of each region, the sides of its bins and the points
+    per bin: (K, 2) each, rows before columns, in pixels of the features."""
     corners = boxes[:, [2, 1, 4, 3]] * scale - (0.5 if aligned else 0.0)
     start, sides = corners[:, :2], corners[:, 2:] - corners[:, :2]
     if not aligned:
@@ -252,15 +255,15 @@ def bins_of(
 def regions_by_grid(
     grids: Tensor, values: int
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Go through regions that have equally many points in a bin, not too
-    many at once; those without area, which have no points, are left out.
+    """Yield groups of regions that have equally many points per bin, in chunks
+    of bounded memory; regions without area, which have no points, are skipped.
 
     Args:
-        grids: (K, 2) points of a bin, from :func:`bins_of`.
-        values: Interpolated values a region, for one point in a bin.
+        grids: (K, 2), points per bin, from :func:`bins_of`.
+        values: Interpolated values of a region with one point per bin.
 
     Yields:
-        Rows and columns of points in a bin, and the numbers of the regions.
+        Rows and columns of points per bin, and the indices of the regions.
     """
     for grid in torch.unique(grids, dim=0).tolist():
         if 0 in grid:
@@ -274,7 +277,8 @@ def regions_by_grid(
 def points_of(
     start: Tensor, bins: Tensor, size: tuple[int, int], grid: list[int]
 ) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the points in all bins, (K, *size, *grid) each."""
+    """Return rows and columns of the points in all bins, (K, *size, *grid)
+    each."""
     places = []
     for axis in (0, 1):
         number = torch.arange(size[axis], device=bins.device)
@@ -299,8 +303,8 @@ def _largest(
     size: tuple[int, int],
     grid: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest interpolated value in each bin, with its row and column,
-    (K, C, *size) each."""
+    """Return the largest interpolated value in each bin, with its row and
+    column, (K, C, *size) each."""
     y, x = points_of(start, bins, size, grid)
     maps = features.permute(0, 2, 3, 1)
     image = batch[:, None, None, None, None]
@@ -320,9 +324,9 @@ def _largest(
 def _corners(
     y: Tensor, x: Tensor, height: int, width: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Row, column and weight of the four pixels around points.
+    """Return row, column and weight of the four pixels around points.
 
-    Points more than a pixel outside of the map have no weight.
+    Points more than a pixel outside of the map have weight 0.
     """
     pixels, low, far, inside = pixels_around(y, x, height, width)
     weights = (
@@ -344,8 +348,9 @@ def pixels_around(
 
     Returns:
         Rows and columns of the pixels, top left, top right, bottom left and
-        bottom right; how far a point is below the top and right of the left
-        ones, from 0 to 1; whether it is at most a pixel outside of the map.
+        bottom right; the distance of a point below the top and right of the
+        left ones, from 0 to 1; and whether it is at most one pixel outside of
+        the map.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: hard, soft, and with the suppressed boxes."""
+"""Non-maximum suppression: hard, soft, and with groups of suppressed boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .arithmetic import widened
 
-NAIVE, LINEAR = 0, 1  # mmcv's numbers; 2 is Gaussian
+NAIVE, LINEAR = 0, 1  # mmcv's codes; 2 is Gaussian
 
 Floats = NDArray[np.floating]
 
@@ -19,18 +19,19 @@ Floats = NDArray[np.floating]
 def nms(
     boxes: Tensor, scores: Tensor, *, iou_threshold: float, offset: int
 ) -> Tensor:
-    """Keep boxes that overlap no better one by more than a threshold.
+    """Keep the boxes that do not overlap a better kept box by more than a
+    threshold.
 
     Args:
         boxes: (N, 4), corners in pixels.
         scores: (N,).
-        iou_threshold: Rounded to fp32, as mmcv does.
+        iou_threshold: IoU threshold; rounded to fp32, as in mmcv.
         offset: Added to widths and heights, 0 or 1 pixel.
 
     Returns:
         (K,) int64, indices of the kept boxes, best first.
     """
-    # below fp32 areas overflow and ties abound
+    # in half precision areas overflow and ties are frequent
     boxes, scores = widened(boxes), widened(scores)
     if offset:
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
@@ -59,10 +60,10 @@ def softnms(
     Args:
         boxes: (N, 4) on the CPU, corners in pixels.
         scores: (N,).
-        dets: Filled: (N, 5), boxes and lowered scores, best first.
-        iou_threshold: From which on scores are lowered, unless Gaussian.
-        sigma: Of the Gaussian.
-        min_score: Under which boxes are dropped.
+        dets: Output, (N, 5), boxes and lowered scores, best first.
+        iou_threshold: IoU from which scores are lowered, unless Gaussian.
+        sigma: Parameter of the Gaussian.
+        min_score: Score below which boxes are dropped.
         method: 0 naive (drops), 1 linear, 2 Gaussian.
         offset: Added to widths and heights, 0 or 1 pixel.
 
@@ -104,11 +105,11 @@ def nms_match(dets: Tensor, *, iou_threshold: float) -> list[list[int]]:
 
     Args:
         dets: (N, 5) on the CPU, corners in pixels and scores.
-        iou_threshold: From which on a box is suppressed.
+        iou_threshold: IoU from which a box is suppressed.
 
     Returns:
-        A list for each kept box, best first: its index, then those of the
-        boxes that it suppresses, by score.
+        One list per kept box, best first: its index, then those of the boxes
+        that it suppresses, by score.
     """
     rows = widened(dets)
     order = rows[:, 4].sort(descending=True, stable=True).indices.numpy()
@@ -123,15 +124,16 @@ def nms_match(dets: Tensor, *, iou_threshold: float) -> list[list[int]]:
 
 
 def _first_largest(values: Floats) -> int:
-    """Index of the largest number, as a loop with `<` finds it: NaN, of
-    boxes without area, is passed over unless it comes first."""
+    """Return the index of the largest value as a loop with `<` finds it: NaN,
+    from boxes without area, is skipped unless it comes first."""
     if np.isnan(values[0]):
         return 0
     return int(np.where(np.isnan(values), -np.inf, values).argmax())
 
 
 def _overlap(box: Floats, others: Floats, offset: int) -> Floats:
-    """IoU of one box with (N, 4 or more) others; 0 / 0 is NaN, as mmcv's."""
+    """Return the IoU of one box with (N, 4 or more) others; 0 / 0 is NaN, as
+    in mmcv."""
     width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
     height = np.minimum(box[3], others[:, 3]) - np.maximum(
         box[1], others[:, 1]
@@ -146,7 +148,8 @@ def _overlap(box: Floats, others: Floats, offset: int) -> Floats:
 
 
 def _after_drops(kept: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Order of boxes after each dropped one was replaced by the last."""
+    """Return the order of boxes after each dropped one was replaced by the
+    last."""
     count = int(kept.sum())
     order = np.arange(count)
     order[~kept[:count]] = np.flatnonzero(kept[count:])[::-1] + count

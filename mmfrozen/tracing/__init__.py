@@ -1,1 +1,1 @@
-"""A training step of a detector, traced on shapes alone."""
+"""Tracing of a detector's training step on shapes only."""

@@ -1,4 +1,4 @@
-"""What CUDA's autocast keeps in fp32, on shapes that have no device."""
+"""CUDA autocast's rules for fp32, applied to shapes that have no device."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-#: From torch's ``AT_FORALL_FP32``, what detectors call; the list for CPUs has
-#: the losses alone.
+#: Functions from torch's ``AT_FORALL_FP32`` that detectors call; the CPU's
+#: list has only the losses.
 FP32 = frozenset(
     (
         'acos',
@@ -50,7 +50,7 @@ FP32 = frozenset(
 
 
 class CudaAutocast(TorchFunctionMode):
-    """Casts the arguments of those functions to fp32 under autocast."""
+    """Function mode that casts arguments to fp32 as CUDA's autocast does."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -1,9 +1,9 @@
 """Synthetic predictions where a detector's control flow depends on values.
 
-A network without data predicts no boxes. Where MMDetection assigns objects to
-predictions, or reads a feature map at predicted boxes, made-up boxes take
-their place, so that the config's own samplers reach the numbers of regions
-of interest that they ask for.
+A network without data predicts no boxes. Where MMDetection matches objects to
+predictions, or reads a feature map at predicted boxes, synthetic boxes are
+substituted, so that the config's own samplers reach the configured numbers of
+regions of interest.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from .memoize import Repeated
 
 #: Samplers that keep every positive.
 TAKES_ALL = (PseudoSampler, MaskPseudoSampler)
-#: Assigners whose priors begin with a point.
+#: Assigners whose priors start with a point.
 TAKES_POINTS = (DynamicSoftLabelAssigner, SimOTAAssigner)
-#: Methods of heads that return predicted boxes for the heads after them.
+#: Methods of heads that return predicted boxes for later heads.
 PROPOSING = ('loss_and_predict', 'refine_bboxes')
 
 
 @dataclass
 class SampleLog:
-    """What assigners and samplers decided, for an image each time.
+    """Numbers of samples that assigners and samplers chose, one entry per
+    image.
 
     Attributes:
-        rois: Positive and negative regions of interest, by the head that
-            they were sampled for.
-        positives: Positive priors or queries, by the assigner that chose
-            them, where no sampler chooses among them.
+        rois: Numbers of positive and negative regions of interest, by head.
+        positives: Number of positive priors or queries, by assigner, for
+            assigners without a subsequent sampler.
     """
 
     rois: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -68,26 +68,26 @@ class SampleLog:
 def stand_in(
     model: nn.Module, shape: tuple[int, int], *, proposals: int | None = None
 ) -> SampleLog:
-    """Prepare a detector, in place.
+    """Patch a detector in place so that it uses synthetic predictions.
 
     Args:
         model: The detector.
-        shape: Height and width of the images, pixels.
-        proposals: Replace predicted boxes that have data, too, by so many: a
+        shape: Height and width of the images in pixels.
+        proposals: If set, also replace real predicted boxes, by this many: a
             step with data then samples as many regions as one without.
 
     Returns:
-        Filled as the detector runs.
+        A log that is filled as the detector runs.
     """
     log = SampleLog()
     for path, module in model.named_modules():
         if isinstance(module, BatchedAnchorHead):
             _drop_anchors(module._anchors)
         if isinstance(module, BatchedRPNHead):
-            # how many boxes are left depends on numbers
+            # the number of boxes after NMS depends on values
             module._stock_proposals = lambda _: True
         if isinstance(module, FederatedLoss):
-            # its file of frequencies need not be here
+            # its file of frequencies may be missing
             module._weights = torch.ones(module.num_classes)
         if isinstance(module, BatchedRoIs):
             module.packed = functools.partial(_pack_masks, module.packed)
@@ -126,7 +126,8 @@ def stand_in(
 
 
 def _drop_anchors(cache: AnchorCache) -> None:
-    """All images have the same shape, and no anchor is left out."""
+    """Make a cache return anchors without data in a ShapeMode: all images have
+    one shape, and every anchor is used."""
     make = cache.anchors
 
     def anchors(*args: Any) -> Tensor:
@@ -137,7 +138,7 @@ def _drop_anchors(cache: AnchorCache) -> None:
 
 
 def _pack_masks(pack: Any, truth: Truth) -> PackedMasks | None:
-    """Take the place of ``packed`` of a batched head."""
+    """Replace ``packed`` of a batched head."""
     packed = pack(truth)
     if packed is None or ShapeMode.current is None:
         return packed
@@ -155,7 +156,7 @@ def _sample_batch(
     proposals: Padded,
     truth: Truth,
 ) -> Any:
-    """Take the place of ``sample`` of a batched head."""
+    """Replace ``sample`` of a batched head."""
     if isinstance(proposals.boxes, ShapeTensor) or count is not None:
         if count is None:
             count = proposals.boxes.shape[1]
@@ -180,9 +181,9 @@ def _sample_batch(
 def _sample(
     sample: Any, log: list[tuple[float, float]], *args: Any, **kwargs: Any
 ) -> Any:
-    """Take the place of ``sampler.sample``."""
+    """Replace ``sampler.sample`` by one that logs the counts."""
     result = sample(*args, **kwargs)
-    # PISA's sampler returns weights of its negatives, too
+    # PISA's sampler also returns weights of its negatives
     counted = result[0] if isinstance(result, tuple) else result
     log.append((len(counted.pos_inds), len(counted.neg_inds)))
     return result
@@ -191,7 +192,8 @@ def _sample(
 def _assigners(
     module: nn.Module,
 ) -> Iterator[tuple[str, BaseAssigner, Any]]:
-    """Assigners that a module holds, with the sampler beside each."""
+    """Yield a module's assigners: attribute name, assigner, and its sampler or
+    None."""
     for name, value in vars(module).items():
         if not isinstance(value, (BaseAssigner, list)):
             continue
@@ -210,7 +212,7 @@ def _count_positives(
     assign: Any, counts: list[int], *args: Any, **kwargs: Any
 ) -> Any:
     result = assign(*args, **kwargs)
-    # numpy: what is counted here is no operator of the step
+    # numpy, so that this is not recorded as an operator of the step
     counts.append(int((result.gt_inds.numpy() > 0).sum()))
     return result
 
@@ -223,7 +225,7 @@ def _assign(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Take the place of ``assigner.assign``."""
+    """Replace ``assigner.assign``."""
     objects = _find_objects((*args, *kwargs.values()))
 
     def fill(value: Any) -> Any:
@@ -246,7 +248,7 @@ def _propose(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Take the place of a method that ends in predicted boxes."""
+    """Replace a method that returns predicted boxes."""
     out = method(*args, **kwargs)
     found = out[-1] if isinstance(out, tuple) else out
     for results in found or ():
@@ -280,8 +282,9 @@ def _fill_instances(
     sampler: Any,
     shape: tuple[int, int],
 ) -> InstanceData:
-    """Proposals are replaced for good, as the sampler reads them next; of
-    other predictions the assigner gets a copy."""
+    """Replace predictions without data. Proposals are replaced in place, as
+    the sampler reads them next; other predictions in a copy for the
+    assigner."""
     priors = instances.get('priors')
     if isinstance(priors, ShapeTensor) or hasattr(priors, 'made_up'):
         count = len(instances.priors)
@@ -295,7 +298,7 @@ def _fill_instances(
             if not boxes:
                 value = value.numbers()
             elif type(priors) is Tensor and len(priors) == len(value):
-                with _disable_current_modes():  # a network computes them
+                with _disable_current_modes():  # not recorded as operators
                     value = boxes_at(_centres(priors, assigner), objects)
             else:
                 value = _predicted_boxes(objects, len(value), shape)
@@ -304,7 +307,7 @@ def _fill_instances(
 
 
 def _centres(priors: Tensor, assigner: BaseAssigner) -> Tensor:
-    """Of points with their strides, or of anchors."""
+    """Return the centres of points with strides, or of anchors."""
     if isinstance(assigner, TAKES_POINTS):
         return priors[:, :2]
     return (priors[:, :2] + priors[:, 2:4]) / 2
@@ -326,7 +329,7 @@ def _predicted_boxes(
 def _place_rois(
     shape: tuple[int, int], module: nn.Module, args: Any, kwargs: Any
 ) -> Any:
-    """Before a feature map is read at predicted boxes."""
+    """Replace regions without data before a feature map is read at them."""
     rois = kwargs.get('rois', args[1] if len(args) > 1 else None)
     if not isinstance(rois, ShapeTensor):
         return None
@@ -343,8 +346,9 @@ def _place_rois(
 
 @contextmanager
 def kernels_of_gpus() -> Iterator[None]:
-    """Take mmcv's compiled multi-scale deformable attention, which has no
-    version for CPUs, instead of its code in Python, which keeps more."""
+    """Use mmcv's compiled multi-scale deformable attention, which has no CPU
+    version, instead of its Python code, which saves more for the backward
+    pass."""
 
     def attend(
         value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor
@@ -364,7 +368,7 @@ def kernels_of_gpus() -> Iterator[None]:
 
 @contextmanager
 def focal_losses_on_shapes() -> Iterator[None]:
-    """Give them targets without data: on CPUs they make a number of every
+    """Drop the data of focal loss targets: on CPUs they hold a value for every
     anchor and class."""
     compute = FocalLoss.forward
 

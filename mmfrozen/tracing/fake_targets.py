@@ -1,9 +1,9 @@
 """Synthetic annotations and proposals for a traced training step.
 
-How many objects an image has, how many regions of interest are sampled and
-how many of them are positive decides what a step costs; which objects they
-are does not. So an image holds objects of usual sizes, and proposals are
-copies of them, a little off, and boxes beside them.
+The cost of a step depends on how many objects an image has, how many regions
+of interest are sampled and how many of them are positive, but not on which
+objects they are. So an image holds objects of typical sizes, and proposals are
+slightly shifted copies of them plus boxes beside them.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from torch import Tensor
 
 from ..cost.shape_mode import ShapeMode, empty
 
-#: Sides of objects, as shares of the root of the image's area: eight
+#: Object sides, as fractions of the square root of the image's area: eight
 #: quantiles of the log-normal distribution through COCO's median, 0.106, and
 #: its first and last decile, 0.024 and 0.472 (Singh and Davis, SNIP, CVPR
-#: 2018), those in the middle first.
+#: 2018), middle ones first.
 SIDES = (0.127, 0.088, 0.187, 0.060, 0.297, 0.038, 0.628, 0.018)
-#: Of the ninth and all after it, the smaller half: eight of the others cover
-#: half an image, and COCO's images hold seven objects in the mean.
+#: Sides of the ninth and all further objects, the smaller half: eight of the
+#: others cover half an image, and COCO's images hold seven objects on average.
 CROWD_SIDES = (0.088, 0.060, 0.038, 0.018)
-#: Steps of a sequence of points that fill a square evenly, however many.
+#: Steps of a low-discrepancy sequence, which fills a square evenly with any
+#: number of points.
 STEPS = (0.7548776662466927, 0.5698402909980532)
-#: How far a predicted box lies off its object, as a share of its sides.
+#: Shift of a predicted box from its object, as a fraction of its sides.
 PREDICTION_OFF = 0.06
-#: Boxes that are looked at for such as hold no object.
+#: Number of candidate boxes for negatives.
 CANDIDATES = 512
 
 
 def object_boxes(count: int, height: int, width: int) -> Tensor:
-    """Lay objects out over an image.
+    """Return boxes of objects spread over an image.
 
-    Size and place of an object depend on its number alone: more objects are
-    the same ones and others beside them.
+    Size and position of an object depend only on its index: with a larger
+    count, the first objects stay the same.
 
     Returns:
         (count, 4), corners x1 y1 x2 y2 in pixels, within the image.
@@ -55,7 +56,7 @@ def object_boxes(count: int, height: int, width: int) -> Tensor:
 
 
 def _place(number: Tensor, sides: Tensor, height: int, width: int) -> Tensor:
-    """Boxes at places that depend on their number."""
+    """Return boxes at positions that depend on their index."""
     size = number.new_tensor((width, height), dtype=torch.float64)
     lengths = (sides[:, None] * math.sqrt(height * width)).minimum(size)
     share = (number[:, None] * size.new_tensor(STEPS) + 0.5) % 1
@@ -66,24 +67,24 @@ def _place(number: Tensor, sides: Tensor, height: int, width: int) -> Tensor:
 def proposal_boxes(
     objects: Tensor, count: int, positives: int, height: int, width: int
 ) -> Tensor:
-    """Make proposals of which exactly so many are positive.
+    """Return proposals of which an exact number is positive.
 
     Args:
-        objects: From :func:`object_boxes`.
-        count: Of all proposals.
-        positives: Of those with an IoU above 0.8 with an object; the others
-            have less than 0.3 with every one.
-        height: Of the image, pixels.
-        width: Of the image, pixels.
+        objects: The result of :func:`object_boxes`.
+        count: Number of proposals.
+        positives: Number of proposals with an IoU above 0.8 with an object;
+            the others are below 0.3 with every object.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
-        (count, 4), corners; positives first.
+        (count, 4), corners in pixels; positives first.
     """
     if not len(objects):
         objects, positives = object_boxes(1, height, width), 0
     index = torch.arange(count)
     boxes = objects[index[:positives] % len(objects)]
-    # off by up to 5 % of a side, each copy in its own way
+    # shifted by up to 5 % of a side, each copy differently
     off = (index[:positives] // len(objects) % 25 / 500)[:, None]
     near = boxes + ((boxes[:, 2:] - boxes[:, :2]) * off).repeat(1, 2)
     limit = near.new_tensor((width, height, width, height))
@@ -93,7 +94,7 @@ def proposal_boxes(
 
 
 def _boxes_beside(objects: Tensor, height: int, width: int) -> Tensor:
-    """Boxes of objects' sizes where no object is."""
+    """Return boxes of object sizes that overlap no object."""
     number = torch.arange(CANDIDATES)
     sides = torch.tensor(SIDES)[number % len(SIDES)]
     boxes = _place(number + len(objects), sides, height, width)
@@ -101,17 +102,17 @@ def _boxes_beside(objects: Tensor, height: int, width: int) -> Tensor:
 
 
 def boxes_at(centres: Tensor, objects: Tensor) -> Tensor:
-    """Predict boxes as a trained detector does.
+    """Return predicted boxes like those of a trained detector.
 
-    Where an object is, its box, off by :data:`PREDICTION_OFF` of its sides;
-    of several the smallest; elsewhere a box of one pixel.
+    A position inside objects predicts the box of the smallest of them, shifted
+    by :data:`PREDICTION_OFF` of its sides; any other a box of one pixel.
 
     Args:
-        centres: (n, 2), x y of the places that predict, pixels.
-        objects: (k, 4), corners.
+        centres: (n, 2), x y of the predicting positions in pixels.
+        objects: (k, 4), corners in pixels.
 
     Returns:
-        (n, 4), corners.
+        (n, 4), corners in pixels.
     """
     nothing = torch.cat((centres - 0.5, centres + 0.5), dim=1)
     if not len(objects):
@@ -137,18 +138,17 @@ def make_samples(
     masks: bool = True,
     text: tuple[str, ...] = (),
 ) -> list[DetDataSample]:
-    """Annotate images that are not there: boxes, labels, masks, stuff.
+    """Return synthetic annotations: boxes, labels, masks, semantic maps.
 
-    One image is as the other, so that much is computed once for all.
+    All images are equal, so that much is computed only once.
 
     Args:
-        batch_size: Images.
-        shape: Height and width of each, pixels.
-        objects: Of each.
-        num_classes: Labels are 0 to this, one after the other.
+        batch_size: Number of images.
+        shape: Height and width of each image in pixels.
+        objects: Number of objects in each image.
+        num_classes: Number of classes; labels cycle through them.
         masks: Whether objects have masks.
-        text: Names of classes, which detectors that read text are asked to
-            find.
+        text: Class names for the prompt of detectors that read text.
     """
     height, width = shape
     boxes = object_boxes(objects, height, width)
@@ -186,11 +186,12 @@ def make_samples(
 
 
 class UnreadMasks(BitmapMasks):
-    """Masks that nobody writes, whose crops nobody reads.
+    """Masks that are never modified and whose crops are never read.
 
-    What MMDetection lacks: its ``crop_and_resize`` copies the whole mask of an
-    object for every region of interest, seconds a step on a CPU. This does
-    the same operators on shapes. Its heads copy what is annotated.
+    What MMDetection lacks: its ``crop_and_resize`` copies an object's whole
+    mask for every region of interest, which takes seconds per step on a CPU.
+    This class runs the same operators on shapes, and deep copies, which heads
+    make of annotations, return the same object.
     """
 
     def __deepcopy__(self, memo: Any) -> UnreadMasks:
@@ -221,7 +222,7 @@ class UnreadMasks(BitmapMasks):
 
 
 def draw_masks(boxes: Tensor, height: int, width: int) -> BitmapMasks:
-    """Fill boxes."""
+    """Return masks that fill their boxes."""
     masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
     for mask, box in zip(masks, boxes.round().long().tolist(), strict=True):
         mask[box[1] : box[3], box[0] : box[2]] = 1
@@ -240,5 +241,5 @@ def _metainfo(height: int, width: int) -> dict[str, Any]:
         scale_factor=(1.0, 1.0),
         flip=False,
         flip_direction=None,
-        border=[0, height, 0, width],  # what CenterNet and CornerNet read
+        border=[0, height, 0, width],  # read by CenterNet and CornerNet
     )

@@ -1,4 +1,4 @@
-"""Compute once what a step repeats for images of equal shape."""
+"""Memoisation of functions that a step calls repeatedly for equal images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from ..cost.shape_tensor import ShapeTensor, to_meta
 
 
 class Repeated:
-    """A function that runs once for calls in a row with equal arguments.
+    """A function that runs once for consecutive calls with equal arguments.
 
-    The later calls return copies, and the operators of the first are
-    reported to the recorders of the :class:`ShapeMode` once more, each time.
-    Outside of one the function simply runs.
+    Later calls return copies, and report the operators of the first call to
+    the recorders of the :class:`ShapeMode` again. Outside of a ShapeMode the
+    function always runs.
 
     Args:
-        function: Its result depends on its arguments alone, and on chance:
-            tensors, :class:`InstanceData` of such, and other objects, which
-            have to be the same ones. With tensors without data it runs.
+        function: Its result may depend only on its arguments and on random
+            numbers. Tensors and :class:`InstanceData` are compared by value,
+            other objects by identity. With tensors without data it always
+            runs.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -51,7 +52,7 @@ class Repeated:
             result = self._function(*args, **kwargs)
         finally:
             mode.recorders.remove(self._note)
-        with _disable_current_modes():  # what is kept is not the step's
+        with _disable_current_modes():  # copies are not part of the step
             self._arguments = [
                 x.clone() if isinstance(x, Tensor) else x for x in arguments
             ]

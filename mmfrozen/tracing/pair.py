@@ -1,4 +1,4 @@
-"""Find the config and the control that are compared, and their states."""
+"""Selection of the config and the control to compare, and their states."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..freezing import freeze, is_kept_in_eval
 from ..pairing import CONTROLS, in_state, state_of_folder
 from ..type_names import find_type, known_name
 
-#: What is done to a model before its step: nothing, or all of its backbone
-#: is frozen, or all of it trains.
+#: Change applied to a model before its step: none, freeze the whole backbone,
+#: or train all of it.
 Change = Literal['none', 'freeze', 'thaw']
-#: In place of a control: the config, as its file has it.
+#: Value of the control argument that means the config as its file has it.
 AS_WRITTEN = 'as-written'
 
 
@@ -29,10 +29,10 @@ class Variant:
     """One side of the comparison.
 
     Attributes:
-        label: Short name, the head of its columns.
-        config: As the user would type it.
-        change: What is done to the model that the config builds.
-        cfg: The config.
+        label: Short name, used in column heads.
+        config: Path or name as the user gave it.
+        change: Change applied to the model that the config builds.
+        cfg: The loaded config.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Variant:
 
     @property
     def description(self) -> str:
-        """What it is, in words."""
+        """Return a description in words."""
         what = {
             'none': 'as written',
             'freeze': 'with its backbone frozen in memory',
@@ -55,13 +55,13 @@ def load_config(config: str) -> Config:
     """Load a config by path or ``mmdet::`` name.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it does not exist.
         ValueError: If it does not load, or has no model.
     """
     path = locate(config)
     try:
         cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program
+    except Exception as error:  # a config is a program and may raise anything
         raise ValueError(
             f'A config must load here, got {explain(error)} from {config}. '
             f'{remedy_for(error)}'
@@ -77,20 +77,21 @@ def load_config(config: str) -> Config:
 def find_pair(
     config: str, control: str | None = None
 ) -> tuple[Variant, Variant]:
-    """Find what a config is compared with.
+    """Find the frozen config and the control to compare it with.
 
-    A file of ``frozen/`` has its control in ``finetuned/``, and the other
-    way round. Any other config is frozen in memory, unless it freezes its
-    backbone with this package already, and compared with itself thawed:
-    every stage of the backbone trains.
+    A file in ``frozen/`` has its control in ``finetuned/``, and vice versa.
+    Any other config is frozen in memory, unless it already freezes with this
+    package, and compared with itself thawed: every stage of the backbone
+    trains.
 
     Args:
         config: Path or ``mmdet::`` name.
-        control: Likewise, or ``'as-written'``: the config as its file has
-            it is the control of the config frozen; None finds it.
+        control: Path or ``mmdet::`` name, or ``'as-written'`` to compare the
+            frozen config with the config as its file has it; None to find the
+            control.
 
     Returns:
-        The frozen one and its control.
+        The frozen variant and its control.
 
     Raises:
         FileNotFoundError: If one is missing.
@@ -132,7 +133,7 @@ def find_pair(
 
 
 def _says_frozen(cfg: object) -> bool:
-    """Whether a model's config freezes with this package."""
+    """Return whether a model's config freezes with this package."""
     if isinstance(cfg, dict):
         kind = find_type(cfg.get('type'), MODELS)
         if known_name(kind) in ('FrozenBackbone', 'FrozenModule'):

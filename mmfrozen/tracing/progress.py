@@ -1,4 +1,4 @@
-"""Follow how far a forward pass gets before it fails: plain torch."""
+"""A tracker of how far a forward pass gets before it fails."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.nn.modules.module import (
 )
 from torch.utils._pytree import tree_flatten
 
-#: What every step that fails in its forward pass lacks.
+#: Name for the losses, which a failed forward pass always lacks.
 LOSSES = 'losses'
 
 
 class Progress:
-    """Which parameters a forward pass reads, and what its modules return.
+    """Tracker of the parameters read and the module outputs in a forward pass.
 
-    Outputs are held until the module around them is done: when a module
-    fails, those are left of all that ran to its end before.
+    Outputs are held until the enclosing module returns: when a module fails,
+    the outputs of everything that completed before are left.
 
     Attributes:
-        failure: Where and why it failed; None as long as it has not.
+        failure: Where and why it failed; None if it has not.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Progress:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Follow all modules that run inside."""
+        """Track all modules that run inside."""
         handles = (
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave),
@@ -48,12 +48,12 @@ class Progress:
                 handle.remove()
 
     def record(self, func: Any, args: Any, out: Any) -> None:
-        """Note the tensors that an operator reads."""
+        """Record the tensors that an operator reads."""
         self._read.update(map(id, tree_flatten(args)[0]))
 
     def loss(self) -> Tensor | None:
-        """The sum of what ran, to go backward from; None if nothing of it
-        trains."""
+        """Return the sum of the completed outputs, as a loss to go backward
+        from; None if none of them requires grad."""
         sums = [output.float().sum() for output in self._outputs]
         self._outputs.clear()
         return sum(sums[1:], sums[0]) if sums else None
@@ -61,11 +61,11 @@ class Progress:
     def left_out(
         self, model: nn.Module, name: Callable[[str], str]
     ) -> list[str]:
-        """Name the components that did not run, or not to their end.
+        """Return the components that did not run, or not completely.
 
         Args:
-            model: What ran.
-            name: From the name of a parameter to that of its component.
+            model: The model that ran.
+            name: Function from a parameter's name to its component's name.
         """
         if self.failure is None:
             return []

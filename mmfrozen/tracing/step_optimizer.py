@@ -1,4 +1,4 @@
-"""The optimizer of a config, and its state."""
+"""Construction of a config's optimizer, and of its state."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def build_optimizer(
     It updates all tensors at once (``foreach``), as torch does on GPUs.
 
     Returns:
-        None if the config has none.
+        The optimizer; None if the config has none.
     """
     if not wrapper:
         return None
     wrapper = wrapper.deepcopy()
     for key in ('dtype', 'loss_scale', 'use_fsdp'):
         wrapper.pop(key, None)
-    wrapper.type = 'OptimWrapper'  # Amp's asks for a GPU
+    wrapper.type = 'OptimWrapper'  # AmpOptimWrapper needs a GPU
     with DefaultScope.overwrite_default_scope('mmdet'):
         optimizer = build_optim_wrapper(model, wrapper).optimizer
     for group in optimizer.param_groups:
@@ -35,7 +35,7 @@ def build_optimizer(
 
 
 def fill_state(optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
-    """Make the state that an optimizer has after its first update."""
+    """Return the tensors of an optimizer's state after its first update."""
     if optimizer is None:
         return []
     trained = [

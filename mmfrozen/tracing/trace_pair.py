@@ -1,4 +1,4 @@
-"""Trace the training steps of a config and of its control."""
+"""Tracing of the training steps of a config and of its control."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .workload import Workload
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two steps.
+    """One of the two traced steps.
 
     Attributes:
-        label: Head of its columns.
-        description: The config, and what was done to it.
-        step: What it costs.
+        label: Column head.
+        description: The config, and the change applied to it.
+        step: Cost of the step.
     """
 
     label: str
@@ -29,12 +29,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Savings:
-    """A step with a frozen backbone beside its control's.
+    """The step with a frozen backbone and the control's step.
 
     Attributes:
-        work: What both work on.
-        frozen: The frozen one.
-        control: What it is compared with.
+        work: Workload of both steps.
+        frozen: The step with the frozen backbone.
+        control: The step that it is compared with.
     """
 
     work: Workload
@@ -43,12 +43,12 @@ class Savings:
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        """The frozen one, then its control."""
+        """Return the frozen side, then the control."""
         return self.frozen, self.control
 
     @property
     def left_out(self) -> list[str]:
-        """Components that are not in what is compared."""
+        """Return the components that the comparison lacks."""
         return self.frozen.step.left_out or self.control.step.left_out
 
 
@@ -63,15 +63,15 @@ def trace_pair(
     """Trace a config and its control on the same work.
 
     Args:
-        pair: From :func:`.pair.find_pair`.
-        work: What both work on.
-        partial: Where the forward passes fail, compare what ran before.
-        report: Told what is being done.
-        mode: That of other pairs, to go faster.
+        pair: The result of :func:`.pair.find_pair`.
+        work: Workload of both steps.
+        partial: If the forward passes fail, compare what ran before.
+        report: Function that logs progress.
+        mode: The mode of earlier traces, whose cache saves time.
 
     Raises:
-        CannotTraceError: With the part that failed, or if one of the two
-            gets farther than the other.
+        CannotTraceError: With the part that failed, or if one of the two gets
+            farther than the other.
     """
     mode = mode or ShapeMode()
 

@@ -1,4 +1,4 @@
-"""Dataclasses of a traced training step."""
+"""Dataclasses of the cost of a traced training step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..cost import Flops
 from ..cost.flops import sum_flops
 
-#: What is alive at the peak.
+#: Labels of the memory that is alive at the peak.
 WEIGHTS, STATE = 'weights and buffers', "optimizer's state"
 FORWARD, BACKWARD = 'made in the forward pass', 'made in the backward pass'
 PARTS = (WEIGHTS, STATE, FORWARD, BACKWARD)
@@ -15,14 +15,14 @@ PARTS = (WEIGHTS, STATE, FORWARD, BACKWARD)
 
 @dataclass(frozen=True)
 class ComponentCost:
-    """What one component costs in a training step.
+    """Cost of one component in a training step.
 
     Attributes:
-        name: Such as ``'backbone.stage 2'`` or ``'roi_head.mask_head'``.
-        flops: 2 a multiply-add.
-        parameters: All of its parameters.
-        trainable: Those that require grad.
-        saved_bytes: Kept in its forward pass for the backward pass.
+        name: Name such as ``'backbone.stage 2'`` or ``'roi_head.mask_head'``.
+        flops: FLOPs, at 2 per multiply-add.
+        parameters: Number of parameters.
+        trainable: Number of parameters that require grad.
+        saved_bytes: Bytes saved in its forward pass for the backward pass.
     """
 
     name: str
@@ -37,24 +37,26 @@ class TracedStep:
     """Cost of one training step.
 
     Attributes:
-        components: In the order of the model; their sum is the step.
-        parameter_bytes: Of parameters and buffers.
-        gradient_bytes: Of the gradients of parameters: also what
-            distributed training reduces a step.
-        optimizer_bytes: Of the optimizer's state.
-        peak_bytes: The most that is alive at a time.
-        peak_phase: When: ``'forward'``, ``'backward'`` or ``'optimizer'``.
-        peak_parts: Its parts, by what they are.
+        components: Costs in the order of the model; their sum is the step.
+        parameter_bytes: Bytes of parameters and buffers.
+        gradient_bytes: Bytes of the gradients of parameters, which distributed
+            training also reduces in each step.
+        optimizer_bytes: Bytes of the optimizer's state.
+        peak_bytes: Maximum bytes alive at a time.
+        peak_phase: Phase of the peak: ``'forward'``, ``'backward'`` or
+            ``'optimizer'``.
+        peak_parts: Bytes at the peak, by label.
         timeline: FLOPs so far and bytes alive, after each operator.
-        phases: Operators until the end of each phase.
-        uncounted: Calls of operators that compute and have no formula.
-        uncounted_elements: Numbers that they made.
-        rois: Of an image, sampled and positive, by head.
-        positives: Priors or queries of an image that an assigner chose, in
-            the mean of its calls, by assigner; of heads without a sampler.
-        optimizer: Its class; None where the config has none.
-        left_out: Components that are not in it; empty for a whole step.
-        failure: What ended it early; empty if nothing did.
+        phases: Number of operators until the end of each phase.
+        uncounted: Number of calls, by name, of operators that do arithmetic
+            and have no formula.
+        uncounted_elements: Number of values that they returned.
+        rois: Regions of interest per image, sampled and positive, by head.
+        positives: Mean number of positive priors or queries per image, by
+            assigner, for heads without a sampler.
+        optimizer: Class name of the optimizer; None if the config has none.
+        left_out: Components that are not included; empty for a whole step.
+        failure: Error that ended the step early; empty if there was none.
     """
 
     components: list[ComponentCost]
@@ -76,7 +78,7 @@ class TracedStep:
 
     @property
     def total(self) -> ComponentCost:
-        """The components' sum."""
+        """Return the sum of the components."""
         return ComponentCost(
             'total',
             sum_flops(c.flops for c in self.components),

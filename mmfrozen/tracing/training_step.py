@@ -1,8 +1,8 @@
-"""Cost of one training step, without weights, data or GPU.
+"""The cost of one training step, traced without weights, data or GPU.
 
 MMDetection's own ``loss()`` runs, forward and backward, and its optimizer
-updates: on tensors without data (:mod:`mmfrozen.cost.shape_mode`) and
-made-up objects (:mod:`.fake_targets`). Counted is what was executed.
+updates, on tensors without data (:mod:`mmfrozen.cost.shape_mode`) and
+synthetic objects (:mod:`.fake_targets`). The operators that run are counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  # detectors import it within a step
+import torchvision  # noqa: F401  # detectors import it during a step
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
@@ -49,16 +49,16 @@ from .traced_step import (
 )
 from .workload import Workload, read_classes, set_rois
 
-#: Names of classes in a text: as many as fit into the 256 tokens of BERT.
+#: Maximum class names in a prompt, which fit into the 256 tokens of BERT.
 MAX_NAMES = 80
 AUTOCAST = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class CannotTraceError(ValueError):
-    """A training step that does not run without data.
+    """Raised if a training step does not run without data.
 
     Attributes:
-        has_part: Whether some of its forward pass ran, which can be counted.
+        has_part: Whether part of its forward pass ran and can be counted.
     """
 
     has_part = False
@@ -75,12 +75,12 @@ def trace_step(
     """Run a training step of a config without data.
 
     Args:
-        cfg: Of the experiment; not changed.
-        work: What the step works on.
-        change: What is done to the model first.
-        mode: With what it knows already, to go faster.
-        partial: Where its forward pass fails, count what ran before, and a
-            backward pass from the outputs of that.
+        cfg: Config of the experiment; not changed.
+        work: Workload of the step.
+        change: Change applied to the model first.
+        mode: The mode of earlier traces, whose cache saves time.
+        partial: If the forward pass fails, count what ran before, and a
+            backward pass from its outputs.
 
     Raises:
         CannotTraceError: With the part that failed.
@@ -91,7 +91,7 @@ def trace_step(
     except CannotTraceError as error:
         if not (partial and error.has_part):
             raise
-    # once more: outputs are held for it, which the whole step lets go
+    # traced again, as a partial trace holds outputs that a whole one frees
     return _trace(cfg, work, change, mode, Progress())
 
 
@@ -114,13 +114,13 @@ def _trace(
             model.train()
         check_fit(model)
         apply_change(model, change)
-        with empty_weights():  # timm's are built once more for it
+        with empty_weights():  # timm's models are built again here
             name = component_namer(model)
         for module in (model, *_hidden_modules(model)):
             drop_data(module)
         torch.manual_seed(0)
         hub = MessageHub.get_current_instance()
-        hub.update_info('epoch', 1000)  # past what detectors warm up
+        hub.update_info('epoch', 1000)  # after any warm-up of detectors
         hub.update_info('iter', 100_000)
         with mode:
             trace = _Trace(model, name, cfg, work, mode, progress)
@@ -128,7 +128,7 @@ def _trace(
 
 
 class _Trace:
-    """The state of a step while it runs."""
+    """State of a training step during its trace."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class _Trace:
         self.phases: dict[str, int] = {}
 
     def run(self, left_out: list[str]) -> TracedStep:
-        """Run it."""
+        """Run the step and return its cost."""
         images = empty(self.work.batch_size, 3, *self.work.shape)
         present = [*self.model.parameters(), *self.model.buffers()]
         tracker = StorageTracker()
@@ -226,7 +226,7 @@ class _Trace:
     def _loss(self, images: Tensor) -> Tensor | None:
         try:
             return self._whole_loss(images)
-        except Exception as error:  # whatever MMDetection's module raises
+        except Exception as error:  # MMDetection may raise anything
             if self.progress is None:
                 raise
             part = _innermost(error, self.model)
@@ -247,13 +247,13 @@ class _Trace:
         return loss
 
     def text(self) -> tuple[str, ...]:
-        """Names of classes, for detectors that read text."""
+        """Return class names, for detectors that read text."""
         if hasattr(self.model, 'language_model'):
             return read_classes(self.cfg)[:MAX_NAMES]
         return ()
 
     def num_classes(self) -> int:
-        """Classes that every head knows."""
+        """Return the number of classes that every head supports."""
         known = [
             getattr(module, name)
             for module in self.model.modules()
@@ -316,7 +316,7 @@ class _Trace:
             count[1] += parameter.numel() * parameter.requires_grad
         for name in flops:
             counts.setdefault(name, [0, 0])
-        counts[OTHER] = counts.pop(OTHER, [0, 0])  # at the end
+        counts[OTHER] = counts.pop(OTHER, [0, 0])  # moved to the end
         return [
             ComponentCost(
                 name,
@@ -330,7 +330,8 @@ class _Trace:
 
 
 def _hidden_modules(model: nn.Module) -> list[nn.Module]:
-    """Teachers, which distillers keep out of their own modules."""
+    """Return modules kept as plain attributes, such as a distiller's
+    teacher."""
     return [
         value
         for module in model.modules()
@@ -341,7 +342,8 @@ def _hidden_modules(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """What has data is small, and the other step's process has a core too."""
+    """Use one thread: tensors with data are small, and another process may
+    trace the other step."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -371,10 +373,10 @@ def _naming(
     phase: str,
     remedy_of_build: Callable[[Exception], str] = remedy_for,
 ) -> Iterator[None]:
-    """Name the part of a model in which an error was raised."""
+    """Re-raise errors with the part of the model where they occurred."""
     try:
         yield
-    except Exception as error:  # whatever MMDetection's module raises
+    except Exception as error:  # MMDetection may raise anything
         if isinstance(part, nn.Module):
             part = _innermost(error, part)
         remedy = 'Name another config or --shape'
@@ -387,8 +389,8 @@ def _naming(
 
 
 def text_remedy(error: Exception) -> str:
-    """What to do where a detector that reads text does not build: its BERT
-    reads files then."""
+    """Return advice for a detector that reads text and cannot be built, as its
+    BERT reads files."""
     if any(word in str(error) for word in ('transformers', 'huggingface')):
         return (
             'Install transformers and download what '

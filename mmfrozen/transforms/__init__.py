@@ -1,4 +1,5 @@
-"""Transforms that MMDetection lacks or gets wrong."""
+"""Transforms and dataset wrappers that MMDetection lacks, mainly for
+copy-paste on long-tailed data."""
 
 from .compact_masks import CompactMasks as CompactMasks
 from .copy_paste import SimpleCopyPaste as SimpleCopyPaste

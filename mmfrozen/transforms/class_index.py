@@ -1,4 +1,4 @@
-"""Index of the images that hold each class of a data set."""
+"""An index of the images that hold each class of a dataset."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class ClassIndex:
     """Images by class, in a few flat arrays that forked workers share.
 
     Attributes:
-        places: (M,) int64 index of every distinct image in the data set
-            that was indexed; an image that ``ClassBalancedDataset`` repeats
-            stands once.
-        images: (K,) int64 rows of ``places``, those of label 0 first.
-        starts: (C + 1,) where each label begins in ``images``.
-        num_objects: (C,) objects of each class.
-        classes: Names by label; empty if the data set has none.
+        places: (M,) int64 index of every distinct image in the indexed
+            dataset; an image that ``ClassBalancedDataset`` repeats is listed
+            once.
+        images: (K,) int64 rows of ``places``, grouped by label.
+        starts: (C + 1,) first position of each label in ``images``.
+        num_objects: (C,) number of objects of each class.
+        classes: Names by label; empty if the dataset has none.
     """
 
     places: np.ndarray
@@ -32,27 +32,28 @@ class ClassIndex:
 
     @property
     def num_images(self) -> np.ndarray:
-        """(C,) images that hold each class."""
+        """Return the number of images that hold each class, (C,)."""
         return np.diff(self.starts)
 
     def images_of(self, label: int) -> np.ndarray:
-        """Rows of ``places`` whose images hold a class."""
+        """Return the rows of ``places`` whose images hold a class."""
         return self.images[self.starts[label] : self.starts[label + 1]]
 
     def repeat_factors(
         self, threshold: float, *, instance_aware: bool = False
     ) -> np.ndarray:
-        """Repeat factors of LVIS (arXiv 1908.03195, section B).
+        """Return the repeat factors of LVIS (arXiv 1908.03195, section B).
 
-        As MMDetection's ``ClassBalancedDataset``, without rounding up.
+        They equal those of MMDetection's ``ClassBalancedDataset``, without
+        rounding up.
 
         Args:
-            threshold: Share of images below which a class is repeated.
-            instance_aware: Take the geometric mean of the share of images
-                and the share of objects (arXiv 2305.08069) for it.
+            threshold: Fraction of images below which a class is repeated.
+            instance_aware: Use the geometric mean of the fraction of images
+                and the fraction of objects (arXiv 2305.08069) instead.
 
         Returns:
-            (M,) one a distinct image, at least 1.
+            (M,), at least 1, one per distinct image.
         """
         count = self.num_images
         share = np.maximum(count, 1) / max(len(self.places), 1)
@@ -68,13 +69,14 @@ class ClassIndex:
 
 
 def index_classes(dataset: Any) -> ClassIndex:
-    """Go through the annotations of a data set once.
+    """Build an index from the annotations of a dataset.
 
-    Crowds and what is ignored are no objects of their class.
+    Crowds and ignored objects do not count.
 
     Args:
-        dataset: Of MMDetection; also inside ``ClassBalancedDataset``,
-            ``RepeatDataset``, ``ConcatDataset`` or several of them.
+        dataset: A dataset of MMDetection, optionally inside
+            ``ClassBalancedDataset``, ``RepeatDataset``, ``ConcatDataset`` or
+            several of them.
 
     Returns:
         The index.
@@ -94,12 +96,12 @@ def index_labels(
     places: Sequence[int],
     classes: tuple[str, ...],
 ) -> ClassIndex:
-    """Sort images by the classes that they hold.
+    """Build an index from the labels of images.
 
     Args:
-        labels: Of the objects of each image.
-        places: Index of each image in its data set.
-        classes: Names by label, or none.
+        labels: Labels of the objects of each image.
+        places: Index of each image in its dataset.
+        classes: Names by label, or empty.
     """
     counts = [Counter(found) for found in labels]
     lengths = np.array([len(count) for count in counts], np.int64)
@@ -126,7 +128,7 @@ def distinct(dataset: Any) -> list[tuple[int, Any, int]]:
         dataset: As in :func:`index_classes`.
 
     Returns:
-        Its index in `dataset`, the innermost data set and its index there.
+        Its index in `dataset`, the innermost dataset and its index there.
     """
     if hasattr(dataset, 'repeat_indices'):  # ClassBalancedDataset
         first: dict[int, int] = {}
@@ -146,14 +148,14 @@ def distinct(dataset: Any) -> list[tuple[int, Any, int]]:
 
 
 def class_names(dataset: Any) -> tuple[str, ...]:
-    """Names of the classes by label, or none."""
+    """Return the names of the classes by label; empty if there are none."""
     metainfo = dataset.metainfo
-    if isinstance(metainfo, list):  # ConcatDataset of unlike sets
+    if isinstance(metainfo, list):  # ConcatDataset of different sets
         metainfo = metainfo[0]
     return tuple(metainfo.get('classes') or ())
 
 
 def transforms_of(dataset: Any) -> tuple[Any, ...]:
-    """Get the transforms of an innermost data set's own pipeline."""
+    """Return the transforms of an innermost dataset's own pipeline."""
     pipeline = getattr(dataset, 'pipeline', None)
     return tuple(getattr(pipeline, 'transforms', ()))

@@ -17,25 +17,25 @@ from .crops import Runs, decode, encode
 
 
 class CompactMasks(BitmapMasks):
-    """MMDetection's bitmaps, each kept as its runs or as a small crop.
+    """MMDetection's bitmap masks, stored as runs or small crops.
 
     What MMDetection lacks: its bitmaps are whole images, 60 MB for 60 objects
-    at 1024 x 1024, which every step of a pipeline walks over and every
-    worker sends through a pipe. Here resizing, cropping, flipping and
-    padding only note which row and column of the annotated image each row
-    and column shows; a mask is drawn once, at its final size, when its box,
-    its area or its pixels are asked for. Every result equals MMDetection's bit
-    by bit. Whoever asks for ``masks`` gets MMDetection's array, and from then
-    on the object is an ordinary ``BitmapMasks``.
+    at 1024 x 1024, which every step of a pipeline processes and every worker
+    sends through a pipe. Here resizing, cropping, flipping and padding only
+    record which row and column of the annotated image each row and column
+    shows; a mask is drawn once, at its final size, when its box, its area or
+    its pixels are read. Every result equals MMDetection's bit by bit. Reading
+    ``masks`` returns MMDetection's array, after which the object behaves like
+    an ordinary ``BitmapMasks``.
 
     Args:
-        sources: One :class:`~.crops.Runs` or :class:`~.crops.Crop` a mask,
+        sources: One :class:`~.crops.Runs` or :class:`~.crops.Crop` per mask,
             never modified.
-        height: Of the image, in pixels.
-        width: Likewise.
-        rows: (height,) Row of the sources that each row shows, -1 for
-            none; None if the sources lie in the image as they are.
-        columns: (width,) Likewise.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        rows: (height,) source row shown by each row, -1 for none; None if the
+            sources are not transformed.
+        columns: (width,) source column shown by each column, likewise.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CompactMasks(BitmapMasks):
 
     @classmethod
     def of(cls, masks: BitmapMasks | PolygonMasks) -> CompactMasks:
-        """Take MMDetection's masks without copying their pixels.
+        """Convert MMDetection's masks without copying their pixels.
 
         Polygons are drawn as ``PolygonMasks.to_bitmap`` draws them.
         """
@@ -70,8 +70,8 @@ class CompactMasks(BitmapMasks):
 
     @property
     def crops(self) -> list[Crop]:
-        """One crop a mask, tight around it; drawn at the first call."""
-        if self._masks is not None:  # somebody may have written to it
+        """Return one tight crop per mask; drawn at the first call."""
+        if self._masks is not None:  # the array may have been modified
             return [_crop_of(mask) for mask in self._masks]
         for i, crop in enumerate(self._crops):
             if crop is None:
@@ -82,7 +82,7 @@ class CompactMasks(BitmapMasks):
 
     @property
     def masks(self) -> np.ndarray:
-        """(N, H, W) uint8: MMDetection's array."""
+        """Return MMDetection's array, (N, H, W) uint8."""
         if self._masks is None:
             masks = np.zeros((len(self), self.height, self.width), np.uint8)
             for mask, crop in zip(masks, self.crops, strict=True):
@@ -120,10 +120,10 @@ class CompactMasks(BitmapMasks):
         )
 
     def _through(self, rows: np.ndarray, columns: np.ndarray) -> CompactMasks:
-        """See the masks through a frame laid over this one."""
+        """Return the masks seen through another frame."""
         sources = self._sources
         if all(crop is not None for crop in self._crops):
-            sources = self._crops  # drawn already: go on from there
+            sources = self._crops  # already drawn: start from the crops
         elif self._rows is not None:
             rows = _compose(self._rows, rows)
             columns = _compose(self._columns, columns)
@@ -134,7 +134,7 @@ class CompactMasks(BitmapMasks):
     def rescale(
         self, scale: Any, interpolation: str = 'nearest'
     ) -> BitmapMasks:
-        """See MMDetection's class."""
+        """Override MMDetection's method of the same name."""
         if self._is_whole or interpolation != 'nearest':
             return super().rescale(scale, interpolation)
         width, height = mmcv.rescale_size((self.width, self.height), scale)
@@ -143,7 +143,7 @@ class CompactMasks(BitmapMasks):
     def resize(
         self, out_shape: tuple[int, int], interpolation: str = 'nearest'
     ) -> BitmapMasks:
-        """See MMDetection's class."""
+        """Override MMDetection's method of the same name."""
         if self._is_whole or interpolation != 'nearest':
             return super().resize(out_shape, interpolation)
         return self._through(
@@ -152,7 +152,7 @@ class CompactMasks(BitmapMasks):
         )
 
     def flip(self, flip_direction: str = 'horizontal') -> BitmapMasks:
-        """See MMDetection's class."""
+        """Override MMDetection's method of the same name."""
         if self._is_whole:
             return super().flip(flip_direction)
         assert flip_direction in ('horizontal', 'vertical', 'diagonal')
@@ -164,7 +164,7 @@ class CompactMasks(BitmapMasks):
         return self._through(rows, columns)
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
-        """See MMDetection's class; pads below and on the right."""
+        """Override MMDetection's method; pads below and on the right."""
         height, width = out_shape
         if (
             self._is_whole
@@ -182,7 +182,7 @@ class CompactMasks(BitmapMasks):
         return result
 
     def crop(self, bbox: np.ndarray) -> BitmapMasks:
-        """See MMDetection's class."""
+        """Override MMDetection's method of the same name."""
         if self._is_whole:
             return super().crop(bbox)
         left, right = np.clip(bbox[0::2], 0, self.width)
@@ -199,7 +199,8 @@ class CompactMasks(BitmapMasks):
         *args: Any,
         **kwargs: Any,
     ) -> BitmapMasks:
-        """See MMDetection's class; only the masks of `inds` become whole."""
+        """Override MMDetection's method; rasterise only the masks of
+        `inds`."""
         if self._is_whole or not len(inds):
             return super().crop_and_resize(
                 bboxes, out_shape, inds, *args, **kwargs
@@ -212,13 +213,13 @@ class CompactMasks(BitmapMasks):
 
     @property
     def areas(self) -> np.ndarray:
-        """(N,) pixels that are set."""
+        """Return the number of set pixels of each mask, (N,)."""
         if self._is_whole:
             return super().areas
         return np.array([c.bitmap.sum() for c in self.crops], np.uint64)
 
     def get_bboxes(self, dst_type: Any = 'hbb') -> Any:
-        """Get the boxes around the masks; of zeros around an empty one."""
+        """Return the boxes around the masks; zeros for an empty mask."""
         if self._is_whole or get_box_type(dst_type)[1] is not HorizontalBoxes:
             return super().get_bboxes(dst_type)
         boxes = np.zeros((len(self), 4), np.float32)
@@ -228,14 +229,14 @@ class CompactMasks(BitmapMasks):
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> BitmapMasks:
-        """Join masks of one size."""
+        """Concatenate masks of one size."""
         if any(getattr(m, '_is_whole', True) for m in masks):
             return BitmapMasks.cat(masks)
         crops = [crop for m in masks for crop in m.crops]
         return cls(crops, masks[0].height, masks[0].width)
 
     def __deepcopy__(self, memo: dict) -> CompactMasks:
-        result = self._like(self._sources)  # which nobody modifies
+        result = self._like(self._sources)  # never modified
         result._crops = list(self._crops)
         if self._masks is not None:
             result._masks = self._masks.copy()
@@ -262,17 +263,17 @@ class CompactMasks(BitmapMasks):
 
 
 def nearest(size: int, new_size: int) -> np.ndarray:
-    """Find which pixel MMDetection's resizing of masks takes.
+    """Return which pixels MMDetection's resizing of masks takes.
 
-    OpenCV is asked, in the type of masks: its rounding differs between
-    versions.
+    OpenCV computes them, with the masks' dtype, as its rounding differs
+    between versions.
 
     Args:
-        size: Pixels of a row or column.
-        new_size: Pixels after resizing.
+        size: Length of a row or column in pixels.
+        new_size: Length after resizing.
 
     Returns:
-        (new_size,) int64 places in the old row.
+        (new_size,) int64 positions in the old row.
     """
     places = np.arange(size)
     low, high = (
@@ -304,12 +305,12 @@ def _crop_of(mask: np.ndarray) -> Crop:
 
 
 def rectangles(boxes: np.ndarray, height: int, width: int) -> CompactMasks:
-    """Make masks of boxes, as MMDetection's ``create_masks`` does.
+    """Return masks that fill boxes, like MMDetection's ``create_masks``.
 
     Args:
         boxes: (N, 4) left, top, right, bottom in pixels.
-        height: Of the image.
-        width: Likewise.
+        height: Height of the image.
+        width: Width of the image.
 
     Returns:
         The masks.

@@ -1,4 +1,5 @@
-"""Simple Copy-Paste (Ghiasi et al. 2021, arXiv 2012.07177)."""
+"""The Simple Copy-Paste augmentation (Ghiasi et al. 2021, arXiv
+2012.07177)."""
 
 from __future__ import annotations
 
@@ -30,49 +31,48 @@ from .sample import (
 
 @TRANSFORMS.register_module()
 class SimpleCopyPaste(BaseTransform):
-    """Paste objects of another image, or of a bank, into an image.
+    """Pastes objects of another image, or of a bank, into an image.
 
-    What MMDetection's ``CopyPaste`` lacks: it makes the image int64, edits its
-    inputs, walks over every mask of both images whatever is pasted, keeps
-    objects near the origin that are hidden completely, pastes crowds, asks
-    now and then for an image beyond the last one, and cannot prefer rare
-    classes. The paper's two steps are kept: both images are jittered by
-    themselves (in the wrapped data set's pipeline), and a random subset of
-    objects is pasted where it lies.
+    What MMDetection's ``CopyPaste`` lacks: it converts the image to int64,
+    modifies its inputs, processes every mask of both images whatever is
+    pasted, keeps fully hidden objects near the origin, pastes crowds,
+    sometimes requests an image index beyond the last one, and cannot prefer
+    rare classes. The paper's two steps are kept: both images are jittered
+    independently (in the wrapped dataset's pipeline), and a random subset of
+    objects is pasted at their original positions.
 
-    Only what overlaps with a pasted mask changes; anything else keeps its
-    mask and its box as they were. Pasted masks that overlap in their own
-    image go on overlapping; of a bank's objects the later one is in front.
-    Crowds and ignored objects are never pasted. Where they are covered they
-    shrink like anything else, but stay ignored as long as a pixel of them
-    can be seen.
+    Only objects that overlap a pasted mask change; all others keep their masks
+    and boxes. Pasted masks that overlap in their own image still overlap; of a
+    bank's objects the later one is in front. Crowds and ignored objects are
+    never pasted. Where they are covered they shrink like other objects, but
+    stay ignored as long as one of their pixels is visible.
 
     Required keys: ``img``, ``gt_bboxes``, ``gt_bboxes_labels``,
-    ``gt_ignore_flags`` (optional), ``gt_masks`` (bitmaps, polygons or
-    compact; optional with `paste_by_box`), ``gt_seg_map`` (optional), and
-    ``mix_results`` with the same of one other image, unless `sources` is a
-    bank. Modified keys: these, and ``neg_labels`` and
-    ``not_exhaustive_labels`` where an image has them
+    ``gt_ignore_flags`` (optional), ``gt_masks`` (bitmaps, polygons or compact;
+    optional with `paste_by_box`), ``gt_seg_map`` (optional), and
+    ``mix_results`` with the same keys of one other image, unless `sources` is
+    a bank. Modified keys: these, and ``neg_labels`` and
+    ``not_exhaustive_labels`` if an image has them
     (:func:`~mmfrozen.transforms.federated.update`); every other key stays.
     ``gt_masks`` becomes :class:`~mmfrozen.transforms.CompactMasks`, a
-    ``BitmapMasks``. Inputs are never modified. Nothing pasted: the image
-    comes back as it is.
+    ``BitmapMasks``. Inputs are never modified. If nothing is pasted, the image
+    is returned unchanged.
 
     Args:
-        sources: Where objects come from, a config of ``UniformSources``
-            (None means that), ``RepeatFactorSources``, ``RareSources`` or
+        sources: Source of the objects: a config of ``UniformSources`` (the
+            default for None), ``RepeatFactorSources``, ``RareSources`` or
             ``ObjectBank``.
-        max_num_pasted: At most one less is pasted, as in MMDetection's.
-        prob: To paste at all.
-        bbox_occluded_thr: An object that is partly hidden is kept if no
-            side of its box moved by more than so many pixels,
-        mask_occluded_thr: or if more than so many pixels of it can be seen.
-            One that is hidden completely is always dropped.
-        selected: Paste a random subset; False: every object.
-        paste_by_box: Paste whole boxes where there are no masks.
-        blend_sigma: Of the Gaussian, in pixels, that fades the edge of a
-            pasted object inwards; 0 leaves it hard. (The paper's also
-            bleeds outwards, over pixels that are not the object's.)
+        max_num_pasted: At most one object less is pasted, as in MMDetection.
+        prob: Probability to paste at all.
+        bbox_occluded_thr: A partly hidden object is kept if no side of its box
+            moved by more than this number of pixels,
+        mask_occluded_thr: or if more than this number of its pixels is
+            visible. A fully hidden object is always dropped.
+        selected: Whether to paste a random subset; False pastes every object.
+        paste_by_box: Whether to paste whole boxes if there are no masks.
+        blend_sigma: Sigma in pixels of the Gaussian that fades the inner edge
+            of a pasted object; 0 for a hard edge. (The paper's blending also
+            extends outwards, over pixels that are not the object's.)
 
     Raises:
         ValueError: If masks are missing, or the two images differ in size.
@@ -118,18 +118,18 @@ class SimpleCopyPaste(BaseTransform):
         self.paste_by_box = paste_by_box
         self.blend_sigma = blend_sigma
         self._is_prepared = False
-        self._wanted: int | None = None  # a class that has to be pasted
+        self._wanted: int | None = None  # a class that must be pasted
 
     def prepare(self, dataset: Any) -> None:
-        """Look at the annotations once, before workers are forked.
+        """Read the annotations once, before workers are forked.
 
         ``CopyPasteDataset`` calls it.
 
         Args:
-            dataset: That the sources come from.
+            dataset: Dataset of the sources.
 
         Raises:
-            ValueError: If the data set cannot serve.
+            ValueError: If the dataset cannot be used.
         """
         self._is_prepared = True
         loaders = [
@@ -150,10 +150,10 @@ class SimpleCopyPaste(BaseTransform):
         self.sources.prepare(dataset)
 
     def get_indexes(self, dataset: Any) -> list[int]:
-        """Choose the images to load, for ``MultiImageMixDataset``.
+        """Return the images to load, for ``MultiImageMixDataset``.
 
         Args:
-            dataset: That the sources come from.
+            dataset: Dataset of the sources.
 
         Returns:
             One index; none for a bank.
@@ -171,13 +171,14 @@ class SimpleCopyPaste(BaseTransform):
         return indexes
 
     def transform(self, results: Results) -> Results:
-        """Paste.
+        """Paste objects into the image.
 
         Args:
-            results: Of the image; ``mix_results`` has the other one.
+            results: Result dict of the image; ``mix_results`` holds the other
+                one.
 
         Returns:
-            A new dict that shares what did not change.
+            A new dict that shares all unchanged values.
         """
         if self.prob < 1 and np.random.random_sample() >= self.prob:
             return results
@@ -189,7 +190,7 @@ class SimpleCopyPaste(BaseTransform):
         return self._paste(results, pieces) if pieces else results
 
     def _pieces(self, results: Results) -> list[Piece]:
-        """Select objects of the other image."""
+        """Return the selected objects of the other image."""
         source = other_image(results)
         check_sizes(source, results)
         usable = ~ignore_flags_of(source)
@@ -259,7 +260,8 @@ class SimpleCopyPaste(BaseTransform):
         chosen: np.ndarray,
         source: Results,
     ) -> tuple[int, ...]:
-        """Labels that can be seen in pasted masks without being pasted."""
+        """Return labels of objects that are visible inside pasted masks
+        without being pasted."""
         if not {federated.NEGATIVE, federated.NOT_EXHAUSTIVE} & set(results):
             return ()
         crops = masks.crops
@@ -272,7 +274,7 @@ class SimpleCopyPaste(BaseTransform):
         )
 
     def _paste(self, results: Results, pieces: list[Piece]) -> Results:
-        """Put pieces into an image."""
+        """Paste pieces into an image."""
         crops, boxes = self._masks(results).crops, boxes_of(results)
         union = cover([p.crop for p in pieces], results['img'].shape[:2])
         touched = visible_parts(crops, union)
@@ -301,7 +303,7 @@ class SimpleCopyPaste(BaseTransform):
         return result
 
     def _stays(self, seen: Crop, box: np.ndarray, ignored: bool) -> bool:
-        """Decide whether an object that is partly hidden stays annotated."""
+        """Return whether a partly hidden object stays annotated."""
         if not seen.bitmap.size:
             return False
         moved = np.abs(np.array(seen.box) - box[:4]).max()
@@ -314,7 +316,8 @@ class SimpleCopyPaste(BaseTransform):
     def _uncovered(
         self, pieces: list[Piece], shape: tuple[int, ...]
     ) -> list[Piece]:
-        """Cut away what later pieces cover; drop what is hardly seen."""
+        """Remove what later pieces cover; drop pieces that are hardly
+        visible."""
         occupied = np.zeros(shape, np.uint8)
         found: list[Piece] = []
         for piece in reversed(pieces):

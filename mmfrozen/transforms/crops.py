@@ -1,4 +1,4 @@
-"""Masks as run-length encodings, decoded into crops."""
+"""Masks as run-length encodings, and their decoding into crops."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..mask_crops import EMPTY, Crop, rle_lengths, tighten
 
 
 class Runs(NamedTuple):
-    """A mask as the annotation has it, not decoded.
+    """An annotated mask as runs, not decoded.
 
     Attributes:
-        bounds: (2 n,) int64 places in column-major order: the mask is set
+        bounds: (2 n,) int64 positions in column-major order: the mask is set
             from an even entry up to the odd one after it.
-        height: Of the annotated image, in pixels.
+        height: Height of the annotated image in pixels.
     """
 
     bounds: np.ndarray
@@ -24,13 +24,14 @@ class Runs(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """A box around the mask; runs of length zero may make it wider."""
+        """Return a box around the mask; runs of length zero may make it
+        wider."""
         if not len(self.bounds):
             return 0, 0, 0, 0
         starts, lasts = self.bounds[::2], self.bounds[1::2] - 1
         left, right = starts[0] // self.height, lasts[-1] // self.height
         if (starts // self.height != lasts // self.height).any():
-            top, bottom = 0, self.height - 1  # a run goes on in a next column
+            top, bottom = 0, self.height - 1  # a run spans columns
         else:
             top = (starts % self.height).min()
             bottom = (lasts % self.height).max()
@@ -38,19 +39,19 @@ class Runs(NamedTuple):
 
 
 def encode(annotation: Any, height: int, width: int) -> Runs:
-    """Turn an annotated mask into runs, as pycocotools draws it.
+    """Convert an annotated mask to runs, as pycocotools rasterises it.
 
     Args:
-        annotation: What MMDetection takes: polygons ``[[x, y, ...], ...]`` or
-            an RLE, compressed or not.
-        height: Of the annotated image.
-        width: Likewise.
+        annotation: A mask as MMDetection takes it: polygons ``[[x, y, ...],
+            ...]`` or an RLE, compressed or not.
+        height: Height of the annotated image.
+        width: Width of the annotated image.
 
     Returns:
-        The runs. Decoding all of them gives MMDetection's bitmap bit by bit.
+        The runs. Decoding them gives MMDetection's bitmap bit by bit.
 
     Raises:
-        ValueError: If an RLE is of another size.
+        ValueError: If an RLE has another size.
     """
     if isinstance(annotation, (list, tuple)):
         if not len(annotation):
@@ -81,14 +82,14 @@ def decode(
     rows: np.ndarray | None = None,
     columns: np.ndarray | None = None,
 ) -> Crop:
-    """Draw a mask as it looks through a resized, cropped or flipped frame.
+    """Draw a mask as seen through a resized, cropped or flipped frame.
 
-    Only what lies in the frame is drawn.
+    Only the part inside the frame is drawn.
 
     Args:
         source: The mask.
-        rows: (H,) For each row of the frame the row of the source that it
-            shows, rising or falling; -1 for none. None: the source's own.
+        rows: (H,) source row shown by each row of the frame, ascending or
+            descending; -1 for none. None for the source's own rows.
         columns: (W,) The same for columns.
 
     Returns:
@@ -116,7 +117,8 @@ def decode(
 def _inside(
     index: np.ndarray, start: int, stop: int
 ) -> tuple[int, np.ndarray]:
-    """Cut an index down to its one stretch within [start, stop)."""
+    """Return the first position and the values of the stretch of an index
+    within [start, stop)."""
     found = np.flatnonzero((index >= start) & (index < stop))
     if not len(found):
         return 0, index[:0]
@@ -124,7 +126,8 @@ def _inside(
 
 
 def _slice_or_index(index: np.ndarray) -> slice | np.ndarray:
-    """A view where the index only goes up or down by one."""
+    """Return a slice, which gives a view, if the index changes by steps of 1
+    or -1; else the index."""
     step = int(index[1] - index[0]) if len(index) > 1 else 1
     if abs(step) == 1 and (np.diff(index) == step).all():
         stop = int(index[-1]) + step
@@ -133,10 +136,10 @@ def _slice_or_index(index: np.ndarray) -> slice | np.ndarray:
 
 
 def _draw(source: Runs, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Draw rows and columns of a mask, each either rising or falling.
+    """Draw rows and columns of a mask, each ascending or descending.
 
-    A run's end, in column-major order, is moved to where it is when only
-    the wanted rows are left; the wanted columns are then picked whole.
+    The end of each run, in column-major order, is moved to its position among
+    the selected rows; the selected columns are then taken as a whole.
     """
     falls = rows[0] > rows[-1]
     if falls:
@@ -146,7 +149,7 @@ def _draw(source: Runs, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     first, last = np.searchsorted(
         source.bounds, (low * source.height, high * source.height)
     )
-    first -= first % 2  # the run that has begun before
+    first -= first % 2  # include a run that began before
     last += last % 2
     column, row = np.divmod(source.bounds[first:last], source.height)
     kept_above = np.searchsorted(rows, np.arange(source.height))

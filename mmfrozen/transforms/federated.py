@@ -1,8 +1,8 @@
-"""LVIS's federated labels of an image after objects were pasted.
+"""Updates of LVIS's federated labels of an image when objects are pasted.
 
-LVIS is federated: of most classes it is not known whether an image has them.
-Two lists tell what was checked: classes that were looked for and are not
-there (negative), and classes that are there but were not all annotated (not
+LVIS is federated: for most classes it is unknown whether an image has them.
+Two lists record what was checked: classes that were looked for and are absent
+(negative), and classes that are present but were not all annotated (not
 exhaustive). Every other class without annotations is unknown.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-#: Labels that were looked for and are not in the image.
+#: Key of labels that were looked for and are absent.
 NEGATIVE = 'neg_labels'
-#: Labels of which not every object in the image is annotated.
+#: Key of labels of which not every object is annotated.
 NOT_EXHAUSTIVE = 'not_exhaustive_labels'
 
 
@@ -23,29 +23,29 @@ def update(
     carried: Iterable[int] = (),
     half_hidden: Iterable[int] = (),
 ) -> None:
-    """Keep the two lists true when objects are pasted into an image.
+    """Update the two lists when objects are pasted into an image.
 
-    The rule, for a class c:
+    The rules, for a class c:
 
-    1. Pasted where c was negative: it is there now, and all of it is
-       annotated. c leaves the negative list and is exhaustive.
-    2. Pasted where c was annotated: nothing changes. It stays exhaustive,
-       or not exhaustive, as it was: what is pasted is annotated.
+    1. Pasted where c was negative: c is present now, and all its objects
+       are annotated. c leaves the negative list and is exhaustive.
+    2. Pasted where c was annotated: nothing changes. c stays exhaustive,
+       or not exhaustive, as the pasted objects are annotated.
     3. Pasted where c was unknown: the image may have other objects of c
        that nobody annotated. c becomes not exhaustive.
-    4. Carried along, that is seen inside a pasted mask without being pasted
-       itself (a tie on a person): c is there without an annotation. It
-       leaves the negative list and becomes not exhaustive.
-    5. Hidden so far that its annotation is dropped while some of it can
-       still be seen: c becomes not exhaustive.
+    4. Carried along, that is visible inside a pasted mask without being
+       pasted itself (a tie on a person): c is present without an annotation.
+       It leaves the negative list and becomes not exhaustive.
+    5. Hidden so far that its annotation is dropped while part of it is
+       still visible: c becomes not exhaustive.
 
-    What the annotations of the source cannot tell stays unknown: an
-    unannotated object inside a pasted mask.
+    Objects inside a pasted mask that the source does not annotate remain
+    unknown.
 
     Args:
-        results: Of the image into which is pasted, not yet changed; its
-            ``instances`` or ``gt_bboxes_labels`` say what was annotated.
-            The two lists are replaced, if it has them.
+        results: Result dict of the target image before pasting; its
+            ``instances`` or ``gt_bboxes_labels`` hold what was annotated. The
+            two lists are replaced, if it has them.
         pasted: Labels of the pasted objects.
         carried: Labels of rule 4.
         half_hidden: Labels of rule 5.
@@ -55,7 +55,7 @@ def update(
     negative = {int(c) for c in results.get(NEGATIVE, ())}
     partial = {int(c) for c in results.get(NOT_EXHAUSTIVE, ())}
     annotated = {int(c) for c in results.get('gt_bboxes_labels', ())}
-    # objects that a crop has cut away were looked for as well
+    # includes objects removed by a crop
     annotated |= {one['bbox_label'] for one in results.get('instances', ())}
     pasted, carried = set(map(int, pasted)), set(map(int, carried))
     partial |= pasted - negative - annotated

@@ -1,4 +1,4 @@
-"""Load masks without rasterising them."""
+"""An annotation loader that does not rasterise masks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .crops import encode
 
 @TRANSFORMS.register_module()
 class LoadCompactAnnotations(LoadAnnotations):
-    """MMDetection's ``LoadAnnotations`` with masks that are drawn late.
+    """MMDetection's ``LoadAnnotations`` with masks that are rasterised late.
 
     What MMDetection lacks: it draws every mask over the whole image, then
-    resizes, crops, flips and pads whole images. The result is the same, bit
-    by bit, at a fraction of the time and memory
+    resizes, crops, flips and pads whole images. The result here is the same,
+    bit by bit, for a fraction of the time and memory
     (:class:`~mmfrozen.transforms.CompactMasks`), in any pipeline.
 
     Required keys: as MMDetection's. Added keys: as MMDetection's, with

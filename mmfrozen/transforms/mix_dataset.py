@@ -1,4 +1,4 @@
-"""A multi-image data set like MMDetection's, without its deep copies."""
+"""A multi-image dataset like MMDetection's, without its deep copies."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from ..seeds import seeded
 class CopyPasteDataset(MultiImageMixDataset):
     """MMDetection's ``MultiImageMixDataset`` for copy-paste on long tails.
 
-    What MMDetection lacks: it copies image and masks of every item deeply
-    before each transform, twice for the other image; it cannot show a
-    transform the whole data set before workers are forked; its random
-    numbers depend on the number of workers. Here nothing is copied: a
-    transform that returns None makes the sample start over. Transforms with
-    ``prepare`` are given the data set once. With ``NumberedSampler`` a
-    sample is the same for any number of workers.
+    What MMDetection lacks: it deep-copies image and masks of every item before
+    each transform, twice for the other image; it cannot pass the whole dataset
+    to a transform before workers are forked; its random numbers depend on the
+    number of workers. Here nothing is copied: if a transform returns None, the
+    sample starts over. Transforms with a ``prepare`` method are given the
+    dataset once. With ``NumberedSampler`` a sample is the same for any number
+    of workers.
 
-    It takes any transforms that MMDetection's takes, Mosaic and MixUp too.
+    It takes any transforms that MMDetection's class takes, including Mosaic
+    and MixUp.
 
     Args:
-        dataset: Config of the data set inside, which loads and jitters one
+        dataset: Config of the wrapped dataset, which loads and jitters one
             image; also ``ClassBalancedDataset`` or ``ConcatDataset``.
-        pipeline: Configs of what comes after.
-        skip_type_keys: Types in `pipeline` to leave out.
-        max_refetch: Attempts at one sample.
-        lazy_init: Look at the data set later, in ``full_init``.
+        pipeline: Configs of the transforms that follow.
+        skip_type_keys: Transform types in `pipeline` to skip.
+        max_refetch: Maximum attempts per sample.
+        lazy_init: Whether to load the dataset later, in ``full_init``.
 
     Example config::
 
@@ -66,7 +67,7 @@ class CopyPasteDataset(MultiImageMixDataset):
             )
 
     def full_init(self) -> None:
-        """Load the annotations and show them to the transforms."""
+        """Load the annotations and pass the dataset to the transforms."""
         if self._fully_initialized:
             return
         super().full_init()
@@ -78,7 +79,7 @@ class CopyPasteDataset(MultiImageMixDataset):
         """Load and mix one sample.
 
         Raises:
-            RuntimeError: If no attempt gives one.
+            RuntimeError: If every attempt returns None.
         """
         with seeded(index):
             for _ in range(self.max_refetch):
@@ -94,7 +95,7 @@ class CopyPasteDataset(MultiImageMixDataset):
     def _attempt(self, index: int) -> Any:
         results = self.dataset[index]
         skipped = {k.rpartition('.')[2] for k in self._skip_type_keys or ()}
-        for transform in self.pipeline:  # which a hook may exchange
+        for transform in self.pipeline:  # a hook may replace it
             if results is None or type(transform).__name__ in skipped:
                 continue
             if hasattr(transform, 'get_indexes'):

@@ -1,4 +1,4 @@
-"""Small cut-outs of rare objects, kept in memory and pasted from there."""
+"""An in-memory bank of small cut-outs of rare objects for copy-paste."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .paste_sources import Draw, check_classes, ends, pick, wanted_labels
 
 
 class _Plan(NamedTuple):
-    """An object that goes into the bank."""
+    """An object that will be stored in the bank."""
 
     row: int  # of the distinct images
     number: int  # among the instances of its image
@@ -33,7 +33,7 @@ class _Plan(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """An object in the bank."""
+    """An object stored in the bank."""
 
     start: int  # in the buffer
     shape: tuple[int, ...]  # (h, w, channels)
@@ -45,27 +45,28 @@ class _Entry(NamedTuple):
 
 @TASK_UTILS.register_module()
 class ObjectBank:
-    """Objects of rare classes, cut out once, pasted without a second image.
+    """Objects of rare classes, cut out once and pasted without a second image.
 
-    What MMDetection lacks: it decodes and jitters a whole second image a
-    sample. The bank is filled before training, in the main process; its
-    pixels lie in one buffer that forked workers share. Classes take turns,
-    rarest first, until the budget is used. Each object is scaled, flipped
-    and placed at random, cut at the border if it is too large: large scale
-    jitter, one object at a time.
+    What MMDetection lacks: it decodes and jitters a whole second image for
+    each sample. The bank is filled before training, in the main process; its
+    pixels are stored in one buffer that forked workers share. Classes take
+    turns, rarest first, until the budget is used. Each object is scaled,
+    flipped and placed at random, and cut at the border if it is too large:
+    large-scale jitter, applied to single objects.
 
     Args:
-        max_bytes: Of pixels and masks in memory; 256 MiB hold about 8,500
+        max_bytes: Memory for pixels and masks; 256 MiB hold about 8,500
             objects of 100 x 100 pixels.
-        max_class_images: Classes in at most so many images count as rare
-            (LVIS: rare up to 10, common up to 100).
-        classes: Take these instead, by name.
-        num_objects: Fewest and most objects that an image gets.
-        ratio_range: Of the scale; 1 makes the object's own image fit into
-            the one that it is pasted into.
-        flip_prob: To mirror an object.
-        power: As in :class:`~.paste_sources.RareSources`.
-        max_side: Larger objects are stored with so many pixels a side.
+        max_class_images: A class counts as rare if at most this number of
+            images holds it (LVIS: rare up to 10, common up to 100).
+        classes: Names of the classes to use instead.
+        num_objects: Minimum and maximum number of objects per image.
+        ratio_range: Range of the scale; 1 fits the object's own image into the
+            target image.
+        flip_prob: Probability to mirror an object.
+        power: See :class:`~.paste_sources.RareSources`.
+        max_side: Maximum side in pixels of a stored object; larger ones are
+            scaled down.
 
     Raises:
         ValueError: If no class is rare, one of `classes` is in no image, or
@@ -122,11 +123,11 @@ class ObjectBank:
         self.max_side = int(max_side)
 
     def __len__(self) -> int:
-        """Objects in the bank."""
+        """Return the number of objects in the bank."""
         return len(self.entries)
 
     def prepare(self, dataset: Any) -> None:
-        """Fill the bank from a data set."""
+        """Fill the bank from a dataset."""
         index = index_classes(dataset)
         images = distinct(dataset)
         labels = wanted_labels(
@@ -151,7 +152,7 @@ class ObjectBank:
         self._count(index)
 
     def _count(self, index: ClassIndex) -> None:
-        """Prepare the draw of a class and of one of its objects."""
+        """Precompute how to draw a class and one of its objects."""
         stored = np.array([entry.label for entry in self.entries])
         self.order = np.argsort(stored, kind='stable')
         self.labels, starts = np.unique(stored[self.order], return_index=True)
@@ -171,7 +172,8 @@ class ObjectBank:
         index: ClassIndex,
         labels: np.ndarray,
     ) -> list[_Plan]:
-        """Let classes take turns, rarest first, until memory is used."""
+        """Select objects, classes in turn and rarest first, until the budget
+        is used."""
         order = np.random.RandomState(0)  # the same bank in every process
         rarest_first = labels[np.argsort(index.num_images[labels])]
         turns = [
@@ -204,7 +206,7 @@ class ObjectBank:
     def _objects_of(
         self, images: list[tuple[int, Any, int]], rows: np.ndarray, label: int
     ) -> Iterator[_Plan]:
-        """Go through the objects of a class that can be pasted."""
+        """Yield the objects of a class that can be pasted."""
         for row in rows:
             _, base, number = images[row]
             info = base.get_data_info(number)
@@ -227,10 +229,10 @@ class ObjectBank:
     def _store(
         self, start: int, image: np.ndarray, info: dict[str, Any], number: int
     ) -> int:
-        """Cut out one object.
+        """Store one object in the buffer.
 
         Returns:
-            Bytes used.
+            Number of bytes used; 0 if it was skipped.
         """
         size = info['height'], info['width']
         runs = encode(info['instances'][number]['mask'], *size)
@@ -263,18 +265,18 @@ class ObjectBank:
         return len(data)
 
     def draw(self, dataset: Any) -> Draw:
-        """No image has to be loaded."""
+        """Return no images, as none must be loaded."""
         return [], None
 
     def pieces(self, height: int, width: int) -> list[Piece]:
-        """Draw objects and lay them out.
+        """Draw random objects and place them.
 
         Args:
-            height: Of the image that they are pasted into, in pixels.
-            width: Likewise.
+            height: Height of the target image in pixels.
+            width: Width of the target image in pixels.
 
         Returns:
-            The objects; a later one covers an earlier one.
+            The objects; later ones cover earlier ones.
         """
         low, high = self.num_objects
         count = np.random.randint(low, high + 1)
@@ -298,7 +300,7 @@ class ObjectBank:
         pixels = cv2.resize(pixels, size[::-1])
         if flips:
             pixels, bitmap = pixels[:, ::-1], bitmap[:, ::-1]
-        top, left = max(0, -y), max(0, -x)  # what does not fit is cut off
+        top, left = max(0, -y), max(0, -x)  # cropped at the border
         seen = np.s_[top : top + height, left : left + width]
         crop = tighten(x + left, y + top, bitmap[seen])
         if not crop.bitmap.size:
@@ -322,16 +324,16 @@ class ObjectBank:
 
 
 def decode_resized(bitmap: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Resize a mask as MMDetection does."""
+    """Resize a bitmap as MMDetection resizes masks."""
     rows = nearest(bitmap.shape[0], size[0])
     columns = nearest(bitmap.shape[1], size[1])
     return bitmap[rows][:, columns]
 
 
 def _carried(info: dict[str, Any], number: int, crop: Crop) -> tuple[int, ...]:
-    """Labels of other objects whose masks overlap that of one object."""
+    """Return labels of other objects whose masks overlap an object's mask."""
     if not {NEGATIVE, NOT_EXHAUSTIVE} & info.keys():
-        return ()  # nobody will ask
+        return ()  # no federated labels
     size = info['height'], info['width']
     union = np.zeros(size, np.uint8)
     crop.window(union)[...] = crop.bitmap
@@ -347,7 +349,8 @@ def _carried(info: dict[str, Any], number: int, crop: Crop) -> tuple[int, ...]:
 def _by_image(
     images: list[tuple[int, Any, int]], plans: list[_Plan]
 ) -> Iterator[tuple[np.ndarray, dict[str, Any], list[int]]]:
-    """Load each image once, with the objects that are wanted from it."""
+    """Yield each image once, with its record and the objects to take from
+    it."""
     wanted: dict[int, list[int]] = {}
     for plan in plans:
         wanted.setdefault(plan.row, []).append(plan.number)
@@ -367,7 +370,7 @@ def _by_image(
 
 
 def _loader(dataset: Any) -> Any:
-    """Take the data set's own way to load an image."""
+    """Return the dataset's own image loader."""
     for transform in transforms_of(dataset):
         if type(transform).__name__.startswith('LoadImage'):
             return transform

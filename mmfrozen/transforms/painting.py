@@ -1,4 +1,4 @@
-"""Composite the pixels of pasted objects into an image."""
+"""Compositing of pasted objects' pixels into an image."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 from ..errors import require
 from ..mask_crops import Crop, tighten
 
-#: Types that OpenCV can copy through a mask.
+#: Dtypes that OpenCV can copy through a mask.
 COPIED_BY_CV2 = ('uint8', 'int16', 'uint16', 'int32', 'float32', 'float64')
 
 
 @dataclass(frozen=True)
 class Piece:
-    """An object on its way into an image.
+    """An object to be pasted into an image.
 
     Attributes:
-        crop: Its mask, where it will lie.
-        pixels: (h, w, ...) the image under that crop.
-        box: (4,) float32 its box, where it will lie.
-        label: Its class.
-        carried: Labels of other objects that can be seen inside its mask.
-        segments: (h, w) semantic labels under the crop, if there are any.
+        crop: Its mask at the target position.
+        pixels: (h, w, ...) pixels under that crop.
+        box: (4,) float32 box at the target position.
+        label: Class label.
+        carried: Labels of other objects visible inside its mask.
+        segments: (h, w) semantic labels under the crop, or None.
     """
 
     crop: Crop
@@ -37,10 +37,11 @@ class Piece:
     segments: np.ndarray | None = None
 
     def cut_to(self, seen: Crop) -> Piece:
-        """Keep a part of the mask.
+        """Return the piece reduced to a part of its mask.
 
         Args:
-            seen: The part, tight. If it is all, nothing changes.
+            seen: The tight part. If it is the whole mask, the piece itself is
+                returned.
         """
         if seen.bitmap.sum() == self.crop.bitmap.sum():
             return self
@@ -54,7 +55,7 @@ class Piece:
 
 
 def cover(crops: Sequence[Crop], shape: tuple[int, ...]) -> np.ndarray:
-    """Draw the union of masks.
+    """Return the union of masks.
 
     Args:
         crops: The masks.
@@ -71,14 +72,14 @@ def cover(crops: Sequence[Crop], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def visible_parts(crops: Sequence[Crop], union: np.ndarray) -> dict[int, Crop]:
-    """Find the masks that something covers, and what is left of them.
+    """Return the masks that are partly covered, reduced to their visible part.
 
     Args:
         crops: The masks.
-        union: (H, W) uint8, 1 where they are covered.
+        union: (H, W) uint8, 1 where something covers the masks.
 
     Returns:
-        By number, those that lose a pixel: their visible part, tight.
+        Tight visible part by index, for masks that lose a pixel.
     """
     found = {}
     for i, crop in enumerate(crops):
@@ -95,14 +96,15 @@ def paint(
     union: np.ndarray,
     blend_sigma: float,
 ) -> None:
-    """Set the image, and the semantic map if there is one.
+    """Paint pieces into copies of the image, and of the semantic map if there
+    is one.
 
     Args:
-        result: Gets new arrays.
-        original: Keeps its own.
+        result: Result dict that receives the new arrays.
+        original: Result dict of the image, which is not modified.
         pieces: Objects to paint.
-        union: (H, W) uint8 of their masks.
-        blend_sigma: Of the fading edge in pixels; 0 for none.
+        union: (H, W) uint8, union of their masks.
+        blend_sigma: Sigma of the fading edge in pixels; 0 for a hard edge.
     """
     image = original['img'].copy()
     alpha = None

@@ -1,4 +1,5 @@
-"""Where pasted objects come from: which image, or which object of a bank."""
+"""Sources of pasted objects: which image, or which object of a bank, is
+drawn."""
 
 from __future__ import annotations
 
@@ -13,16 +14,18 @@ from ..errors import did_you_mean, is_number, require
 from ..type_names import find_type
 from .class_index import ClassIndex, index_classes
 
-#: Places of the images to load, and a class whose objects must be pasted.
+#: Indices of the images to load, and a label whose objects must be pasted, or
+#: None.
 Draw = tuple[list[int], int | None]
 
 
 @registry.TASK_UTILS.register_module()
 class UniformSources:
-    """Every item of the wrapped data set is equally likely.
+    """Sources that draw every item of the wrapped dataset with equal
+    probability.
 
     Inside ``ClassBalancedDataset`` images of rare classes are repeated, so
-    that they are drawn oftener here, too.
+    that they are also drawn more often here.
 
     Example config::
 
@@ -30,7 +33,7 @@ class UniformSources:
     """
 
     def prepare(self, dataset: Any) -> None:
-        """Nothing is needed."""
+        """Do nothing; uniform draws need no index."""
 
     def draw(self, dataset: Any) -> Draw:
         """Draw one image."""
@@ -39,13 +42,14 @@ class UniformSources:
 
 @registry.TASK_UTILS.register_module()
 class RepeatFactorSources:
-    """Images are drawn in proportion to their repeat factor (LVIS paper).
+    """Sources that draw images in proportion to their repeat factor (LVIS
+    paper).
 
-    What MMDetection lacks: ``ClassBalancedDataset`` rounds factors up and
-    balances sources only together with the images that are pasted into.
+    What MMDetection lacks: ``ClassBalancedDataset`` rounds factors up, and
+    balances sources only together with the target images.
 
     Args:
-        oversample_thr: Share of images below which a class is favoured.
+        oversample_thr: Fraction of images below which a class is favoured.
 
     Example config::
 
@@ -63,7 +67,7 @@ class RepeatFactorSources:
         self.oversample_thr = oversample_thr
 
     def prepare(self, dataset: Any) -> None:
-        """Index the classes of a data set."""
+        """Index the classes of a dataset."""
         index = index_classes(dataset)
         self.places = index.places
         self.ends = ends(index.repeat_factors(self.oversample_thr))
@@ -75,17 +79,18 @@ class RepeatFactorSources:
 
 @registry.TASK_UTILS.register_module()
 class RareSources:
-    """A class is drawn first, rare ones oftener, then an image that has it.
+    """Sources that draw a class first, favouring rare ones, then an image that
+    has it.
 
-    All its objects in that image are pasted, beside a random subset of the
-    others.
+    All objects of the class in that image are pasted, plus a random subset of
+    the others.
 
     Args:
-        power: A class in n images is drawn in proportion to ``n ** -power``:
-            0 makes all classes equal, 1 favours rare ones strongly.
-        max_class_images: Draw only classes found in at most so many images
-            (LVIS calls up to 10 rare and up to 100 common). None: all.
-        classes: Draw only these, by name.
+        power: A class in n images is drawn in proportion to ``n ** -power``: 0
+            draws all classes equally, 1 favours rare ones strongly.
+        max_class_images: Draw only classes found in at most this number of
+            images (LVIS calls up to 10 rare and up to 100 common). None: all.
+        classes: Names of the only classes to draw.
 
     Raises:
         ValueError: If no class is left, or one of `classes` is in no image.
@@ -108,7 +113,7 @@ class RareSources:
         self.classes = classes
 
     def prepare(self, dataset: Any) -> None:
-        """Index the classes of a data set."""
+        """Index the classes of a dataset."""
         self.index = index_classes(dataset)
         self.labels = wanted_labels(
             type(self).__name__,
@@ -128,7 +133,7 @@ class RareSources:
 
 
 def build_sources(config: dict | None) -> Any:
-    """Build sources from a config; None stands for uniform ones.
+    """Build sources from a config; None means uniform ones.
 
     Raises:
         ValueError: If no such class is registered.
@@ -149,15 +154,15 @@ def build_sources(config: dict | None) -> Any:
 
 
 def check_classes(name: str, power: Any, max_class_images: Any) -> None:
-    """Refuse a choice of classes that is none.
+    """Raise an error for invalid options of a choice of classes.
 
     Args:
-        name: Of the sources, for messages.
-        power: As in :class:`RareSources`.
-        max_class_images: Likewise.
+        name: Name of the sources, for error messages.
+        power: See :class:`RareSources`.
+        max_class_images: See :class:`RareSources`.
 
     Raises:
-        ValueError: If either is of a wrong kind.
+        ValueError: If either is invalid.
     """
     require(
         is_number(power) and 0 <= power <= 10,
@@ -181,19 +186,19 @@ def wanted_labels(
     classes: Sequence[str] | None,
     max_class_images: int | None,
 ) -> np.ndarray:
-    """Choose the classes that are drawn.
+    """Return the labels of the classes to draw.
 
     Args:
-        name: Of the sources, for messages.
-        index: Of the data set.
-        classes: Names; None for all.
-        max_class_images: As in :class:`RareSources`.
+        name: Name of the sources, for error messages.
+        index: Index of the dataset.
+        classes: Names of classes; None for all.
+        max_class_images: See :class:`RareSources`.
 
     Returns:
-        (C,) labels, each in one image or more.
+        (C,) labels, each found in at least one image.
 
     Raises:
-        ValueError: If there are none, or one that was named has none.
+        ValueError: If there are none, or if a named class is in no image.
     """
     count = index.num_images
     require(
@@ -246,12 +251,13 @@ def _label(name: str, index: ClassIndex, one: str) -> int:
 
 
 def ends(weights: np.ndarray) -> np.ndarray:
-    """Make the table for :func:`pick`: where each share of [0, 1] ends."""
+    """Return the table for :func:`pick`: the cumulative distribution of
+    weights."""
     total = np.cumsum(weights, dtype=np.float64)
     return total / total[-1]
 
 
 def pick(table: np.ndarray) -> int:
-    """Draw an entry in proportion to its weight."""
+    """Draw an index in proportion to its weight."""
     place = np.searchsorted(table, np.random.random_sample(), side='right')
     return int(min(place, len(table) - 1))

@@ -1,4 +1,5 @@
-"""Annotations in MMDetection's result dicts: read, checked, joined."""
+"""Helpers that read, check and join the annotations in MMDetection's result
+dicts."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Results = dict[str, Any]
 
 
 def boxes_of(results: Results) -> BaseBoxes:
-    """Get the boxes; an array (``box_type=None``) becomes HorizontalBoxes."""
+    """Return the boxes; an array (``box_type=None``) becomes
+    HorizontalBoxes."""
     boxes = results['gt_bboxes']
     if isinstance(boxes, BaseBoxes):
         return boxes
@@ -25,7 +27,8 @@ def boxes_of(results: Results) -> BaseBoxes:
 
 
 def ignore_flags_of(results: Results) -> np.ndarray:
-    """Get (N,) bool: crowds and what else losses leave out."""
+    """Return the ignore flags, (N,) bool: crowds and other objects that losses
+    ignore."""
     flags = results.get('gt_ignore_flags')
     if flags is None:
         return np.zeros(len(results['gt_bboxes']), bool)
@@ -33,10 +36,10 @@ def ignore_flags_of(results: Results) -> np.ndarray:
 
 
 def other_image(results: Results) -> Results:
-    """Get the image that objects come from.
+    """Return the result dict of the image that objects come from.
 
     Raises:
-        ValueError: If there is not one.
+        ValueError: If there is not exactly one.
     """
     others = results.get('mix_results')
     require(
@@ -51,7 +54,7 @@ def other_image(results: Results) -> Results:
 
 
 def check_sizes(source: Results, results: Results) -> None:
-    """Refuse two images that do not lie on each other.
+    """Raise an error unless two images have the same shape.
 
     Raises:
         ValueError: If their sizes or channels differ.
@@ -74,14 +77,14 @@ def join(
     kept: list[int],
     changed: set[int],
 ) -> None:
-    """Set the annotations of what is kept and what is pasted.
+    """Set the annotations of the kept and the pasted objects.
 
     Args:
         result: A shallow copy of the image's dict; its entries are replaced.
-        pieces: What is pasted; it comes last.
-        crops: Visible masks of what was there.
-        kept: Which of these stay.
-        changed: Which of these get a new box.
+        pieces: Pasted objects, which come last.
+        crops: Visible masks of the existing objects.
+        kept: Indices of existing objects that stay.
+        changed: Indices of existing objects that get a new box.
     """
     size = result['img'].shape[:2]
     boxes = boxes_of(result)

@@ -1,1 +1,1 @@
-"""Checkpoints that are always whole, and runs that stop when asked to."""
+"""Atomic checkpoints, and runs that stop cleanly on signals."""

@@ -1,4 +1,4 @@
-"""File backends of MMEngine for checkpoints that are always whole."""
+"""MMEngine file backends for atomic checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKEND = 'mmfrozen.atomic'
 
 @register_backend(BACKEND)
 class AtomicBackend(LocalBackend):
-    """Local files that are whole or not there."""
+    """Local file backend that writes atomically."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a file atomically."""
@@ -22,7 +22,8 @@ class AtomicBackend(LocalBackend):
 
 
 class RemoveLater:
-    """A file backend that removes only when the new file is written."""
+    """A proxy of a file backend that defers removals until the new file is
+    written."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend

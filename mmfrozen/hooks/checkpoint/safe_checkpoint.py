@@ -1,4 +1,4 @@
-"""Checkpoints that are always whole, on full disks and in preemption too."""
+"""A checkpoint hook whose files survive full disks and preemption."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, whose files outlive whatever ends a run.
+    """MMEngine's CheckpointHook with atomic files and a stop on signals.
 
-    What MMEngine lacks: it writes over its files and removes the oldest
-    checkpoint before it writes the new one. Here
+    What MMEngine lacks: it overwrites its files in place and removes the
+    oldest checkpoint before it writes the new one. Here
 
     - a checkpoint and ``last_checkpoint`` are written atomically, and older
-      ones are removed afterwards, so that there is room for one more needed;
-    - ``resume=True`` passes over a damaged checkpoint for the last whole one;
-    - a checkpoint that cannot be written is an error in the log, and the run
-      goes on; it ends with that error if the last one is missing;
+      ones are removed afterwards, so disk space for one more is needed;
+    - ``resume=True`` falls back from a damaged checkpoint to the last
+      complete one;
+    - if a checkpoint cannot be written, an error is logged and the run
+      continues; it ends with that error if the last checkpoint is missing;
     - after SIGTERM or SIGUSR1 the run finishes its step, writes a checkpoint
       and exits with status 128 + signal (143, 138). SIGTERM once more, after
       three seconds, ends it at once.
 
     Options are CheckpointHook's. Remote backends write as before.
-    docs/reliability.md compares it with MMEngine's.
+    docs/reliability.md compares this hook with MMEngine's.
 
     Args:
         stop_on_signals: Whether to catch SIGTERM and SIGUSR1.
@@ -66,7 +67,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._in_step = self._in_val = self._is_full = False
 
     def before_run(self, runner: Runner) -> None:
-        """Choose what to resume from, and watch for signals."""
+        """Choose the checkpoint to resume from and prepare signal handling."""
         if not isinstance(runner.optim_wrapper, OptimWrapper):
             return  # nothing is trained
         if not runner._has_loaded:
@@ -80,7 +81,7 @@ class SafeCheckpointHook(CheckpointHook):
                     shield_workers(loop.dataloader)
 
     def before_train(self, runner: Runner) -> None:
-        """Take the atomic backend where files are local."""
+        """Switch to the atomic backend if the files are local."""
         super().before_train(runner)
         client = getattr(self.file_backend, 'client', self.file_backend)
         if isinstance(client, LocalBackend):
@@ -91,13 +92,13 @@ class SafeCheckpointHook(CheckpointHook):
             )
 
     def before_train_iter(self, runner: Runner, *args: Any, **_: Any) -> None:
-        """From here on the model is in between two states."""
+        """Mark that a step is in progress and must not be saved."""
         self._in_step = True
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **inputs: Any
     ) -> None:
-        """Save where it is time, and stop where that was asked for."""
+        """Save if due, and stop if a signal asked for it."""
         super().after_train_iter(runner, batch_idx, *args, **inputs)
         self._in_step = not _is_updated(runner.optim_wrapper)
         if not self._stop.exchange() or self._in_step:
@@ -105,11 +106,11 @@ class SafeCheckpointHook(CheckpointHook):
         if self.by_epoch and self.end_of_epoch(
             runner.train_dataloader, batch_idx
         ):
-            return  # and save as at the end of every epoch
+            return  # after_train_epoch saves and stops
         self._save_and_leave(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Likewise."""
+        """Save if due, and stop if a signal asked for it."""
         super().after_train_epoch(runner)
         if self._stop.agreed and self.by_epoch:
             if self._saved_at != runner.iter:
@@ -117,35 +118,36 @@ class SafeCheckpointHook(CheckpointHook):
             self._leave(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """An average of weights (EMA) is in their place from here on."""
+        """Mark that EMA weights may replace the trained ones."""
         self._in_val = True
 
     def after_val_iter(
         self, runner: Runner, *args: Any, **inputs: Any
     ) -> None:
-        """Save at once: an evaluation may take longer than what is left."""
+        """Save at once on a signal: the evaluation may outlast the grace
+        period."""
         if self._stop.received and self._saved_at != runner.iter:
             self._save_now(runner, runner.iter)
         if self._stop.received and self._stop.is_alone:
             self._leave(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
-        """Save what is best, then stop."""
+        """Save the best checkpoint, then stop if a signal asked for it."""
         self._in_val = False
         super().after_val_epoch(runner, metrics)
         if self._stop.exchange(wait=True):
             self._save_and_leave(runner, runner.iter)
 
     def after_run(self, runner: Runner) -> None:
-        """End with an error if what is to be kept could not be written."""
+        """Raise an error if the last checkpoint could not be written."""
         self._raise_failures()
 
     def _guard(self, runner: Runner) -> None:
-        """Let the loop of this run catch signals, and no longer than it runs:
-        hooks do not learn of exceptions."""
+        """Catch signals while the train loop runs, and only then: hooks are
+        not told of exceptions."""
         loop = runner.train_loop
         if self._guarded and vars(loop).get('run') is self._guarded:
-            return  # by a train() that failed before its loop
+            return  # wrapped by a train() that failed early
         run, own = loop.run, 'run' in vars(loop)
 
         def guarded() -> Any:
@@ -156,7 +158,8 @@ class SafeCheckpointHook(CheckpointHook):
                     except Exception as error:
                         if self._in_step or not self._stop.received:
                             raise
-                        # a loader lost its workers, which began before
+                        # a data loader lost its workers, which had started
+                        # before shield_workers took effect
                         runner.logger.warning(f'after the signal: {error}')
                         self._save_and_leave(
                             runner, runner.iter, meet=not is_main_process()
@@ -183,11 +186,11 @@ class SafeCheckpointHook(CheckpointHook):
         stale = ids[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         name = self.filename_tmpl.format(step)
         info = dict(interim_ckpt=None)
-        if self.max_keep_ckpts > 0:  # with those that are still there
+        if self.max_keep_ckpts > 0:  # includes checkpoints not yet removed
             info['keep_ckpt_ids'] = ids
         is_saved = self._write(runner, name, meta, info)
         if not is_saved and self._is_full and len(ids) > len(stale) + 1:
-            self._remove_steps(stale)  # which make room, and leave one
+            self._remove_steps(stale)  # makes room and leaves one
             is_saved = self._write(runner, name, meta, info)
         if not is_saved:
             return
@@ -207,13 +210,13 @@ class SafeCheckpointHook(CheckpointHook):
         """Write a checkpoint, then ``last_checkpoint``.
 
         Args:
-            runner: That trains.
-            name: Of the file.
-            meta: ``epoch`` and ``iter`` that are done.
-            info: For the message hub that is written with it.
+            runner: The runner.
+            name: Name of the file.
+            meta: ``epoch`` and ``iter`` that are completed.
+            info: Values for the message hub, saved in the checkpoint.
 
         Returns:
-            False if that failed, which is logged.
+            False if writing failed, which is logged.
         """
         self._saved_at = meta['iter']
         former = runner.message_hub.get_info('interim_ckpt', None)
@@ -241,7 +244,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Any) -> None:
         if not self.save_best or not hasattr(self, 'file_backend'):
-            return  # an evaluation alone has no work to keep
+            return  # a test run has nothing to save
         backend, removals = self.file_backend, RemoveLater(self.file_backend)
         former, lost = self._best(), self._failures.get('best checkpoint')
         self.file_backend = removals
@@ -253,7 +256,7 @@ class SafeCheckpointHook(CheckpointHook):
         if 'best checkpoint' in self._failures:
             vars(self).update(former)
             return
-        if lost and self._best() == former:  # nor is this a better one
+        if lost and self._best() == former:  # nothing better was saved since
             self._failures['best checkpoint'] = lost
         best = str(self._best())
         for remove, path in removals.waiting:
@@ -279,7 +282,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     @contextlib.contextmanager
     def _going_on(self, runner: Runner, kind: str) -> Iterator[None]:
-        """Log what cannot be written, and put the message hub back."""
+        """Log write errors instead of raising them, and restore the message
+        hub."""
         hub = runner.message_hub
         before = dict(hub.runtime_info)
         try:
@@ -305,7 +309,8 @@ class SafeCheckpointHook(CheckpointHook):
             )
 
     def _save_now(self, runner: Runner, done: int) -> None:
-        """Save after `done` steps, in an evaluation the trained weights."""
+        """Save after `done` steps; during an evaluation, the trained weights
+        instead of the EMA weights."""
         averages = [
             hook
             for hook in runner.hooks
@@ -324,7 +329,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, done, meta)
         elif done == runner.epoch * per:
             self._save_checkpoint_with_step(runner, runner.epoch, meta)
-        else:  # in the middle of an epoch: only until the next one
+        else:  # mid-epoch: kept until the next one
             name = f'iter_{done}.pth'
             path = self.file_backend.join_path(self.out_dir, name)
             self._write(runner, name, meta, dict(interim_ckpt=path))
@@ -337,8 +342,8 @@ class SafeCheckpointHook(CheckpointHook):
         self._leave(runner, meet=meet)
 
     def _leave(self, runner: Runner, *, meet: bool = True) -> None:
-        """Exit as a shell reports a process that the signal has ended."""
-        self._in_step = True  # no way back
+        """Exit with the status that a shell reports for the signal."""
+        self._in_step = True  # never save again on an error
         number = self._stop.agreed or self._stop.received
         if meet:
             self._stop.meet()
@@ -361,10 +366,10 @@ class SafeCheckpointHook(CheckpointHook):
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):
             self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):  # DeepSpeed's
+        elif self.file_backend.isdir(path):  # DeepSpeed writes folders
             self.file_backend.rmtree(path)
 
 
 def _is_updated(wrapper: OptimWrapper) -> bool:
-    """Whether the last step ended an accumulation of gradients."""
+    """Return whether the last step completed a gradient accumulation."""
     return all(one.should_update() for one in optim_wrappers(wrapper))

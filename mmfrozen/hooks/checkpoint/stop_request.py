@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: all processes learn of them together."""
+"""Stop requests by signal, which all processes agree on at the same step."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-#: Seconds in which more of SIGTERM are the same: Slurm and torchrun may both
-#: send it to a process.
+#: Seconds within which repeated SIGTERMs count as one: Slurm and torchrun may
+#: both send it to a process.
 SAME = 3.0
-#: How long processes wait for the checkpoint of the first, at the end.
+#: How long processes wait for rank 0 to write its last checkpoint.
 PATIENCE = timedelta(minutes=10)
 
 
 def shield_workers(loader: DataLoader) -> None:
-    """Let the workers of a loader, once it starts them, outlive the signals,
-    which Slurm sends to every process."""
+    """Make the workers of a loader, once started, ignore the signals, which
+    Slurm sends to every process."""
     former = loader.worker_init_fn
     if getattr(former, 'func', None) is not _init_worker:
         loader.worker_init_fn = functools.partial(_init_worker, former)
@@ -38,13 +38,13 @@ def _init_worker(former: Callable[[int], None] | None, number: int) -> None:
     if former is not None:
         former(number)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+    if hasattr(signal, 'sigwaitinfo'):  # missing on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Obey the SIGTERM of the main process alone, at once and without an
+    """Exit on a SIGTERM of the main process only, at once and without an
     error, as torch's own handler does."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
@@ -52,13 +52,13 @@ def _end_with_parent() -> None:
 
 
 class StopRequest:
-    """SIGTERM or SIGUSR1, once it has come, while a run trains.
+    """A request by SIGTERM or SIGUSR1 to stop a training run.
 
-    The handler only takes a note; what is to be done is done between steps.
+    The handler only records the signal; the run acts on it between steps.
 
     Attributes:
-        received: The signal that came to this process; None before.
-        agreed: The signal that all processes know of, at the same step.
+        received: The signal that this process received; None before.
+        agreed: The signal that all processes know of since the same step.
     """
 
     def __init__(self) -> None:
@@ -71,8 +71,8 @@ class StopRequest:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals, but for those that somebody else catches or
-        ignores. Outside of the main thread there is nothing to catch."""
+        """Handle the signals within this context, except those that other code
+        handles or ignores. Outside of the main thread none can be handled."""
         self.received = self.agreed = None
         self._first = self._exchange = None
         taken = self._taken = {}
@@ -80,24 +80,23 @@ class StopRequest:
             for number in SIGNALS:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     taken[number] = signal.signal(number, self._receive)
-        if get_world_size() > 1:  # not the GPUs': nobody waits for them
+        if get_world_size() > 1:  # gloo: a GPU group would synchronise
             self._group = dist.new_group(backend='gloo')
         try:
             yield
         finally:
             for number, former in taken.items():
-                if former is not None:  # set by other than Python
+                if former is not None:  # None if not set by Python
                     signal.signal(number, former)
             self._group = None
 
     def exchange(self, *, wait: bool = False) -> int | None:
-        """Tell the other processes, once a step, in all of them.
+        """Exchange received signals; all processes call this once per step.
 
-        What is told at one step is read at the next, when it has long
-        arrived.
+        A value sent at one step is read at the next, when it has long arrived.
 
         Args:
-            wait: Read at once.
+            wait: Whether to read the value at once.
 
         Returns:
             ``agreed``.
@@ -120,20 +119,21 @@ class StopRequest:
 
     @property
     def is_alone(self) -> bool:
-        """Whether this process is the only one."""
+        """Return whether this process is the only one."""
         return self._group is None
 
     def meet(self) -> None:
-        """Wait for the other processes: one that ends has the rest killed."""
+        """Wait for the other processes: one that exits gets the rest
+        killed."""
         if self._group is not None:
-            with contextlib.suppress(RuntimeError):  # some may have died
+            with contextlib.suppress(RuntimeError):  # some may be dead
                 dist.monitored_barrier(self._group, PATIENCE)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = number
-            # it may have ended workers of data loaders, too, and torch would
-            # raise in the middle of a step
+            # The signal may have ended data loader workers, for which torch's
+            # SIGCHLD handler would raise in the middle of a step.
             self._taken[signal.SIGCHLD] = signal.signal(
                 signal.SIGCHLD, signal.SIG_DFL
             )

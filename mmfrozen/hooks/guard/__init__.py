@@ -1,1 +1,1 @@
-"""Verify in every run that what is frozen is frozen."""
+"""Checks, in every run, that frozen parts stay frozen."""

@@ -1,4 +1,4 @@
-"""Find the ways in which a backbone is not frozen."""
+"""Checks for the ways in which a backbone may not be frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...freezing.drift import STATISTIC
 from ..runner_access import find_backbone, find_model, optimizer_groups
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
-#: What to do, by a word of the fault; the first that fits is the cause.
+#: Advice by a word in the fault; the first match is the cause.
 REMEDIES = {
     'replaced': 'Convert norms and add adapters before it is frozen, or not '
     'at all.',
@@ -32,14 +32,14 @@ REMEDIES = {
 def find_run_faults(
     runner: Runner, modules: Mapping[str, nn.Module]
 ) -> list[str]:
-    """Say in which ways the backbone of a run is not frozen.
+    """Return the ways in which the backbone of a run is not frozen.
 
     Args:
-        runner: In training mode.
+        runner: The runner, with its model in training mode.
         modules: The backbone's modules at construction, by name.
 
     Returns:
-        One phrase a fault.
+        One phrase per fault.
     """
     backbone = find_backbone(runner)
     faults = find_faults(backbone, optimizer_groups(runner.optim_wrapper))
@@ -75,8 +75,8 @@ def _find_shared(model: nn.Module, backbone: nn.Module) -> list[str]:
 
 
 def _find_wrapped(runner: Runner) -> list[str]:
-    """Parameters that were frozen after the distributed wrapper was built
-    are waited for in every step."""
+    """Return a fault if parameters were frozen after the distributed wrapper
+    was built, which then waits for their gradients in every step."""
     if not hasattr(runner.model, '_get_ddp_logging_data'):
         return []
     held = runner.model._get_ddp_logging_data()['num_parameter_tensors']
@@ -90,14 +90,14 @@ def _find_wrapped(runner: Runner) -> list[str]:
 
 
 def remedy(faults: Iterable[str]) -> str:
-    """What to do about the first of the faults."""
+    """Return the advice for the first of the faults."""
     text = ' '.join(faults)
     found = [advice for word, advice in REMEDIES.items() if word in text]
     return found[0] if found else ''
 
 
 def explain_changes(names: list[str]) -> str:
-    """Say what kind of tensors changed, and what does that."""
+    """Return which kind of tensors changed, and the likely cause."""
     if all(STATISTIC.search(name) for name in names):
         return (
             'Only running statistics moved: find what ran it in training '

@@ -1,4 +1,4 @@
-"""Verify during a run that the backbone's state is what the config says."""
+"""A hook that checks that the backbone's state is what the config says."""
 
 from __future__ import annotations
 
@@ -35,25 +35,24 @@ from .part_watch import PartWatch
 class FrozenGuardHook(Hook):
     """Stops a run whose backbone is not in the state that its config claims.
 
-    What MMDetection lacks: nothing there notices that a backbone trains, moves
+    What MMDetection lacks: it does not notice that a backbone trains, changes
     or was never loaded (mmdetection #10881).
 
     Before the first step it checks that the parts of the detector fit one
     another; that a frozen backbone is frozen in all six meanings
-    (docs/design.md); that the controls train every stage; that
-    ``frozen`` and ``finetuned`` backbones were filled from a classifier's
-    weights to the last tensor, and that ``scratch`` ones were not. The
-    backbone of a control has to have moved at its first checkpoint. A frozen
-    backbone is looked at again at every checkpoint, before the file is
-    written, and at the end, and compared bit by bit with its classifier (see
-    FrozenWatch), in every process; in ``partial`` runs so is whatever was
-    frozen at construction, in the neck and the heads too. Nothing is checked
-    in validation and testing. Writes ``WORK_DIR/backbone.json``.
-    docs/proof.md lists what it catches.
+    (docs/design.md); that the controls train every stage; that every tensor of
+    ``frozen`` and ``finetuned`` backbones was loaded from a classifier's
+    weights, and none of ``scratch`` ones. The backbone of a control must have
+    changed by its first checkpoint. A frozen backbone is checked again at
+    every checkpoint, before the file is written, and at the end, and compared
+    bit by bit with its classifier (see FrozenWatch), in every process; in
+    ``partial`` runs the same holds for whatever was frozen at construction, in
+    the neck and the heads too. Nothing is checked in validation and testing.
+    Writes ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
 
     Args:
         state: ``'frozen'``, ``'partial'``, ``'finetuned'``, ``'scratch'``, or
-            ``'thawed'``: a second phase, checked as a fine-tuned run.
+            ``'thawed'`` for a second phase, checked as a fine-tuned run.
 
     Raises:
         ValueError: If the config contradicts the state.
@@ -85,10 +84,10 @@ class FrozenGuardHook(Hook):
         self._watch: FrozenWatch | MovedWatch | PartWatch | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Check the built model, then watch its weights being loaded."""
+        """Check the built model, then record which weights are loaded."""
         self._recorder = None
         if not isinstance(runner.optim_wrapper, OptimWrapper):
-            return  # testing: nothing is trained
+            return  # a test run trains nothing
         backbone, model = find_backbone(runner), find_model(runner)
         check_fit(model)
         check_init(model, self.state, backbone_config(runner)[0])
@@ -115,22 +114,22 @@ class FrozenGuardHook(Hook):
             self._watch.renew(backbone)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse ``load_from`` and ``resume`` files with another backbone;
-        give those that have none the classifier's."""
+        """Raise an error for a ``load_from`` or ``resume`` file with another
+        backbone; add the classifier's backbone to files without one."""
         if REFERENCE in checkpoint:
             backbone = find_backbone(runner)
             if not isinstance(runner.optim_wrapper, OptimWrapper):
-                backbone.init_weights()  # which a test leaves out
+                backbone.init_weights()  # not called in a test run
             put_back(checkpoint, backbone, backbone_config(runner)[0])
         if self._recorder is None or self.state == 'partial':
-            return  # a part may be filled from this very file
+            return  # this file may fill the frozen part
         self._finish_loading(runner)
         if self.state == 'frozen':
             key = backbone_config(runner)[0]
             check_same(find_backbone(runner), checkpoint, key)
 
     def before_train(self, runner: Runner) -> None:
-        """Check where the weights came from and take their fingerprint."""
+        """Check where the weights came from and fingerprint them."""
         check_equal_shares(runner)
         if isinstance(self._watch, PartWatch):
             if self._recorder:
@@ -159,7 +158,7 @@ class FrozenGuardHook(Hook):
             runner.logger.warning(f'{self.state}: {little}')
 
     def _finish_loading(self, runner: Runner) -> None:
-        """Once the classifier is loaded: was all of it?"""
+        """Check, once the classifier is loaded, that all of it was."""
         if self._recorder is None:
             return
         missing = self._recorder.stop()

@@ -1,4 +1,4 @@
-"""Verify a fully frozen backbone during a run."""
+"""A hook that checks a fully frozen backbone during a run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .init_checks import THAW
 
 
 class FrozenWatch(Hook):
-    """The part of FrozenGuardHook that looks after all other hooks.
+    """The part of FrozenGuardHook that runs after all other hooks.
 
-    It is not registered: FrozenGuardHook adds it to frozen runs. Before the
-    first step and at every checkpoint it looks for faults; at every
-    checkpoint, before the file is written, it compares the backbone bit by
-    bit. AllRanksCheck has it do so in every process.
+    It is not registered: FrozenGuardHook adds it to frozen runs. It looks for
+    faults before the first step and at every checkpoint; at every checkpoint,
+    before the file is written, it also compares the backbone bit by bit.
+    AllRanksCheck runs these checks in every process.
 
     Args:
-        backbone: As it was constructed.
-        save_backbone: Whether checkpoints hold it.
+        backbone: The backbone as constructed.
+        save_backbone: Whether checkpoints include the backbone.
     """
 
     priority = 'LOWEST'
@@ -35,19 +35,20 @@ class FrozenWatch(Hook):
         self.renew(backbone)
 
     def renew(self, backbone: nn.Module) -> None:
-        """Begin anew, for another ``train()`` of the same runner."""
+        """Reset for another ``train()`` of the same runner."""
         self._modules = dict(backbone.named_modules())
         self._before: dict[str, str] = {}
         self._is_checked = False
 
     def remember(self, backbone: nn.Module) -> None:
-        """Take the fingerprint, once the classifier is loaded."""
+        """Fingerprint the backbone, once the classifier is loaded."""
         self._before = fingerprint(backbone)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Before the first step, when ``train()`` has just been called."""
+        """Check before the first step, when ``train()`` has just been
+        called."""
         if self._is_checked:
             return
         self._is_checked = True
@@ -62,7 +63,8 @@ class FrozenWatch(Hook):
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Before the file is written: nothing wrong overwrites a good one."""
+        """Check before the file is written, so that no bad checkpoint
+        overwrites a good one."""
         self.check(runner)
         own = find_backbone(runner).state_dict()
         for name, tensor in backbone_tensors(checkpoint['state_dict']).items():
@@ -80,7 +82,7 @@ class FrozenWatch(Hook):
             take_out(checkpoint, find_backbone(runner))
 
     def check(self, runner: Runner) -> None:
-        """Look for faults, and compare bit by bit."""
+        """Look for faults, and compare the backbone bit by bit."""
         backbone = find_backbone(runner)
         faults = find_run_faults(runner, self._modules)
         changed = changed_tensors(self._before, fingerprint(backbone))
@@ -100,7 +102,8 @@ class FrozenWatch(Hook):
         )
 
     def _check_outputs(self, _: nn.Module, __: tuple, outputs: object) -> None:
-        """At the first forward: nothing is kept for a backward pass."""
+        """Check at the first forward pass that no activations are kept for a
+        backward pass."""
         self._handle.remove()
         levels = outputs.values() if isinstance(outputs, dict) else outputs
         if any(isinstance(x, Tensor) and x.requires_grad for x in levels):

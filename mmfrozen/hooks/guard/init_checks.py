@@ -1,4 +1,4 @@
-"""Checks of FrozenGuardHook on the config and on the weights it loads."""
+"""Checks of FrozenGuardHook on the config and on the loaded weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ THAW = 'or use configs/finetuned/'
 
 
 def check_init(model: nn.Module, state: str, key: str) -> None:
-    """Check what the config says of the backbone's weights.
+    """Check the config of the backbone's weights.
 
     Args:
         model: The detector.
-        state: What FrozenGuardHook was told.
-        key: Where the config of the backbone's class is.
+        state: State given to FrozenGuardHook.
+        key: Config key of the backbone's own class.
     """
     init_cfg = getattr(model, 'init_cfg', None)
     if isinstance(init_cfg, dict) and is_pretrained(init_cfg):
@@ -59,7 +59,8 @@ def _check_prefix(init_cfg: Any, checkpoint: str, key: str) -> None:
 def check_stages(
     backbone: nn.Module, state: str, groups: list[dict[str, Any]]
 ) -> None:
-    """Check that all of a frozen backbone, and of no other, is frozen."""
+    """Check that a frozen backbone is fully frozen, and any other fully
+    trainable."""
     idle = [n for n, p in backbone.named_parameters() if not p.requires_grad]
     moving = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
     name = type(backbone).__name__
@@ -99,13 +100,13 @@ def check_stages(
 def check_filled(
     backbone: nn.Module, config: Any, missing: list[str], key: str
 ) -> None:
-    """Check that a classifier filled every tensor, whoever loaded it.
+    """Check that a classifier filled every tensor, whatever loaded it.
 
     Args:
-        backbone: Initialised.
-        config: What it was built from.
-        missing: Tensors whose load was not seen.
-        key: Where the config of the backbone's class is.
+        backbone: The initialised backbone.
+        config: Config from which it was built.
+        missing: Tensors whose load was not recorded.
+        key: Config key of the backbone's own class.
     """
     checkpoint = checkpoint_of(backbone)
     missing = find_random(backbone, config, missing, checkpoint)
@@ -129,9 +130,9 @@ def check_filled(
 
 
 def check_random(backbone: nn.Module, config: Any, key: str) -> None:
-    """Check that a backbone from scratch does not fill itself."""
+    """Check that a backbone from scratch does not load weights by itself."""
     share = filled_share(backbone, config)
-    if share > 0.5:  # tables of positions are the same under any seed
+    if share > 0.5:  # position tables are equal under any seed
         raise ValueError(
             f'{key} must be random from scratch, got a '
             f'{type(backbone).__name__} that fills {share:.0%} of its '
@@ -142,7 +143,7 @@ def check_random(backbone: nn.Module, config: Any, key: str) -> None:
 def check_same(
     backbone: nn.Module, checkpoint: Mapping[str, Any], key: str
 ) -> None:
-    """Check that a detector to load has this backbone, bit by bit."""
+    """Check that a detector checkpoint has the same backbone, bit by bit."""
     own = backbone.state_dict()
     other = backbone_tensors(checkpoint.get('state_dict', checkpoint))
     differ = [

@@ -1,4 +1,4 @@
-"""Verify that the backbone of a control moves."""
+"""A hook that checks that the backbone of a control run changes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..runner_access import KEY, find_model
 
 
 class MovedWatch(Hook):
-    """The part of FrozenGuardHook that looks whether a control trains.
+    """The part of FrozenGuardHook that checks whether a control trains.
 
     It is not registered: FrozenGuardHook adds it to runs whose backbone
-    trains. A rate of 0 or a forward pass under ``no_grad`` leaves the
-    backbone what it was, although all of it requires grad. At the first
+    trains. A learning rate of 0 or a forward pass under ``no_grad`` leaves the
+    backbone unchanged, although all of it requires grad. At the first
     checkpoint after an update, before the file is written, and at the end it
-    looks at whether anything in the backbone moved, if the rest did.
+    checks whether anything in the backbone changed, if the rest did.
 
     Args:
-        state: Of the run.
+        state: State of the run.
     """
 
     priority = 'LOWEST'
@@ -30,15 +30,15 @@ class MovedWatch(Hook):
         self._before: dict[str, str] = {}
 
     def remember(self, model: nn.Module) -> None:
-        """Take the fingerprint, once all weights are loaded."""
+        """Fingerprint the model, once all weights are loaded."""
         self._before = _fingerprint(model)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Before the file is written."""
+        """Check before the file is written."""
         self._check(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """At the end of the run."""
+        """Check at the end of the run."""
         self._check(runner)
 
     def _check(self, runner: Runner) -> None:
@@ -68,7 +68,7 @@ class MovedWatch(Hook):
 
 
 def _fingerprint(model: nn.Module) -> dict[str, str]:
-    return {  # an update of 0 turns -0.0 into 0.0
+    return {  # + 0.0, as an update of 0 turns -0.0 into 0.0
         name: digest(parameter.detach() + 0.0)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and parameter.dim() > 1

@@ -1,4 +1,4 @@
-"""Verify the frozen part of a partially frozen model during a run."""
+"""A hook that checks the frozen part of a partially frozen model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from .second_build import find_random
 
 
 class PartWatch(Hook):
-    """The part of FrozenGuardHook that looks after partly frozen models.
+    """The part of FrozenGuardHook that checks partially frozen models.
 
-    It is not registered: FrozenGuardHook adds it to ``partial`` runs. What
-    is frozen at construction, in the backbone, the neck or the heads, must
-    be filled from a file, be in no optimizer, stay frozen, and keep its bits.
+    It is not registered: FrozenGuardHook adds it to ``partial`` runs. Whatever
+    is frozen at construction, in the backbone, the neck or the heads, must be
+    loaded from a file, be in no optimizer, stay frozen, and stay bitwise the
+    same.
 
     Args:
-        model: As it was constructed.
+        model: The model as constructed.
 
     Raises:
         ValueError: If nothing of the model is frozen.
@@ -52,12 +53,12 @@ class PartWatch(Hook):
     def remember(
         self, model: nn.Module, config: Any, missing: list[str]
     ) -> None:
-        """Take the fingerprint, once all weights are loaded.
+        """Fingerprint the frozen part, once all weights are loaded.
 
         Args:
-            model: After loading.
-            config: What it was built from.
-            missing: Tensors whose load was not seen.
+            model: The model after loading.
+            config: Config from which it was built.
+            missing: Tensors whose load was not recorded.
         """
         frozen = [name for name in missing if name in self._names]
         checkpoint = checkpoint_of(model.backbone)
@@ -73,13 +74,14 @@ class PartWatch(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Before the first step."""
+        """Check before the first step."""
         if not self._is_checked:
             self._is_checked = True
             self.check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Before the file is written: nothing wrong overwrites a good one."""
+        """Check before the file is written, so that no bad checkpoint
+        overwrites a good one."""
         self.check(runner)
         write_record(runner, 'partial', verified_iter=runner.iter)
 
@@ -91,7 +93,7 @@ class PartWatch(Hook):
         }
 
     def check(self, runner: Runner) -> None:
-        """Look for faults, and compare bit by bit."""
+        """Look for faults, and compare the frozen part bit by bit."""
         model = find_model(runner)
         held = {
             id(p)

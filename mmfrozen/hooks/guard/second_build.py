@@ -1,8 +1,9 @@
-"""Tell what a module fills by itself from what is random.
+"""Distinction of loaded from random weights by building a module twice.
 
-Whatever fills a module, be it its constructor, ``init_weights``, a hub or
-``torch.load``, gives the same values under any seed; random initialisation
-does not. So the module is built once more, and no fill has to be observed.
+Whatever loads weights into a module, be it its constructor, ``init_weights``,
+a hub or ``torch.load``, gives the same values under any seed; random
+initialisation does not. So the module is built a second time, and no loading
+has to be observed.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ DEFAULTS = {'running_mean': 0.0, 'running_var': 1.0}
 def find_random(
     module: nn.Module, config: Any, names: list[str], checkpoint: str | None
 ) -> list[str]:
-    """Name those of a module's tensors that nothing has filled.
+    """Return the names of a module's tensors that were not loaded.
 
     Args:
-        module: As it is at the start of the run, initialised.
-        config: What it was built from; without one nothing counts as filled.
-        names: Tensors whose load was not seen.
-        checkpoint: What its config loads. Beside one, a tensor of one value
-            is what the file lacks; a module that fills itself has filled it.
+        module: The module as initialised at the start of the run.
+        config: Config from which it was built; without one, nothing counts as
+            loaded.
+        names: Tensors whose load was not recorded.
+        checkpoint: Checkpoint named in its config. If there is one, a tensor
+            of a single repeated value counts as missing in it; in a module
+            that loads itself, as loaded.
     """
     if not names:
         return []
@@ -41,7 +44,8 @@ def find_random(
 
 
 def filled_share(module: nn.Module, config: Any) -> float:
-    """Share of a module's weights, from 0 to 1, that are not random."""
+    """Return the fraction of a module's weights, 0 to 1, that are not
+    random."""
     own, again = module.state_dict(), _build_again(config)
     sizes = [
         (t.numel(), _is_filled(name, own, again, constants=False))
@@ -53,7 +57,7 @@ def filled_share(module: nn.Module, config: Any) -> float:
 
 
 def _build_again(config: Any) -> dict[str, Tensor]:
-    """The tensors of a second build, under another seed."""
+    """Return the state dict of a second build, under another seed."""
     if not isinstance(config, dict):
         return {}
     with torch.random.fork_rng(devices=[]):
@@ -76,5 +80,5 @@ def _is_filled(
         return False
     default = DEFAULTS.get(name.rpartition('.')[2])
     if default is not None and bool((tensor == default).all()):
-        return False  # no classifier has statistics of none
+        return False  # no trained classifier has default statistics
     return constants or bool((tensor != tensor.flatten()[0]).any())

@@ -1,1 +1,1 @@
-"""Find numbers that are not finite within one step, and say where."""
+"""Detection of NaN and infinity within one step, with their source."""

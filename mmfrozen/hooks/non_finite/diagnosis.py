@@ -1,4 +1,4 @@
-"""Say where numbers that are not finite come from."""
+"""Diagnosis of where NaN or infinity in an update comes from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...engine.measure import one_line
 from ...run_files import NON_FINITE, NonFiniteRecord
 from ..runner_access import find_model
 
-#: Images and parameters that a line names.
+#: Maximum number of images named in a message.
 NUM_NAMED = 8
 REMEDIES = {
     'pixels': 'Look at these images, and at data_preprocessor.std.',
@@ -38,9 +38,10 @@ class Batch:
     """One step of the training loop.
 
     Attributes:
-        iter: Counted from 1.
-        data: As the loader gave it.
-        outputs: Losses and more, as the model's ``train_step`` returned them.
+        iter: Iteration, counted from 1.
+        data: The batch as loaded.
+        outputs: Losses and other values returned by the model's
+            ``train_step``.
     """
 
     iter: int
@@ -48,7 +49,7 @@ class Batch:
     outputs: dict[str, Any]
 
     def losses(self) -> dict[str, float]:
-        """By name."""
+        """Return the scalar losses by name."""
         return {
             name: torch.as_tensor(value).item()
             for name, value in self.outputs.items()
@@ -56,7 +57,7 @@ class Batch:
         }
 
     def samples(self) -> list[Any]:
-        """One an image, as the data set made it."""
+        """Return the data samples, one per image."""
         data = self.data if isinstance(self.data, dict) else {}
         return list(data.get('data_samples') or [])
 
@@ -64,13 +65,13 @@ class Batch:
 def diagnose(
     runner: Runner, batches: list[Batch], gradients: list[str], cause: str
 ) -> NonFiniteRecord:
-    """Look at the batches of a faulty update, in this process.
+    """Diagnose the batches of a faulty update, in this process.
 
     Args:
-        runner: Of the run.
-        batches: Of one update; several where gradients are accumulated.
-        gradients: Names of parameters whose gradients are not finite.
-        cause: A key of ``REMEDIES`` that is known already, or ``''``.
+        runner: The runner.
+        batches: The batches of one update; several with gradient accumulation.
+        gradients: Names of parameters with non-finite gradients.
+        cause: A key of ``REMEDIES`` if it is already known, or ``''``.
     """
     losses = [batch.losses() for batch in batches]
     faulty = [
@@ -83,7 +84,7 @@ def diagnose(
     for batch in suspects:
         try:
             found, images = _look_at(runner, batch)
-        except Exception as error:  # a look must not hide what it is about
+        except Exception as error:  # a diagnosis must not hide the fault
             runner.logger.warning(
                 f'A batch could not be looked at: {one_line(error)}'
             )
@@ -104,14 +105,16 @@ def diagnose(
 
 
 def _image(sample: Any) -> str:
-    """``'139 (train2017/000000000139.jpg)'``."""
+    """Return an image's name, such as ``'139
+    (train2017/000000000139.jpg)'``."""
     info = getattr(sample, 'metainfo', {})
     return f'{info.get("img_id", "?")} ({info.get("img_path", "?")})'
 
 
 def _look_at(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
-    """What of a batch is not finite before any layer that trains, and in
-    which images."""
+    """Return what is already non-finite in the input of the trainable layers
+    (boxes, pixels or frozen features; '' if nothing), and the names of the
+    images concerned."""
     names = [_image(sample) for sample in batch.samples()]
     bad = [
         name
@@ -127,7 +130,7 @@ def _look_at(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
         if bad:
             return 'pixels', bad
         if any(p.requires_grad for p in model.backbone.parameters()):
-            return '', []  # it has been updated since
+            return '', []  # the backbone has been updated since
         for level in tree_leaves(model.backbone(images)):
             bad = _faulty(level, names)
             if bad:
@@ -137,7 +140,8 @@ def _look_at(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
 
 
 def _faulty(tensor: Tensor, names: list[str]) -> list[str]:
-    """Names of the images, which are a tensor's first dimension."""
+    """Return the names of images, along the first dimension, with non-finite
+    values."""
     return [
         name
         for name, image in zip(names, tensor, strict=True)
@@ -146,21 +150,21 @@ def _faulty(tensor: Tensor, names: list[str]) -> list[str]:
 
 
 def _is_finite(tensor: Any) -> bool:
-    tensor = getattr(tensor, 'tensor', tensor)  # of MMDetection's boxes
+    tensor = getattr(tensor, 'tensor', tensor)  # unwrap MMDetection's boxes
     return bool(torch.isfinite(tensor).all())
 
 
 def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
-    """One line about an update that was not finite.
+    """Return a one-line message about a non-finite update.
 
     Args:
-        records: One a process.
-        num_parameters: Of those with gradients.
+        records: One record per process.
+        num_parameters: Number of parameters with gradients.
     """
     told = [r for r in records if r.faulty_images or not r.gradients]
     record = (told or records)[0]
     place, images = f'on rank {record.rank}', record.images
-    if len(records) > 1 and not told:  # all have the same gradients
+    if len(records) > 1 and not told:  # all processes have the same gradients
         place = 'in all processes'
         images = [image for r in records for image in r.images]
     if record.gradients:
@@ -175,7 +179,7 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
             for name, value in record.losses.items()
             if value is not None and not math.isfinite(value)
         ]
-        parts = bad[1:] or bad  # without the sum
+        parts = bad[1:] or bad  # the sum of the losses comes first
     if record.faulty_images:
         what = record.found_in.partition(' in ')[0]
         if what == 'features':

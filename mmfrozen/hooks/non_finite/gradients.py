@@ -1,4 +1,4 @@
-"""Ask whether gradients are finite, without waiting for the device."""
+"""Checks whether gradients are finite, without synchronising."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 class Norms:
-    """The norm of each tensor, read when it is asked for.
+    """Norms of tensors, computed now and read later.
 
-    On a GPU they are computed by a few kernels for all tensors and copied
-    beside the work that follows, so that reading them later waits for
-    nothing.
+    On a GPU a few kernels compute the norms of all tensors, and an
+    asynchronous copy overlaps with the work that follows, so that reading them
+    later does not wait.
 
     Args:
-        named: Tensors by name; none of them must be empty.
+        named: Tensors by name; none may be empty.
     """
 
     def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
@@ -29,8 +29,8 @@ class Norms:
         if not self._tensors:
             return
         is_cuda = self._tensors[0].is_cuda
-        # a sum of squares overflows before its terms do, but on CPUs the
-        # largest term takes 20 times as long
+        # The 2-norm can overflow although all terms are finite, which find_bad
+        # checks; on CPUs the maximum norm takes 20 times as long.
         order = float('inf') if is_cuda else 2.0
         norms = torch._foreach_norm(self._tensors, order)
         self._values = torch.stack([norm.float() for norm in norms])
@@ -44,8 +44,8 @@ class Norms:
             self._event.record()
 
     def find_bad(self) -> list[str]:
-        """Name what is not finite, the last registered first: gradients are
-        computed in about that order."""
+        """Return the names of non-finite tensors, the last registered first:
+        gradients are computed in about that order."""
         if self._event:
             self._event.synchronize()
         found = (~torch.isfinite(self._values)).nonzero().flatten().tolist()
@@ -57,7 +57,7 @@ class Norms:
 
 
 def gradient_norms(model: nn.Module) -> Norms:
-    """Of all parameters that have a gradient."""
+    """Compute the norms of all gradients of a model."""
     return Norms(
         (name, p.grad)
         for name, p in model.named_parameters()
@@ -66,11 +66,11 @@ def gradient_norms(model: nn.Module) -> Norms:
 
 
 class KeptBuffers:
-    """What a forward pass moves besides gradients: running statistics of
-    norms, and counts of losses. Frozen parts move none.
+    """A copy of the buffers that a forward pass updates: running statistics of
+    norms, and counts of losses. Frozen parts update none.
 
     Args:
-        model: In training mode.
+        model: The model, in training mode.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -83,14 +83,14 @@ class KeptBuffers:
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """As they were."""
+        """Restore the buffers."""
         for module, name, buffer in self._kept:
             getattr(module, name).copy_(buffer)
 
 
 def find_bad_weights(model: nn.Module) -> list[str]:
-    """Name trained parameters, and buffers of layers in training mode, that
-    are not finite."""
+    """Return the names of non-finite trainable parameters, and of non-finite
+    buffers of layers in training mode."""
     parameters = [
         (name, p) for name, p in model.named_parameters() if p.requires_grad
     ]

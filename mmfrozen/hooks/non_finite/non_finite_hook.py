@@ -1,4 +1,4 @@
-"""Detect losses and gradients that are not finite, within one step."""
+"""A hook that detects non-finite losses and gradients within one step."""
 
 from __future__ import annotations
 
@@ -27,38 +27,41 @@ from .diagnosis import Batch, diagnose, explain
 from .gradients import KeptBuffers, Norms, find_bad_weights, gradient_norms
 
 KEY = 'default_hooks.non_finite'
-#: Steps that a gradient scaler may leave out one after another.
+#: Maximum consecutive steps that a gradient scaler may skip.
 MAX_OVERFLOWS = 50
 
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Stops a run, or leaves a step out, whose losses or gradients are NaN
-    or infinite.
+    """Stops a run, or skips a step, if losses or gradients are NaN or
+    infinite.
 
-    What MMDetection lacks: its ``CheckInvalidLossHook`` looks at every 50th
-    loss, after the update, and says that it is not finite; nobody looks at
-    gradients, and checkpoints of NaN are written. Here every update is looked
-    at, and one line names the loss, the images, the first gradient, the rate
-    and the loss scale, and whether pixels, boxes or the features of the
-    frozen backbone were not finite before. ``WORK_DIR/non_finite.json`` keeps
-    it. A checkpoint never holds weights that are not finite.
+    What MMDetection lacks: its ``CheckInvalidLossHook`` checks every 50th
+    loss, after the update, and only says that it is not finite; gradients are
+    not checked, and checkpoints with NaN are written. Here every update is
+    checked, and a one-line message names the loss, the images, the first
+    gradient, the learning rate and the loss scale, and whether pixels, boxes
+    or the features of the frozen backbone were already non-finite. The record
+    is written to ``WORK_DIR/non_finite.json``. A checkpoint never holds
+    non-finite weights.
 
-    - A loss that is not finite makes all gradients NaN. So all processes see
-      it, and act alike, without a message in each step.
-    - ``stop``: on a GPU an update is looked at when the next one is due,
-      and nothing waits for it; on a CPU, before it is made.
-    - ``skip``: the update is not made; weights, moments and running
-      statistics are bitwise what they were. It waits for the GPU once a step.
-    - What a gradient scaler leaves out (fp16) is no fault, unless the loss
-      is not finite, the scale has come down to 1, or 50 steps in a row.
+    - A non-finite loss makes all gradients NaN, so that all processes detect
+      it and act alike, without communication in each step.
+    - ``stop``: on a GPU an update is checked when the next one is due, so
+      that nothing synchronises; on a CPU it is checked before it is applied.
+    - ``skip``: the update is not applied; weights, moments and running
+      statistics stay bitwise the same. It synchronises with the GPU once per
+      step.
+    - A step that a gradient scaler skips (fp16) is not a fault, unless the
+      loss is not finite, the scale has dropped to 1, or more than 50 steps in
+      a row are skipped.
 
-    It takes any ``OptimWrapper`` and accumulated gradients.
+    It works with any ``OptimWrapper`` and with gradient accumulation.
 
     Args:
         policy: ``'stop'`` or ``'skip'``.
-        max_in_a_row: Updates that ``skip`` leaves out, one after another,
-            before it stops.
+        max_in_a_row: Number of consecutive updates that ``skip`` skips before
+            it stops the run.
 
     Raises:
         ValueError: If an option is unknown.
@@ -70,7 +73,7 @@ class NonFiniteHook(Hook):
             non_finite=dict(type='mmfrozen.NonFiniteHook', policy='skip'))
     """
 
-    priority = 'ABOVE_NORMAL'  # before EMA, logs and checkpoints
+    priority = 'ABOVE_NORMAL'  # runs before EMA, logs and checkpoints
 
     def __init__(self, policy: str = 'stop', max_in_a_row: int = 10) -> None:
         require(
@@ -92,11 +95,12 @@ class NonFiniteHook(Hook):
         self._is_registered = False
 
     def before_run(self, runner: Runner) -> None:
-        """Watch the optimizer wrapper, inside of all that measures it."""
+        """Wrap the optimizer wrapper's methods, inside of hooks that time
+        them."""
         self._remove()
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper):
-            return  # testing
+            return  # a test run
         reason = _why_not(runner)
         if reason:
             runner.logger.warning(
@@ -107,7 +111,7 @@ class NonFiniteHook(Hook):
         self._scaler = getattr(wrapper, 'loss_scaler', None)
         self._is_late = (
             self.policy == 'stop'
-            and self._scaler is None  # which waits for the GPU anyway
+            and self._scaler is None  # a scaler synchronises anyway
             and _can_be_late(self._model)
         )
         self._begin()
@@ -125,7 +129,7 @@ class NonFiniteHook(Hook):
         self._losses: list[Tensor] = []
         self._batches: list[Batch] = []
         self._earlier: list[Batch] = []
-        self._norms: Norms | None = None  # of an update that was made
+        self._norms: Norms | None = None  # of an applied update
         self._bad: list[str] = []
         self._cause = ''
         self._is_end = False
@@ -134,7 +138,7 @@ class NonFiniteHook(Hook):
         self._records: list[NonFiniteRecord] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Continue the file of a resumed run; watch the forward pass."""
+        """Continue the file of a resumed run; wrap the model's train step."""
         if not self._undo:
             return
         if runner.iter:
@@ -146,7 +150,8 @@ class NonFiniteHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """At the first batch of an update, keep what ``skip`` puts back."""
+        """At the first batch of an update, keep the buffers that ``skip``
+        restores."""
         if self._undo and self.policy == 'skip' and not self._batches:
             self._buffers = KeptBuffers(self._model)
 
@@ -161,14 +166,15 @@ class NonFiniteHook(Hook):
                 raise
             except Exception as error:
                 line = self._explain_failure(runner, data)
-                if line:  # in this process: others may have no fault
+                if line:  # in this process only: others may have no fault
                     raise RuntimeError(line) from error
                 raise
 
         return watched
 
     def _explain_failure(self, runner: Runner, data: Any) -> str | None:
-        """Say that a step failed over what was not finite before it."""
+        """Return a message if a step raised an error because of non-finite
+        values before it; None otherwise."""
         bad = self._norms.find_bad() if self._norms else []
         batches = self._earlier if bad else [Batch(runner.iter + 1, data, {})]
         own = diagnose(runner, batches, bad, '')
@@ -184,13 +190,14 @@ class NonFiniteHook(Hook):
         def watched(loss: Tensor, **options: Any) -> Any:
             own = loss.detach()
             self._losses.append(own)
-            # times 1; times NaN, if it is not finite, for all processes
+            # A factor of 1, or of NaN if the loss is not finite, which the
+            # gradient all-reduce spreads to all processes.
             return backward(loss * (own * 0 + 1), **options)
 
         return watched
 
     def _watched_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(step)  # schedulers leave their mark on it
+        @functools.wraps(step)  # schedulers set attributes on step
         def watched(**options: Any) -> None:
             norms = gradient_norms(self._model)
             losses, self._losses, self._is_end = self._losses, [], True
@@ -211,7 +218,8 @@ class NonFiniteHook(Hook):
         return watched
 
     def _is_overflow(self, losses: list[Tensor]) -> bool:
-        """Whether the scaler is about to leave out what is its affair."""
+        """Return whether the scaler will skip this step as an ordinary fp16
+        overflow, which is no fault."""
         is_finite = all(bool(torch.isfinite(loss)) for loss in losses)
         if not all(all_gather_object(is_finite)):
             return False
@@ -229,7 +237,7 @@ class NonFiniteHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Say what was found, and act."""
+        """Report a fault, and stop or skip."""
         if not self._undo:
             return
         self._batches.append(
@@ -248,20 +256,21 @@ class NonFiniteHook(Hook):
             self._catch_up(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Before validation and a checkpoint."""
+        """Check the last update before validation and checkpoints."""
         self._catch_up(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the wrapper as it was."""
+        """Check the last update and restore the wrapped methods."""
         self._catch_up(runner)
         self._remove()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """In the main process; see AllRanksCheck for the others."""
+        """Check the weights in the main process; AllRanksCheck does so in
+        all."""
         self._check_weights(runner)
 
     def _catch_up(self, runner: Runner) -> None:
-        """Look at an update that was made and not looked at."""
+        """Check the applied update that is still unchecked."""
         norms, self._norms = self._norms, None
         if norms:
             self._bad = norms.find_bad()
@@ -269,7 +278,8 @@ class NonFiniteHook(Hook):
                 self._act(runner, self._earlier)
 
     def _act(self, runner: Runner, batches: list[Batch]) -> None:
-        """In all processes: their gradients are the same."""
+        """Stop or skip in all processes alike, as their gradients are the
+        same."""
         bad, self._bad = self._bad, []
         self._num_skipped += 1
         ends = self.policy == 'stop' or self._num_skipped > self.max_in_a_row
@@ -293,7 +303,8 @@ class NonFiniteHook(Hook):
         self._records += [
             dataclasses.replace(record, action=action) for record in records
         ]
-        # a full disk, or two processes at once, must not hide the fault
+        # a full disk, or two processes writing at once, must not hide the
+        # fault
         with contextlib.suppress(OSError):
             NON_FINITE.write(Path(runner.work_dir), self._records)
 
@@ -328,7 +339,7 @@ def _why_not(runner: Runner) -> str | None:
 
 
 def _detached(outputs: Any) -> Any:
-    return {  # kept until the next update, without the graph
+    return {  # detached, as they are kept until the next update
         name: value.detach() if isinstance(value, Tensor) else value
         for name, value in (outputs or {}).items()
     }

@@ -1,1 +1,1 @@
-"""Measure what a training step costs."""
+"""Measurement of what a training step costs."""

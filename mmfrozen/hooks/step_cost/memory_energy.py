@@ -1,4 +1,4 @@
-"""Read the memory and the energy of the process that trains."""
+"""Meters of the memory and the energy used by the training process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...run_files import StepMemory
 
 
 class MemoryMeter:
-    """Keeps the largest of what it read.
+    """Peak memory over all samples taken.
 
     Args:
-        device: That the model is on.
-        read_resident: Returns the bytes of the process's resident set
-            (default: psutil's).
+        device: Device of the model.
+        read_resident: Returns the bytes of the process's resident set; by
+            default psutil's.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class MemoryMeter:
         self._allocated = self._reserved = self._resident = 0
 
     def reset(self) -> None:
-        """Forget CUDA's peak, which a validation may have raised.
+        """Reset CUDA's peak, which a validation may have raised.
 
         MMDetection's logger does the same whenever it logs.
         """
@@ -43,11 +43,11 @@ class MemoryMeter:
             torch.cuda.reset_peak_memory_stats(self._cuda)
 
     def sample_resident(self) -> None:
-        """Take the resident set; costs microseconds."""
+        """Sample the resident set size; costs microseconds."""
         self._resident = max(self._resident, self._read_resident())
 
     def sample_cuda(self) -> None:
-        """Take CUDA's peaks, before MMDetection's logger resets them."""
+        """Sample CUDA's peaks, before MMDetection's logger resets them."""
         if self._cuda:
             stats = torch.cuda.memory_stats(self._cuda)
             self._allocated = max(
@@ -58,7 +58,7 @@ class MemoryMeter:
             )
 
     def read(self) -> StepMemory:
-        """What was the largest so far."""
+        """Return the peaks so far."""
         return StepMemory(
             cuda_allocated_peak_bytes=self._allocated or None,
             cuda_reserved_peak_bytes=self._reserved or None,
@@ -68,7 +68,8 @@ class MemoryMeter:
 
 
 def process_peak_bytes() -> int | None:
-    """Largest resident set since the process began; None on Windows."""
+    """Return the peak resident set since the process began; None on
+    Windows."""
     try:
         import resource
     except ImportError:
@@ -78,10 +79,10 @@ def process_peak_bytes() -> int | None:
 
 
 class EnergyMeter:
-    """Energy of a GPU over stretches of training, from NVIDIA's driver.
+    """Energy of a GPU during training intervals, from NVIDIA's driver.
 
     Args:
-        device: That the model is on.
+        device: Device of the model.
         nvml: The module ``pynvml``; imported if None.
     """
 
@@ -91,16 +92,16 @@ class EnergyMeter:
         self._joules, self._steps = 0.0, 0
         try:
             self._read = _counter(device, nvml)
-        except Exception as error:  # every driver has its own
+        except Exception as error:  # errors differ between drivers
             self.note = f'Not measured: {error}'
 
     def begin(self, step: int) -> None:
-        """A stretch of training begins, with this many steps done."""
+        """Start an interval, after `step` training steps."""
         if self.note is None:
             self._begin = self._read(), step
 
     def end(self, step: int) -> None:
-        """A stretch of training ends."""
+        """End an interval, after `step` training steps."""
         if self._begin is None:
             return
         joules, first = self._begin
@@ -109,21 +110,21 @@ class EnergyMeter:
         self._begin = None
 
     def lap(self, step: int) -> None:
-        """A report is due within a stretch."""
+        """Add the energy so far, for a report within an interval."""
         if self._begin is not None:
             self.end(step)
             self.begin(step)
 
     def joules_per_step(self) -> float | None:
-        """Mean over all stretches that have ended."""
+        """Return the mean over all ended intervals; None without steps."""
         return self._joules / self._steps if self._steps else None
 
 
 def _counter(device: torch.device, nvml: Any) -> Callable[[], float]:
-    """Find a device's counter of joules.
+    """Return a function that reads a device's energy counter in joules.
 
     Raises:
-        Exception: If there is none; its text says why.
+        Exception: If there is none; the message says why.
     """
     if device.type != 'cuda':
         raise ValueError(f'NVML counts NVIDIA GPUs, this is a {device.type}')
@@ -135,7 +136,7 @@ def _counter(device: torch.device, nvml: Any) -> Callable[[], float]:
                 'nvidia-ml-py is not installed (pip install mmfrozen[energy])'
             ) from None
     uuid = getattr(torch.cuda.get_device_properties(device), 'uuid', None)
-    if uuid is None:  # an index would be wrong under CUDA_VISIBLE_DEVICES
+    if uuid is None:  # CUDA_VISIBLE_DEVICES changes the indices
         raise ValueError('this torch does not tell which GPU it uses')
     nvml.nvmlInit()
     handle = nvml.nvmlDeviceGetHandleByUUID(f'GPU-{uuid}')

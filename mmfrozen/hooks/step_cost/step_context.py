@@ -1,4 +1,5 @@
-"""Describe what a step was measured on: device, dtype, versions, loader."""
+"""Description of the measurement's context: device, dtype, versions,
+loader."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet')
 
 
 def describe(runner: Runner, device: torch.device) -> dict[str, Any]:
-    """The fields of a StepCost that are known when a start begins."""
+    """Return the StepCost fields that are known when a run starts."""
     filename = runner.cfg.filename
     world_size = get_world_size()
     return dict(
@@ -37,18 +38,18 @@ def describe(runner: Runner, device: torch.device) -> dict[str, Any]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """``float32``, not ``torch.float32``."""
+    """Return ``float32``, not ``torch.float32``."""
     return str(dtype).rpartition('.')[2]
 
 
 def autocast_name(device_type: str) -> str:
-    """What to add to a dtype while autocast is on; nothing if it is off."""
+    """Return the suffix of a dtype for autocast; empty if it is off."""
     dtype = autocast_dtype(device_type)
     return f' with autocast to {dtype_name(dtype)}' if dtype else ''
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's with the number of threads."""
+    """Return the GPU's name, or the CPU's with the number of threads."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     if device.type != 'cpu':
@@ -61,12 +62,12 @@ def device_name(device: torch.device) -> str:
 
 
 def read_versions(device: torch.device) -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Return the versions of the software that affects the results."""
     found = {'mmfrozen': __version__, 'python': platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # the forks have other names
+        except PackageNotFoundError:  # forks have other package names
             module = __import__(name)
             found[name] = module.__version__
     if device.type == 'cuda':
@@ -76,13 +77,13 @@ def read_versions(device: torch.device) -> dict[str, str]:
 
 
 def iters_per_epoch(runner: Runner, world_size: int) -> int | None:
-    """Training steps that see every image once; None if it cannot be told."""
+    """Return the training steps of one epoch; None if it is unknown."""
     loader = runner.train_dataloader
     try:
         length = len(loader)
-    except TypeError:  # a stream
+    except TypeError:  # an iterable dataset
         return None
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-    if isinstance(sampler, InfiniteSampler):  # its length is that of all
+    if isinstance(sampler, InfiniteSampler):  # its length covers all ranks
         return -(-length // world_size)
     return length

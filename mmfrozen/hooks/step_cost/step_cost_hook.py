@@ -1,4 +1,4 @@
-"""Record what a training step of a run costs."""
+"""A hook that records the cost of a run's training steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from .step_timer import Clock, spreads
 
 
 def harmless(method: Callable[..., None]) -> Callable[..., None]:
-    """Let a method fail without ending the run; skip it when idle."""
+    """Decorate a hook method: errors stop the measurement, not the run; the
+    method is skipped while the hook is inactive."""
 
     @functools.wraps(method)
     def guarded(
@@ -39,27 +40,27 @@ def harmless(method: Callable[..., None]) -> Callable[..., None]:
 
 @HOOKS.register_module()
 class StepCostHook(Hook):
-    """Records what a training step costs, by its parts.
+    """Records the cost of a training step, split into its parts.
 
-    What MMDetection lacks: IterTimerHook knows the time of a step and of its
-    data, as running means on MMDetection's clock; nothing there tells forward
-    from backward, or knows FLOPs and energy. Writes
-    ``WORK_DIR/step_cost.json`` (a list of
-    :class:`~mmfrozen.records.StepCost`, one for each start of the run) and
-    the scalars ``step_cost/PART_seconds``, medians since the last ones, at
-    ``interval``; the file also at the end.
+    What MMDetection lacks: IterTimerHook measures the time of a step and of
+    its data loading, as running means on the CPU clock; nothing separates
+    forward from backward, or measures FLOPs and energy. Writes
+    ``WORK_DIR/step_cost.json`` (a list of :class:`~mmfrozen.records.StepCost`,
+    one for each start of the run) and the scalars ``step_cost/PART_seconds``,
+    medians since the last ones, every ``interval`` steps; the file also at the
+    end.
 
-    It takes any detector of MMDetection, and measures the main process. It
-    changes nothing that the run computes, and never ends a run: what cannot
-    be measured is None, with a note. On CUDA events are queued and read
-    when they have passed, so that nothing waits. One step, after the
+    It works with any detector of MMDetection, and measures the main process.
+    It does not change what the run computes, and never ends a run: a value
+    that cannot be measured is None, with a note. CUDA events are read only
+    once they have completed, so that nothing synchronises. One step, after the
     warm-up, is counted (FLOPs) and not timed.
 
     Args:
         interval: Training steps between records.
-        warmup: First steps of a start, which are not timed.
-        count_flops: Whether to count a step.
-        clock: For tests; by default the CPU's, or events on CUDA.
+        warmup: First steps after a start that are not timed.
+        count_flops: Whether to count the FLOPs of a step.
+        clock: A clock for tests; by default the CPU's, or CUDA events.
 
     Raises:
         ValueError: If a number is out of range.
@@ -94,10 +95,10 @@ class StepCostHook(Hook):
         self.is_active = False
         self._clock = clock
         self._end: _StepEnd | None = None
-        self._meter: StepMeter  # while it is active
+        self._meter: StepMeter  # set while active
 
     def before_run(self, runner: Runner) -> None:
-        """Only training is measured, and in one process."""
+        """Activate the hook in training only, and only in the main process."""
         self.is_active = is_main_process() and isinstance(
             runner.optim_wrapper, OptimWrapper
         )
@@ -107,7 +108,7 @@ class StepCostHook(Hook):
 
     @harmless
     def before_train(self, runner: Runner) -> None:
-        """A start begins."""
+        """Build the meter for this start of the run."""
         self._earlier = self._read_earlier(runner)
         self._meter = StepMeter(
             runner.model,
@@ -123,7 +124,7 @@ class StepCostHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """The data is there."""
+        """Begin a step: its batch is loaded."""
         self._meter.begin_step(runner.iter + 1)
 
     @harmless
@@ -134,12 +135,12 @@ class StepCostHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Before all other hooks."""
+        """Mark the end of the update, before all other hooks."""
         self._meter.is_updated()
 
     @harmless
     def before_val(self, runner: Runner) -> None:
-        """No training until after it."""
+        """Pause the meter for the validation."""
         self._meter.pause(runner.iter)
 
     @harmless
@@ -156,10 +157,10 @@ class StepCostHook(Hook):
         """Write the record.
 
         Args:
-            runner: Of the run.
+            runner: The runner.
             num_done: Training steps done.
-            with_scalars: Whether to give the visualizer the medians of the
-                steps since the last report.
+            with_scalars: Whether to send the medians of the steps since the
+                last report to the visualizer.
         """
         self._meter.energy.lap(num_done)
         window = spreads(self._meter.read())
@@ -188,7 +189,7 @@ class StepCostHook(Hook):
             self._meter.close()
 
     def _read_earlier(self, runner: Runner) -> list[StepCost]:
-        """What earlier starts of a resumed run have measured."""
+        """Return the records of earlier starts of a resumed run."""
         if not runner.iter:
             return []
         try:
@@ -217,12 +218,12 @@ class StepCostHook(Hook):
 
 
 class _StepEnd(Hook):
-    """The part of StepCostHook that comes after all other hooks.
+    """The part of StepCostHook that runs after all other hooks.
 
     It is not registered: StepCostHook adds it.
 
     Args:
-        hook: Whose steps end here.
+        hook: The parent hook.
     """
 
     priority = 'LOWEST'
@@ -232,16 +233,16 @@ class _StepEnd(Hook):
 
     @property
     def is_active(self) -> bool:
-        """Whether the parent hook still measures."""
+        """Return whether the parent hook still measures."""
         return self._hook.is_active
 
     def give_up(self, runner: Runner, error: Exception) -> None:
-        """Stop measuring, with the reason."""
+        """Stop the parent hook's measurement and log the error."""
         self._hook.give_up(runner, error)
 
     @harmless
     def before_train_epoch(self, runner: Runner) -> None:
-        """The loader starts."""
+        """Resume the meter: the data loader starts."""
         self._hook._meter.resume(runner.iter)
 
     @harmless
@@ -252,12 +253,12 @@ class _StepEnd(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """The next batch is asked for."""
+        """Finish the step, before the next batch is loaded."""
         if self.every_n_train_iters(runner, self._hook.interval):
             self._hook.report(runner, runner.iter + 1, with_scalars=True)
         self._hook._meter.finish_step()
 
     @harmless
     def after_val(self, runner: Runner) -> None:
-        """Training goes on."""
+        """Resume the meter after the validation."""
         self._hook._meter.resume(runner.iter)

@@ -1,4 +1,4 @@
-"""Count the FLOPs of one training step of a run, while it is done."""
+"""A FLOP counter for one training step of a run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ...run_files import StepFlops
 
 
 class HarmlessCounter(FlopCounter):
-    """A counter that stops counting, not the step, when it fails.
+    """A FLOP counter whose errors stop the count, not the step.
 
     Attributes:
-        error: What it failed with.
+        error: The first error; None so far.
     """
 
     error: Exception | None = None
 
     def record(self, func: Any, args: tuple[Any, ...], out: Any) -> None:
-        """Count a call that has succeeded, unless one before failed."""
+        """Count a successful call, unless the counter failed before."""
         if self.error is None:
             try:
                 super().record(func, args, out)
@@ -38,32 +38,32 @@ class HarmlessCounter(FlopCounter):
 
 
 class StepFlopsCounter:
-    """Counts one step.
+    """Counter of the FLOPs of one step.
 
     Attributes:
-        result: Of the count.
-        note: Why there is none.
+        result: The counts; None if there are none.
+        note: Why there are none; None so far.
     """
 
     def __init__(self) -> None:
         self._counter: HarmlessCounter | None = None
-        self._name: Callable[[str], str]  # while it counts
+        self._name: Callable[[str], str]  # set while it counts
         self.result: StepFlops | None = None
         self.note: str | None = None
 
     @property
     def is_due(self) -> bool:
-        """Whether no step was tried yet."""
+        """Return whether no step has been counted or tried yet."""
         return not (self._counter or self.result or self.note)
 
     def start(self, model: nn.Module) -> None:
-        """Count from here on.
+        """Start counting.
 
         Args:
             model: The detector, without a distributed wrapper.
         """
         if self._counter:
-            return  # somebody looks at a failed step again
+            return  # already counting: a failed step is being diagnosed
         counter = HarmlessCounter(model)
         try:
             self._name = component_namer(model)
@@ -76,11 +76,11 @@ class StepFlopsCounter:
     def stop(
         self, step: int, batch_shape: tuple[int, int, int] | None
     ) -> None:
-        """Stop, and keep what was counted; nothing if nothing was begun.
+        """Stop counting and keep the result; do nothing if not counting.
 
         Args:
-            step: That was counted, from 1.
-            batch_shape: Of its images.
+            step: The counted step, from 1.
+            batch_shape: Shape of its images: number, height, width.
         """
         counter, self._counter = self._counter, None
         if counter is None:

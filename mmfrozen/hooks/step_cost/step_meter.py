@@ -1,4 +1,4 @@
-"""Measure the training steps of one start of a run."""
+"""A meter of the training steps of one start of a run."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from .step_timer import Clock, CpuClock, CudaClock, StepSample, StepTimer
 
 
 class StepMeter:
-    """Watches the steps of a model: time, memory, energy, FLOPs, shapes.
+    """Meter of time, memory, energy, FLOPs and batch shapes of a model's
+    steps.
 
-    Where a part of a step begins is seen by hooks on the model's
-    preprocessor and backbone, and around the optimizer's ``backward`` and
-    ``step``; what these compute is not touched.
+    Hooks on the model's preprocessor and backbone, and wrappers of the
+    optimizer's ``backward`` and ``step``, mark where each part of a step
+    begins; they do not change what is computed.
 
     Args:
         model: The detector, in its distributed wrapper if it has one.
-        optim_wrapper: That trains it.
-        warmup: First steps, which are not timed.
-        count_flops: Whether to count the step after these.
-        is_compiled: Whether ``torch.compile`` has taken the forward pass:
-            then nothing inside it is looked at.
-        clock: By default the CPU's, or events on CUDA.
+        optim_wrapper: Optimizer wrapper of the run.
+        warmup: Number of first steps that are not timed.
+        count_flops: Whether to count the FLOPs of the step after these.
+        is_compiled: Whether ``torch.compile`` was applied to the forward pass;
+            if so, nothing inside it is measured.
+        clock: By default the CPU's, or CUDA events.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class StepMeter:
         self._watch_optimizer(optim_wrapper)
 
     def resume(self, num_done: int) -> None:
-        """Training begins, or goes on after a validation.
+        """Start or resume measuring, at the start of training or after a
+        validation.
 
         Args:
             num_done: Training steps done.
@@ -85,10 +87,10 @@ class StepMeter:
         self.energy.begin(num_done)
 
     def begin_step(self, step: int) -> None:
-        """The loader has given a batch.
+        """Begin a step, as the loader has returned a batch.
 
         Args:
-            step: That begins, counted from 1.
+            step: The step that begins, counted from 1.
         """
         self.timer.enter('hooks')
         self._num_begun += 1
@@ -100,7 +102,7 @@ class StepMeter:
             self._count_this_step()
 
     def is_updated(self) -> None:
-        """The weights are; other hooks are to come."""
+        """Mark that the weights are updated and the hooks follow."""
         self.timer.enter('hooks')
         self._is_in_step = False
         self.memory.sample_cuda()
@@ -108,23 +110,23 @@ class StepMeter:
             self.shapes[self._shape] += 1
 
     def finish_step(self) -> None:
-        """All hooks are done: the next batch is asked for."""
+        """Finish a step after all hooks; loading of the next batch begins."""
         is_warm = self._num_begun > self._warmup
         self.timer.finish('data', keep=is_warm and not self._is_counted)
 
     def pause(self, num_done: int) -> None:
-        """A validation begins, or training ends."""
+        """Pause measuring, at a validation or the end of training."""
         self.energy.end(num_done)
 
     def read(self) -> list[dict[str, float]]:
-        """Take the steps that were timed since it was last called."""
+        """Return the steps timed since the last call."""
         steps = self.timer.read()
         for step in steps:
             self.sample.add(step)
         return steps
 
     def notes(self) -> dict[str, str]:
-        """Why something is missing, by name of the record's field."""
+        """Return why values are missing, by name of the record's field."""
         notes = {
             'seconds.backbone': self._backbone_note,
             'flops': self.flops.note,
@@ -137,18 +139,18 @@ class StepMeter:
         return {name: note for name, note in notes.items() if note}
 
     def close(self) -> None:
-        """Take everything off the model and the optimizer."""
+        """Remove all hooks and wrappers from the model and the optimizer."""
         while self._undo:
             self._undo.pop()()
 
     def wait(self) -> None:
-        """Let the device finish; not while training goes on."""
+        """Synchronise with the device; not to be called during training."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
 
     def _count_this_step(self) -> None:
-        """Count from the batch to the end of backward; end with the step
-        in any case, for one that fails must leave no counter behind."""
+        """Count from the batch to the end of the backward pass; stop with the
+        step in any case, as a failed step must not leave a counter active."""
         train_step = self._wrapped.train_step
         self._is_counted = True
 
@@ -169,7 +171,7 @@ class StepMeter:
         if isinstance(preprocessor, nn.Module):
             self._hook(preprocessor, self._begin_forward, self._see_batch)
         backbone = getattr(self.model, 'backbone', None)
-        if is_compiled:  # a hook inside would break the graph
+        if is_compiled:  # a hook would break the graph
             self._backbone_note = 'Not timed: the model is compiled'
         elif isinstance(backbone, nn.Module):
             self._hook(backbone, self._enter_backbone, self._leave_backbone)
@@ -236,7 +238,7 @@ class StepMeter:
         return timed
 
     def _time_update(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(step)  # schedulers leave their mark on it
+        @functools.wraps(step)  # schedulers set attributes on step
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.timer.enter('optimizer')
             return step(*args, **kwargs)
@@ -245,10 +247,10 @@ class StepMeter:
 
 
 class _Probe:
-    """Calls a method of the meter; copies of the model lose it.
+    """A callback into the meter that copies of the model lose.
 
     Args:
-        call: The method; None does nothing.
+        call: The method to call; None does nothing.
     """
 
     def __init__(self, call: Callable[..., None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Time a training step by its parts, without waiting for the device."""
+"""A timer that splits a training step into parts without synchronising."""
 
 from __future__ import annotations
 
@@ -11,66 +11,67 @@ import torch
 
 from ...run_files import Spread
 
-#: The whole of an iteration; the other parts sum to it.
+#: Name of the whole iteration, to which the other parts sum.
 STEP = 'step'
 
 
 class Clock(Protocol):
-    """Something that marks moments and measures between them."""
+    """A clock that records time marks and measures between them."""
 
     name: str
 
     def mark(self) -> Any:
-        """Mark this moment, at once."""
+        """Record the current time, without waiting."""
 
     def is_past(self, mark: Any) -> bool:
-        """Tell whether the device has come to a mark."""
+        """Return whether the device has reached a mark."""
 
     def seconds(self, begin: Any, end: Any) -> float:
-        """Measure from one mark that is past to another."""
+        """Return the seconds between two marks that are past."""
 
 
 class CpuClock:
-    """What the CPU's own work takes."""
+    """A clock of the CPU's own work."""
 
     name = 'CPU clock'
     mark = staticmethod(time.perf_counter)
 
     def is_past(self, mark: float) -> bool:
-        """Always: the CPU marks when it is there."""
+        """Return True: a CPU mark is past once it is recorded."""
         return True
 
     def seconds(self, begin: float, end: float) -> float:
-        """Difference."""
+        """Return the difference in seconds."""
         return end - begin
 
 
 class CudaClock:
-    """What the device's work takes, by events in its stream.
+    """A clock of the device's work, by CUDA events in its stream.
 
-    MMDetection runs ahead of the device: its own clock would book the wait to
-    whoever asks first for a result. Events are read once they have passed.
+    MMDetection runs ahead of the device: a CPU clock would attribute the wait
+    to whatever first reads a result. Events are read once they have completed.
     """
 
     name = 'CUDA events'
 
     def mark(self) -> torch.cuda.Event:
-        """Queue an event; costs microseconds."""
+        """Record an event; costs microseconds."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
     def is_past(self, mark: torch.cuda.Event) -> bool:
-        """Ask without waiting."""
+        """Return whether the event has completed, without waiting."""
         return bool(mark.query())
 
     def seconds(self, begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        """CUDA counts in milliseconds."""
+        """Return the seconds between two events; CUDA returns milliseconds."""
         return float(begin.elapsed_time(end)) / 1000
 
 
 class StepTimer:
-    """Splits iterations into parts: one part ends where another begins.
+    """Splits iterations into parts: each part ends where the next begins, so
+    that the parts of a step sum to the whole.
 
     So the parts of a step always sum to the whole of it.
 
@@ -85,15 +86,16 @@ class StepTimer:
 
     @property
     def part(self) -> str | None:
-        """The part that is being timed; None outside of a step."""
+        """Return the part being timed; None outside of a step."""
         return self._marks[-1][0] if self._marks else None
 
     def begin(self, part: str) -> None:
-        """Begin a step, forgetting what was not finished."""
+        """Begin a step, discarding an unfinished one."""
         self._marks = [(part, self.clock.mark())]
 
     def enter(self, part: str) -> None:
-        """End the current part and begin another, unless out of a step."""
+        """End the current part and begin another; do nothing outside of a
+        step."""
         if self._marks:
             self._marks.append((part, self.clock.mark()))
 
@@ -101,8 +103,8 @@ class StepTimer:
         """End a step and begin the next at the same moment.
 
         Args:
-            next_part: What the next step begins with.
-            keep: Whether the step that ends is to be measured.
+            next_part: First part of the next step.
+            keep: Whether to measure the step that ends.
         """
         end = (next_part, self.clock.mark())
         if keep and self._marks:
@@ -110,10 +112,10 @@ class StepTimer:
         self._marks = [end]
 
     def read(self) -> list[dict[str, float]]:
-        """Take the steps that the device has finished.
+        """Return the steps that the device has finished.
 
         Returns:
-            Seconds by part and of the whole, one dict a step.
+            Seconds by part and of the whole, one dict per step.
         """
         steps = []
         while self._pending and self.clock.is_past(self._pending[0][-1][1]):
@@ -134,7 +136,7 @@ class StepSample:
     second one is taken.
 
     Args:
-        size: Most steps to hold.
+        size: Maximum number of steps to hold.
     """
 
     def __init__(self, size: int = 2000) -> None:
@@ -144,7 +146,7 @@ class StepSample:
         self.num_seen = 0
 
     def add(self, step: dict[str, float]) -> None:
-        """Offer a step."""
+        """Offer a step to the sample."""
         if self.num_seen % self._stride == 0:
             self._steps.append(step)
             if len(self._steps) == self._size:
@@ -153,12 +155,12 @@ class StepSample:
         self.num_seen += 1
 
     def spreads(self) -> dict[str, Spread]:
-        """Median and quartiles by part, over the steps that have it."""
+        """Return median and quartiles by part, over the steps that have it."""
         return spreads(self._steps)
 
 
 def spreads(steps: list[dict[str, float]]) -> dict[str, Spread]:
-    """Median and quartiles by part, over the steps that have it."""
+    """Return median and quartiles by part, over the steps that have it."""
     result = {}
     for part in dict.fromkeys(name for step in steps for name in step):
         values = [step[part] for step in steps if part in step]

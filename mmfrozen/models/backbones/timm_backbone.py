@@ -1,4 +1,4 @@
-"""Any timm classifier as a backbone."""
+"""A wrapper that makes any timm classifier a backbone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...freezing.weights_file import check_file, is_local
 from ...registry import MODELS
 
 TIMM = 'timm://'
-# What lets a family take images of any size: the first that it knows.
+# Options that let a model family take images of any size, tried in this order.
 ANY_SIZE: tuple[dict[str, bool], ...] = (
     dict(dynamic_img_size=True),  # ViT, DINOv2, DINOv3; Swin in newer timm
     dict(strict_img_size=False),  # Swin in older timm
-    {},  # convolutions do so anyway
+    {},  # convolutional networks need no option
 )
-# How layers say that an image does not fit.
+# Matches timm's errors about an image size that does not fit.
 MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 
 
@@ -29,13 +29,13 @@ MISFIT = re.compile(r'match|divisible|invalid for input|out of bounds')
 class TimmBackbone(BaseModule):
     """The feature pyramid of a timm classifier.
 
-    What MMDetection lacks: MMDetection has no way to timm's classifiers, and
-    MMPretrain's TIMMBackbone loads partly matching weights in silence.
+    What MMDetection lacks: it has no access to timm's classifiers, and
+    MMPretrain's TIMMBackbone silently loads weights that match only in part.
 
-    Transformers take images of any size, where timm can make them: position
-    embeddings are resized, images padded with zeros at the bottom and right
-    to whole patches. The maps of a plain ViT all have one stride: return
-    one and put ``SimpleFeaturePyramid`` on it.
+    Transformers take images of any size where timm supports it: position
+    embeddings are resized, and images are padded with zeros at the bottom and
+    right to whole patches. The maps of a plain ViT all have one stride: return
+    one of them and build ``SimpleFeaturePyramid`` on it.
 
     Args:
         model_name: A name from ``timm.list_models()``.
@@ -44,7 +44,7 @@ class TimmBackbone(BaseModule):
             it is a block.
         model_args: Further arguments of ``timm.create_model``, such as
             ``dict(drop_path_rate=0.2)``, or ``img_size`` for a model that
-            takes one size alone.
+            takes one size only.
         sync_bn: Batch norms take their statistics over all GPUs of a
             distributed run. (mmengine's top-level ``sync_bn`` would drop the
             activations that timm has inside its batch norms.)
@@ -79,7 +79,7 @@ class TimmBackbone(BaseModule):
         sync_bn: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        import timm  # 0.7 s, which only those who use it wait for
+        import timm  # imported here, as it takes 0.7 s
 
         super().__init__(init_cfg=init_cfg)
         if init_cfg and (
@@ -100,7 +100,7 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
-        # NumClassCheckHook takes any num_classes for a head's
+        # NumClassCheckHook takes any module with num_classes for a head
         for part in self.model.modules():
             vars(part).pop('num_classes', None)
         if sync_bn and get_world_size() > 1 and torch.cuda.is_available():
@@ -167,7 +167,7 @@ class TimmBackbone(BaseModule):
         ]
         if missing:
             raise _misfit(source, self.model_name, missing)
-        # all of it, so that adapters are asked too
+        # on the whole module, so that adapters fill in their own tensors
         self.load_state_dict({f'model.{key}': known[key] for key in own})
 
     def _load_classifier(self, source: str) -> dict[str, torch.Tensor]:
@@ -182,7 +182,7 @@ class TimmBackbone(BaseModule):
             overlay = dict(url=source)
         else:
             overlay = dict(state_dict=self._read(source))
-        if overlay:  # else timm would prefer its own hub to what we name
+        if overlay:  # else timm would download from its own hub
             overlay.update(hf_hub_id=None, source='')
         try:
             model = timm.create_model(
@@ -202,14 +202,14 @@ class TimmBackbone(BaseModule):
         return model.state_dict()
 
     def _read(self, path: str) -> dict[str, torch.Tensor]:
-        """Read a file; complete it with a random last layer, which the
-        features do not use, where it has none that fits."""
+        """Read a checkpoint file; replace its last layer with a random one if
+        it is missing or of another shape, as the features do not use it."""
         import timm
 
         check_file(path, 'model.backbone.init_cfg.checkpoint')
-        try:  # by name, since not every release of timm has it as default
+        try:  # weights_only is not the default in every release of timm
             state = timm.models.load_state_dict(path, weights_only=True)
-        except Exception as error:  # whatever a damaged file leads to
+        except Exception as error:  # a damaged file can raise anything
             reason = str(error).partition('\n')[0]
             raise ValueError(
                 'model.backbone.init_cfg.checkpoint must hold nothing but '
@@ -226,14 +226,15 @@ class TimmBackbone(BaseModule):
         return state
 
     def stage_numbers(self) -> dict[str, int]:
-        """Number the stage of every parameter and layer.
+        """Return the stage number of every parameter and layer.
 
         Stages are timm's own coarse groups (``group_matcher``): the stem and
-        the stages of a convolutional network or a Swin; of a plain ViT, each
-        block is one.
+        the stages of a convolutional network or a Swin; in a plain ViT each
+        block is a stage.
 
         Returns:
-            Stage by name, 0 for the stem; empty where timm has no groups.
+            Stage number by name, 0 for the stem; empty if timm defines no
+            groups for the model.
         """
         if self._stages is None:
             self._stages = self._number_stages()
@@ -242,7 +243,7 @@ class TimmBackbone(BaseModule):
     def _number_stages(self) -> dict[str, int]:
         import timm
 
-        with torch.random.fork_rng([]):  # a hook may ask within a step
+        with torch.random.fork_rng([]):  # a hook may call this within a step
             classifier = timm.create_model(self.model_name, **self.model_args)
         if not hasattr(classifier, 'group_matcher'):
             return {}
@@ -255,8 +256,9 @@ class TimmBackbone(BaseModule):
             for alias in _aliases(name)
         }
         names = layer_names(self)
-        # A layer without parameters goes with the one before it, and what
-        # the groups put behind layers that it precedes goes with these.
+        # A layer without parameters belongs to the stage of the layer before
+        # it. A layer whose group number is higher than that of a later layer
+        # is moved down to the later layer's stage.
         numbers, number = [], 0
         for name in names:
             number = known.get(name, number)
@@ -272,8 +274,8 @@ class TimmBackbone(BaseModule):
             x: Images, (N, 3, H, W).
 
         Returns:
-            One (N, channels[i], ~H / strides[i], ~W / strides[i]) tensor a
-            level, fine to coarse.
+            One tensor per level, (N, channels[i], ~H / strides[i], ~W /
+            strides[i]), fine to coarse.
         """
         try:
             features = self.model(x)
@@ -294,10 +296,10 @@ class TimmBackbone(BaseModule):
 
 
 def _aliases(key: str) -> tuple[str, str, str]:
-    """Names that a.b.c of a classifier can have among its features.
+    """Return the names that a classifier's key can have in the feature model.
 
-    timm makes it a_b.c in FeatureListNet, model.a.b.c in FeatureGetterNet
-    and leaves it in EfficientNetFeatures.
+    timm renames ``a.b.c`` to ``a_b.c`` in FeatureListNet and to
+    ``model.a.b.c`` in FeatureGetterNet, and keeps it in EfficientNetFeatures.
     """
     return key, key.replace('.', '_', 1), f'model.{key}'
 

@@ -1,5 +1,6 @@
-"""MMDetection's detectors with targets, proposals and losses of all images at
-once, so that a training step does not wait for Python (docs/fast_step.md)."""
+"""Detector parts that compute targets, proposals and losses for a whole batch
+at once, so that a training step launches few kernels and rarely synchronises
+with the GPU (docs/fast_step.md)."""
 
 from .data_preprocessor import (
     BatchedDetDataPreprocessor as BatchedDetDataPreprocessor,

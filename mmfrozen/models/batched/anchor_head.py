@@ -1,4 +1,4 @@
-"""What the batched heads on anchors share."""
+"""Shared base of the batched anchor heads (RPN and RetinaNet)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .truth import Truth
 
 
 class BatchedAnchorHead:
-    """A mixin that stands before a subclass of MMDetection's ``AnchorHead``.
+    """Mixin for subclasses of MMDetection's ``AnchorHead``; list it first.
 
-    With options that have no batched form the head does what MMDetection
-    does, and says so.
+    If an option has no batched form, the head falls back to MMDetection's
+    implementation and logs a warning.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -44,7 +44,7 @@ class BatchedAnchorHead:
         batch_img_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Any]:
-        """See MMDetection's method."""
+        """Override MMDetection's method of the same name."""
         if self.stock_because:
             return super().loss_by_feat(  # type: ignore[misc,no-any-return]
                 cls_scores,
@@ -64,15 +64,16 @@ class BatchedAnchorHead:
     def collect(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor]
     ) -> Any:
-        """Put what ``forward`` returned into the form of the other methods."""
+        """Convert the outputs of ``forward`` to the input of
+        ``batched_loss``."""
         return cls_scores, bbox_preds
 
     def batched_loss(self, outputs: Any, truth: Truth) -> dict[str, Any]:
         """Compute the losses of a batch.
 
         Args:
-            outputs: From :meth:`collect`.
-            truth: The annotated objects.
+            outputs: The result of :meth:`collect`.
+            truth: Ground truth of the batch.
         """
         raise NotImplementedError
 
@@ -80,8 +81,8 @@ class BatchedAnchorHead:
     def _assigned(
         self, sizes: list[tuple[int, int]], truth: Truth
     ) -> tuple[Tensor, Tensor]:
-        """Anchors, (A, 4), and their objects, as :func:`~.assign.assign`
-        returns them."""
+        """Return the anchors, (A, 4), and the object assigned to each, as
+        :func:`~.assign.assign` returns them."""
         device = truth.boxes.device
         anchors = self._anchors.anchors(sizes, device)
         border = self.train_cfg['allowed_border']  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Anchors that are made once for a size of feature maps."""
+"""A cache of anchors, which depend on the feature map sizes only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
 Size = tuple[int, int]
-#: Sizes of feature maps and of images that are kept.
+#: Maximum number of cached entries.
 KEPT = 64
 
 
 class AnchorCache:
-    """Anchors and which of them lie inside of an image.
+    """Least-recently-used cache of anchors and their inside-the-image flags.
 
     Args:
-        generator: MMDetection's.
+        generator: MMDetection's prior generator.
     """
 
     def __init__(self, generator: Any) -> None:
@@ -28,7 +28,8 @@ class AnchorCache:
         self._kept: OrderedDict[Any, Any] = OrderedDict()
 
     def anchors(self, sizes: list[Size], device: torch.device) -> Tensor:
-        """(A, 4), corners in pixels, of all levels one after the other."""
+        """Return the anchors of all levels, concatenated: (A, 4), corners in
+        pixels."""
 
         def make() -> Tensor:
             levels = self.generator.grid_priors(sizes, device=device)
@@ -43,14 +44,15 @@ class AnchorCache:
         border: float,
         device: torch.device,
     ) -> Tensor | None:
-        """(N or 1, A) bool, as MMDetection's heads decide it; None for all.
+        """Return which anchors lie inside their image, as MMDetection's heads
+        decide it: (N or 1, A) bool, or None if all of them do.
 
         Args:
             sizes: Height and width of each level.
-            metas: MMDetection's information on the images.
-            border: Pixels that an anchor may reach out of its image;
-                negative for any number.
-            device: Of the anchors.
+            metas: MMDetection's meta information of each image.
+            border: Pixels by which an anchor may extend beyond its image; a
+                negative value allows any extent.
+            device: Device of the anchors.
 
         Raises:
             ValueError: If no anchor lies inside of an image.

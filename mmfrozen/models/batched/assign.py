@@ -1,4 +1,4 @@
-"""Assign objects to anchors and proposals of all images at once."""
+"""Batched version of MMDetection's ``MaxIoUAssigner``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from .boxes import overlaps
 from .truth import Truth
 
-#: Pairs of an object and an anchor at once: 512 MiB of fp32 in 4 tensors.
+#: Maximum object-anchor pairs per chunk: 512 MiB of fp32 in 4 tensors.
 PAIRS = 2**25
 
 
 def why_not_assign(assigner: Any) -> str | None:
-    """Say why an assigner of a config cannot be followed."""
+    """Return why an assigner has no batched form; None if it has one."""
     calculator = getattr(assigner, 'iou_calculator', None)
     if (
         type(assigner) is not MaxIoUAssigner
@@ -37,17 +37,17 @@ def assign(
     *,
     pairs: int = PAIRS,
 ) -> Tensor:
-    """Do what MMDetection's ``MaxIoUAssigner`` does, for a batch.
+    """Assign objects to priors of a batch as ``MaxIoUAssigner`` does.
 
     Args:
-        assigner: Its thresholds are taken.
+        assigner: MMDetection's assigner, which provides the thresholds.
         priors: (N or 1, P, 4), anchors or proposals, corners in pixels.
-        usable: (N or 1, P) bool, which of them exist; None for all.
-        truth: The objects.
-        pairs: Objects times priors at once, so that memory is bounded.
+        usable: (N or 1, P) bool, which priors take part; None for all.
+        truth: Ground truth of the batch.
+        pairs: Maximum object-prior pairs per chunk, which bounds the memory.
 
     Returns:
-        (N, P) int64: i + 1 for object i, 0 for background, -1 for neither.
+        (N, P) int64: i + 1 for object i, 0 for background, -1 for ignored.
     """
     count = priors.shape[1]
     step = max(1, pairs // truth.valid.numel())
@@ -80,7 +80,8 @@ def assign(
         else:
             last = _at_best(assigner, assigned, *best)
         assigned = torch.where(last > 0, last, assigned)
-    # an image without objects is background, ignored regions too
+    # in an image without objects every prior is background, even one in an
+    # ignored region
     assigned = assigned.where(truth.valid.any(dim=1, keepdim=True), 0)
     return assigned if usable is None else assigned.where(usable, -1)
 
@@ -91,7 +92,8 @@ def _iou(
     usable: Tensor | None,
     truth: Truth,
 ) -> Tensor:
-    """(N, G, P), -1 where there is no object or the prior is left out."""
+    """Return IoUs, (N, G, P), with -1 for padding objects and unused
+    priors."""
     iou = overlaps(truth.boxes, priors)
     if assigner.ignore_iof_thr > 0 and truth.ignored is not None:
         by_prior = assigner.ignore_wrt_candidates
@@ -121,7 +123,8 @@ def _by_threshold(assigner: MaxIoUAssigner, iou: Tensor) -> Tensor:
 def _better(
     best: tuple[Tensor, Tensor] | None, found: Any, start: int
 ) -> tuple[Tensor, Tensor]:
-    """The best overlap of each object and where; the first of equal ones."""
+    """Merge the running best IoU and prior index of each object with those of
+    a chunk; the first of equal IoUs wins."""
     values, index = found.values, found.indices + start
     if best is None:
         return values, index
@@ -132,7 +135,8 @@ def _better(
 
 
 def _numbers(iou_like: Tensor) -> Tensor:
-    """(G, 1): i + 1 for object i."""
+    """Return the values assigned to the objects, (G, 1): i + 1 for object
+    i."""
     count = iou_like.shape[1]
     numbers = torch.arange(1, count + 1, device=iou_like.device)
     return numbers.int()[:, None]
@@ -141,7 +145,8 @@ def _numbers(iou_like: Tensor) -> Tensor:
 def _low_quality(
     assigner: MaxIoUAssigner, iou: Tensor, best: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """(N, P): the last object for which a prior is among the best, or 0."""
+    """Return (N, P): 1 + index of the last object for which a prior has the
+    best IoU; 0 if there is none."""
     values = best[0][:, :, None]
     matched = (iou == values) & (values >= max(assigner.min_pos_iou, 0))
     return (matched * _numbers(iou)).amax(dim=1)

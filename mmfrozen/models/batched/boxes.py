@@ -1,4 +1,4 @@
-"""Overlaps and box coding for several images at once."""
+"""Box overlaps and box coding for batches of images."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor
 
 EPS = 1e-6
-#: Ratio of widths and heights that MMDetection's coder clips at.
+#: Limit at which MMDetection's coder clips predicted log ratios of sizes.
 MAX_RATIO = abs(math.log(16 / 1000))
 
 
 def overlaps(first: Tensor, second: Tensor, over: str = 'union') -> Tensor:
-    """Overlap each box with each other one of its image.
+    """Compute the overlap of each pair of boxes of the same image.
 
     The arithmetic is that of MMDetection's ``bbox_overlaps``, without its
-    intermediate tensors of pairs of coordinates.
+    intermediate tensors of corner coordinates for every pair.
 
     Args:
         first: (N, K, 4), corners in pixels.
-        second: (N or 1, P, 4), likewise.
-        over: Area that intersections are divided by: ``'union'`` for IoU,
-            ``'first'`` or ``'second'`` for that of one of the boxes.
+        second: (N or 1, P, 4), corners in pixels.
+        over: Area by which intersections are divided: ``'union'`` for IoU,
+            ``'first'`` or ``'second'`` for the area of that box.
 
     Returns:
         (N, K, P).
@@ -45,23 +45,23 @@ def overlaps(first: Tensor, second: Tensor, over: str = 'union') -> Tensor:
 
 
 class BoxCoder:
-    """MMDetection's coder of box deltas, without copies to the device.
+    """MMDetection's box delta coder, with its constants cached on the device.
 
     Args:
-        coder: Its settings are taken. A step waits for the device each time
-            that the coder itself copies its means there.
+        coder: MMDetection's coder, which provides the settings. It copies its
+            means to the device on each call, and each copy synchronises.
     """
 
     def __init__(self, coder: DeltaXYWHBBoxCoder) -> None:
         if self.why_not(coder):
-            return  # the head does MMDetection's step
+            return  # the head falls back to MMDetection's step
         self.means, self.stds = list(coder.means), list(coder.stds)
         self.clip_border = coder.clip_border
         self._constants: dict[Any, tuple[Tensor, Tensor]] = {}
 
     @staticmethod
     def why_not(coder: Any) -> str | None:
-        """Say why a coder of a config cannot be taken."""
+        """Return why a coder has no batched form; None if it has one."""
         if type(coder) is not DeltaXYWHBBoxCoder or coder.add_ctr_clamp:
             return f'box coder {type(coder).__name__}'
         return None
@@ -75,11 +75,11 @@ class BoxCoder:
         return self._constants[device]
 
     def encode(self, priors: Tensor, objects: Tensor) -> Tensor:
-        """See MMDetection's coder.
+        """Encode boxes as deltas, as MMDetection's coder does.
 
         Args:
             priors: (..., 4), corners in pixels.
-            objects: (..., 4), likewise.
+            objects: (..., 4), corners in pixels.
 
         Returns:
             (..., 4); not finite where an object has no area.
@@ -100,17 +100,18 @@ class BoxCoder:
         shapes: list[tuple[int, int]] | None,
         images: Tensor | None = None,
     ) -> Tensor:
-        """See MMDetection's coder.
+        """Decode deltas to boxes, as MMDetection's coder does.
 
         Args:
-            priors: (N, K, 4), corners in pixels; or (M, 4).
-            deltas: Likewise, of one class.
-            shapes: Height and width of each image, pixels, that boxes are
-                clipped to; None for no clipping.
-            images: (M,) int64, the image of each box if they are (M, 4).
+            priors: (N, K, 4) or (M, 4), corners in pixels.
+            deltas: Deltas of one class, in the shape of `priors`.
+            shapes: Height and width in pixels of each image, to which boxes
+                are clipped; None for no clipping.
+            images: (M,) int64, the image of each box; needed if `priors` is
+                (M, 4).
 
         Returns:
-            Boxes in the shape of `priors`.
+            Boxes, in the shape of `priors`.
         """
         means, stds = self._moments(priors.device)
         deltas = deltas * stds + means

@@ -1,4 +1,4 @@
-"""Images of one size normalised at once."""
+"""A data preprocessor that normalises images of one size as a batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class BatchedDetDataPreprocessor(DetDataPreprocessor):
-    """MMDetection's ``DetDataPreprocessor`` for images of one size.
+    """MMDetection's ``DetDataPreprocessor``, faster for images of one size.
 
-    What MMDetection lacks: it normalises and pads image by image, and waits
-    for each copy to the device, and copies all masks to pad them by nothing.
-    Here the images are stacked as bytes first.
-    Images of several sizes are treated as MMDetection does. Arguments and
-    results are MMDetection's.
+    What MMDetection lacks: it normalises and pads image by image, synchronises
+    at each copy to the device, and copies all masks even if they need no
+    padding. Here the images are stacked as bytes first. Images of several
+    sizes are processed by MMDetection's code. Arguments and results are
+    MMDetection's.
 
     Example config::
 
@@ -34,13 +34,13 @@ class BatchedDetDataPreprocessor(DetDataPreprocessor):
     def forward(
         self, data: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
-        """See MMDetection's method."""
+        """Override MMDetection's method of the same name."""
         images = data['inputs']
         if not isinstance(images, (list, tuple)) or not _are_alike(images):
             return super().forward(data, training)  # type: ignore[no-any-return]
         batch = torch.stack(self.cast_data(list(images)))
-        # the rest is MMDetection's, whose channels are in order by now: its
-        # index of channels would be copied to the device, and waited for
+        # Channels are flipped here, not by MMDetection's code below: it would
+        # copy an index of the channels to the device, and synchronise.
         converts, self._channel_conversion = self._channel_conversion, False
         try:
             if converts:
@@ -51,7 +51,8 @@ class BatchedDetDataPreprocessor(DetDataPreprocessor):
             self._channel_conversion = converts
 
     def pad_gt_masks(self, batch_data_samples: SampleList) -> None:
-        """See MMDetection's method; masks of the right size are not copied."""
+        """Override MMDetection's method; do not copy masks of the right
+        size."""
         smaller = [
             sample
             for sample in batch_data_samples

@@ -1,4 +1,4 @@
-"""Predictions of dense heads in one tensor of all levels."""
+"""Predictions of dense heads, concatenated over the feature levels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 class Flat(NamedTuple):
-    """Predictions for the anchors of all levels, one after the other.
+    """Predictions for the anchors of all levels, concatenated.
 
     Attributes:
         scores: (N, A, classes).
         deltas: (N, A, 4).
-        sizes: Height and width of each level.
+        sizes: Height and width of each level's feature map.
     """
 
     scores: Tensor
@@ -24,16 +24,16 @@ class Flat(NamedTuple):
 
 
 def sizes_of(levels: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Height and width of each level."""
+    """Return the height and width of each level's feature map."""
     return [(x.shape[-2], x.shape[-1]) for x in levels]
 
 
 def flatten(levels: Sequence[Tensor], width: int) -> Tensor:
-    """Put the predictions for the anchors of all levels one after the other.
+    """Concatenate the predictions for the anchors of all levels.
 
     Args:
-        levels: (N, anchors x width, H, W) each.
-        width: Numbers that an anchor has.
+        levels: (N, anchors x width, H, W) of each level.
+        width: Values predicted for each anchor.
 
     Returns:
         (N, A, width), in the order of the anchors.
@@ -46,7 +46,7 @@ def flatten(levels: Sequence[Tensor], width: int) -> Tensor:
 
 
 def gather(values: Tensor, index: Tensor) -> Tensor:
-    """Take rows of each image.
+    """Select rows of each image by index.
 
     Args:
         values: (N or 1, A, ...).
@@ -64,15 +64,15 @@ def gather(values: Tensor, index: Tensor) -> Tensor:
 def largest(
     values: Tensor, count: int, *, stable: bool
 ) -> tuple[Tensor, Tensor]:
-    """Take the largest numbers of each image, and where they are.
+    """Return the largest values of each image, and their indices.
 
-    A CPU sorts all, as MMDetection does, so that the same of equal numbers
-    win; on a GPU any of them may, as with MMDetection.
+    A CPU sorts all values, as MMDetection does, so that ties are broken in the
+    same way; on a GPU any tied value may win, as with MMDetection.
 
     Args:
         values: (N, A).
-        count: So many of each image.
-        stable: Whether the first of equal numbers wins on a CPU.
+        count: Number of values to return for each image.
+        stable: Whether the first of equal values wins on a CPU.
     """
     if values.device.type == 'cpu':
         values, index = values.sort(dim=1, descending=True, stable=stable)

@@ -1,4 +1,4 @@
-"""A two-stage detector whose training step does not grow with the batch."""
+"""A two-stage detector whose Python overhead does not grow with the batch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .truth import Truth
 @MODELS.register_module()
 class BatchedTwoStageDetector(TwoStageDetector):
     """MMDetection's ``FasterRCNN``, ``MaskRCNN`` and ``CascadeRCNN``, which
-    differ in their names alone, for batched heads.
+    differ in name only, for batched heads.
 
-    What MMDetection lacks: it copies the annotations of every image, masks
-    too, to set their labels to 0 for the region proposal network. Here they
-    are collected once, while the GPU is busy with the backbone. With other
-    heads this does what MMDetection does.
+    What MMDetection lacks: it copies the annotations of every image, including
+    the masks, to set their labels to 0 for the region proposal network. Here
+    they are collected once, while the GPU is busy with the backbone. With
+    other heads the loss is computed by MMDetection's code.
 
     Example config::
 
@@ -34,7 +34,7 @@ class BatchedTwoStageDetector(TwoStageDetector):
     """
 
     def run_static(self, images: Tensor) -> tuple[Any, Any]:
-        """Run what depends on the size of a batch alone.
+        """Run the part whose shapes depend on the batch shape only.
 
         Returns:
             Feature maps; scores and deltas of the region proposal network.
@@ -45,7 +45,7 @@ class BatchedTwoStageDetector(TwoStageDetector):
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
     ) -> dict[str, Tensor]:
-        """See MMDetection's method."""
+        """Override MMDetection's method of the same name."""
         rpn, roi = getattr(self, 'rpn_head', None), self.roi_head
         if not isinstance(rpn, BatchedRPNHead) or rpn.stock_because:
             return super().loss(  # type: ignore[no-any-return]
@@ -54,7 +54,7 @@ class BatchedTwoStageDetector(TwoStageDetector):
         x, outputs = self.run_static(batch_inputs)
         truth = Truth.of_samples(batch_data_samples, x[0].device)
         is_batched = isinstance(roi, BatchedRoIs) and not roi.why_stock(truth)
-        # on the CPU, while the GPU works on the features
+        # packed on the CPU while the GPU computes the features
         masks = roi.packed(truth) if is_batched else None
         settings = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
         flat = rpn.collect(*outputs)

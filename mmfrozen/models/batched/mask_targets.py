@@ -1,4 +1,4 @@
-"""Mask targets from the cropped bits of annotated masks."""
+"""Mask targets computed from bit-packed annotated masks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 from ...mask_crops import Crop
 from .truth import on_device
 
-#: Pixels of masks that are unpacked at once: 512 MiB of fp32.
+#: Maximum mask pixels unpacked per chunk: 512 MiB of fp32.
 PIXELS = 2**27
 
 
 class PackedMasks(NamedTuple):
-    """The masks of a batch on the device.
+    """The annotated masks of a batch on the device, one bit per pixel.
 
     Attributes:
-        bits: (T, H, ceil(W / 8)) uint8, eight pixels a byte, of the objects
-            of all images.
-        width: Pixels of a row.
-        sizes: (N, 2) fp32: width and height of the image of the masks.
+        bits: (T, H, ceil(W / 8)) uint8, eight pixels per byte, for the T
+            objects of all images.
+        width: Width W of the masks in pixels.
+        sizes: (N, 2) fp32, width and height of each image's masks.
     """
 
     bits: Tensor
@@ -34,7 +34,7 @@ class PackedMasks(NamedTuple):
 
 
 def why_not_masks(masks: Sequence[Any]) -> str | None:
-    """Say why masks cannot be packed."""
+    """Return why masks cannot be packed; None if they can."""
     other = [m for m in masks if not isinstance(m, BitmapMasks)]
     return f'masks of type {type(other[0]).__name__}' if other else None
 
@@ -42,14 +42,13 @@ def why_not_masks(masks: Sequence[Any]) -> str | None:
 def pack_masks(
     masks: Sequence[BitmapMasks], device: torch.device
 ) -> PackedMasks:
-    """Copy masks to the device, a bit a pixel.
+    """Copy masks to the device, one bit per pixel.
 
-    MMDetection copies a byte for each pixel, and once more as a float for
-    each region.
+    MMDetection copies one byte per pixel, and again as floats for each region.
 
     Args:
-        masks: Of each image.
-        device: Of the model.
+        masks: Masks of each image.
+        device: Device of the model.
     """
     height = max(m.height for m in masks)
     width = max(m.width for m in masks)
@@ -74,16 +73,16 @@ def mask_targets(
     binary: bool,
     pixels: int = PIXELS,
 ) -> Tensor:
-    """Draw the mask of each region, as MMDetection does.
+    """Crop and resize the mask of each region, as MMDetection does.
 
     Args:
-        masks: Of the batch.
-        boxes: (P, 4), corners in pixels.
-        images: (P,) int64.
-        objects: (P,) int64: object among those of the batch.
-        size: Height and width of a target.
-        binary: Whether pixels are 0 or 1.
-        pixels: Of masks at once, so that memory is bounded.
+        masks: Packed masks of the batch.
+        boxes: (P, 4), regions, corners in pixels.
+        images: (P,) int64, index of the image of each region.
+        objects: (P,) int64, index among all objects of the batch.
+        size: Height and width of a target in pixels.
+        binary: Whether to threshold the targets to 0 or 1.
+        pixels: Maximum mask pixels per chunk, which bounds the memory.
 
     Returns:
         (P, *size) fp32.
@@ -119,10 +118,10 @@ def _crops(masks: BitmapMasks) -> list[Crop]:
 def _draw(
     row: np.ndarray, crop: Crop, frame: tuple[int, int], width: int
 ) -> None:
-    """Set the bits of a mask."""
+    """Set the bits of one mask."""
     left, top, right, bottom = crop.box
     pixels = crop.bitmap
-    # RoIAlign goes on with the last pixel at the edge of the image
+    # RoIAlign repeats the last pixel at the edge of the image
     grow = (
         int(bottom == frame[0] < len(row)),
         int(right == frame[1] < width),
@@ -136,7 +135,7 @@ def _draw(
 
 
 def _unpacked(bits: Tensor, width: int) -> Tensor:
-    """(K, h, w) fp32."""
+    """Unpack bits to pixels, (K, h, w) fp32."""
     bit = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
     pixels = (bits[..., None] >> bit).bitwise_and_(1).flatten(2)
     return pixels[..., :width].float()

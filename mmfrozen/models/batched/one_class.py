@@ -1,7 +1,7 @@
-"""Predictions for the one class that is needed of each region.
+"""Mask and box predictions for only the class that each region needs.
 
-MMDetection's heads predict masks and boxes for every class and then select
-one: of 1,203 on LVIS. The results here are the same.
+MMDetection's heads predict masks and boxes for every class (1,203 on LVIS) and
+then select one. The results here are the same.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead, ConvFCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor, nn
 
-# mmcv's are torch's, and what configs build
+# configs build mmcv's classes, which compute the same as torch's
 CONVOLUTIONS = (nn.Conv2d, cnn.Conv2d)
 LINEARS = (nn.Linear, cnn.Linear)
 
 
 def mask_logits(head: FCNMaskHead, x: Tensor, labels: Tensor) -> Tensor:
-    """Predict the mask of the class of each region.
+    """Predict the mask of each region for its class only.
 
     Args:
-        head: Its layers are called.
-        x: (P, C, h, w), features of regions.
-        labels: (P,) int64.
+        head: Mask head whose layers are called.
+        x: (P, C, h, w), features of the regions.
+        labels: (P,) int64, class of each region.
 
     Returns:
         (P, 1, H, W).
@@ -50,15 +50,15 @@ def mask_logits(head: FCNMaskHead, x: Tensor, labels: Tensor) -> Tensor:
 def box_predictions(
     head: BBoxHead, x: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Predict classes, and boxes if these are of no class.
+    """Predict class scores, and deltas if these do not depend on the class.
 
     Args:
-        head: Its layers are called.
-        x: (M, C, h, w), features of regions.
+        head: Box head whose layers are called.
+        x: (M, C, h, w), features of the regions.
 
     Returns:
-        Scores, (M, classes); deltas, (M, 4), or None; and, if they are None,
-        what :func:`box_deltas` needs for them.
+        Scores, (M, classes); deltas or None; and, if they are None, the
+        features from which :func:`box_deltas` computes them.
     """
     if head.reg_class_agnostic or not selects(head):
         scores, deltas = head(x)
@@ -85,17 +85,17 @@ def box_predictions(
 
 
 def selects(head: BBoxHead) -> bool:
-    """Whether the deltas of one class can be computed alone."""
+    """Return whether the deltas of a single class can be computed alone."""
     return isinstance(head, ConvFCBBoxHead) and type(head.fc_reg) in LINEARS
 
 
 def box_deltas(head: BBoxHead, x: Tensor, labels: Tensor) -> Tensor:
-    """Predict the box deltas of the class of each region.
+    """Predict the box deltas of each region for its class only.
 
     Args:
-        head: Its last layer is applied.
-        x: (M, C), from :func:`box_predictions`.
-        labels: (M,) int64.
+        head: Box head whose regression layer is applied.
+        x: (M, C), the third result of :func:`box_predictions`.
+        labels: (M,) int64, class of each region.
 
     Returns:
         (M, 4).

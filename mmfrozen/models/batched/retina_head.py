@@ -1,4 +1,4 @@
-"""RetinaNet's head with targets for all images at once."""
+"""RetinaNet's head with targets computed for all images at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .truth import Truth
 
 
 class BatchedAnchorTargets(BatchedAnchorHead):
-    """Targets of a head of MMDetection without sampling, for a batch."""
+    """Batched targets for dense heads of MMDetection that do not sample."""
 
     def _why_not(self) -> list[str | None]:
         reasons = super()._why_not()
@@ -28,7 +28,7 @@ class BatchedAnchorTargets(BatchedAnchorHead):
         return reasons
 
     def batched_loss(self, outputs: Any, truth: Truth) -> dict[str, Any]:
-        """See the class that heads on anchors share."""
+        """Implement :meth:`BatchedAnchorHead.batched_loss`."""
         cls_scores, bbox_preds = outputs
         anchors, assigned = self._assigned(sizes_of(cls_scores), truth)
         targets, avg_factor = self._targets(anchors, assigned, truth)
@@ -50,8 +50,8 @@ class BatchedAnchorTargets(BatchedAnchorHead):
     def _targets(
         self, anchors: Tensor, assigned: Tensor, truth: Truth
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Labels and their weights, (N, A); box targets and their weights,
-        (N, A, 4); and the number of positive anchors."""
+        """Return labels and their weights, (N, A); box targets and their
+        weights, (N, A, 4); and the number of positive anchors."""
         positive = assigned > 0
         weights = (assigned >= 0).float()
         pos_weight = self.train_cfg['pos_weight']
@@ -70,10 +70,10 @@ class BatchedAnchorTargets(BatchedAnchorHead):
 
 @MODELS.register_module()
 class BatchedRetinaHead(BatchedAnchorTargets, RetinaHead):
-    """MMDetection's ``RetinaHead``, whose targets are made for a batch.
+    """MMDetection's ``RetinaHead`` with batched target assignment.
 
     What MMDetection lacks: it assigns objects to anchors image by image. Here
-    all images are treated at once. Arguments, weights and losses are
+    all images are processed at once. Arguments, weights and losses are
     MMDetection's.
 
     Example config::

@@ -1,4 +1,4 @@
-"""Heads for regions of interest that treat all images at once."""
+"""RoI heads that process all images of a batch at once."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ EXTRACTOR_METHODS = ('map_roi_levels',)
 
 
 class Stage:
-    """Targets and losses of one stage, with the heads of MMDetection.
+    """Targets and losses of one RoI head stage, using MMDetection's heads.
 
     Args:
-        name: Of its box head, in the RoI head.
+        name: Name of the box head's module in the RoI head.
         box_head: A ``BBoxHead``.
         mask_head: An ``FCNMaskHead`` or None.
-        extractors: Of boxes and, with a mask head, of masks.
+        extractors: RoI extractors of the boxes and, with a mask head of its
+            own extractor, of the masks.
         assigner: A ``MaxIoUAssigner``.
         sampler: A ``RandomSampler``.
-        settings: ``pos_weight``, ``mask_size``.
+        settings: Training settings, of which ``pos_weight`` and ``mask_size``
+            are read, and ``soft_mask_target`` if present.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Stage:
         self.coder = BoxCoder(getattr(box_head, 'bbox_coder', None))
 
     def why_not(self) -> str | None:
-        """Say which part has no batched form."""
+        """Return which part has no batched form; None if all have one."""
         box_head, mask_head = self.box_head, self.mask_head
         if not isinstance(box_head, BBoxHead):
             return type(box_head).__name__
@@ -105,7 +107,7 @@ class Stage:
     def features(
         self, which: int, x: tuple[Tensor, ...], rois: Tensor, levels: Levels
     ) -> Tensor:
-        """Read the features of regions for boxes (0) or masks (1)."""
+        """Extract region features for boxes (0) or masks (1)."""
         extractor = self.extractors[which]
         x = x[: len(extractor.roi_layers)]
         if getattr(extractor, 'in_float32', False):
@@ -117,11 +119,12 @@ class Stage:
     def box_losses(
         self, features: Tensor, rois: Rois, truth: Truth
     ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor | None]:
-        """Compute the losses of boxes.
+        """Compute the box losses.
 
         Returns:
-            Losses; scores; deltas or None, and what they are made from, as
-            :func:`~.one_class.box_predictions` returns them.
+            Losses, and the three results of
+            :func:`~.one_class.box_predictions`: scores, deltas or None, and
+            features or None.
         """
         head, count = self.box_head, rois.num_positive
         scores, deltas, raw = box_predictions(head, features)
@@ -181,7 +184,7 @@ class Stage:
     def mask_losses(
         self, features: Tensor, rois: Rois, truth: Truth, masks: PackedMasks
     ) -> dict[str, Tensor]:
-        """Compute the loss of masks, from the features of positive regions."""
+        """Compute the mask loss from the features of positive regions."""
         head = self.mask_head
         assert head is not None
         boxes = rois.boxes[: rois.num_positive]
@@ -209,7 +212,7 @@ class Stage:
         raw: Any,
         truth: Truth,
     ) -> Padded:
-        """Proposals for the next stage."""
+        """Return the refined boxes as proposals for the next stage."""
         head = self.box_head
         if raw is None and head.reg_class_agnostic:
             return refine(rois, deltas, self.coder, truth)
@@ -236,7 +239,7 @@ def _of_class(head: BBoxHead, deltas: Tensor, labels: Tensor) -> Tensor:
 
 
 class BatchedRoIs:
-    """What the batched heads share; a mixin before MMDetection's heads."""
+    """Shared mixin of the batched RoI heads; list it before MMDetection's."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -285,7 +288,7 @@ class BatchedRoIs:
         rpn_results_list: InstanceList,
         batch_data_samples: SampleList,
     ) -> dict[str, Tensor]:
-        """See MMDetection's method."""
+        """Override MMDetection's method of the same name."""
         truth = Truth.of_samples(batch_data_samples, x[0].device)
         if self.why_stock(truth):
             return super().loss(  # type: ignore[misc,no-any-return]
@@ -295,13 +298,14 @@ class BatchedRoIs:
         return self.batched_loss(x, pad(boxes), truth, self.packed(truth))
 
     def why_stock(self, truth: Truth) -> str | None:
-        """Say why a batch is treated as MMDetection does."""
+        """Return why a batch needs MMDetection's code; None if it does not."""
         if self.stock_because or not self.with_mask:  # type: ignore[attr-defined]
             return self.stock_because
         return why_not_masks(truth.masks)
 
     def packed(self, truth: Truth) -> PackedMasks | None:
-        """Copy the masks of a batch to the device."""
+        """Copy the masks of a batch to the device; None without a mask
+        head."""
         if not self.with_mask:  # type: ignore[attr-defined]
             return None
         return pack_masks(truth.masks, truth.boxes.device)
@@ -317,9 +321,9 @@ class BatchedRoIs:
 
         Args:
             x: Feature maps, finest first.
-            proposals: Of the region proposal network.
-            truth: The annotated objects.
-            masks: From :meth:`packed`.
+            proposals: Proposals of the region proposal network.
+            truth: Ground truth of the batch.
+            masks: The result of :meth:`packed`.
         """
         losses: dict[str, Tensor] = {}
         for i, stage in enumerate(self._stages):
@@ -344,7 +348,7 @@ class BatchedRoIs:
         return losses
 
     def sample(self, stage: Stage, proposals: Padded, truth: Truth) -> Rois:
-        """Sample regions of interest for a stage."""
+        """Sample the regions of interest of a stage."""
         count = proposals.boxes.shape[1] + truth.boxes.shape[1]
         keys = self.sampling_keys(proposals, count)
         return sample_rois(
@@ -357,8 +361,8 @@ class BatchedRoIs:
         )
 
     def sampling_keys(self, proposals: Padded, count: int) -> Tensor:
-        """(N, count) random numbers of objects, then of proposals; the
-        largest are sampled."""
+        """Return random numbers, (N, count), of the objects followed by the
+        proposals; the candidates with the largest are sampled."""
         boxes = proposals.boxes
         return torch.rand(len(boxes), count, device=boxes.device)
 
@@ -375,7 +379,8 @@ class BatchedRoIs:
         results_list: InstanceList,
         rescale: bool = False,
     ) -> InstanceList:
-        """See MMDetection's method; masks of one class are predicted."""
+        """Override MMDetection's method; predict each mask for one class
+        only."""
         heads = _listed(self.mask_head)
         counts = [len(results) for results in results_list]
         if not sum(counts) or not _selects_masks(self, *heads):
@@ -398,7 +403,8 @@ class BatchedRoIs:
             if cascade
             else masks[0]
         )
-        # the one class that was predicted is number 0 to MMDetection
+        # The predicted masks have one channel, so MMDetection must read
+        # channel 0.
         plain = [
             InstanceData(bboxes=r.bboxes, labels=torch.zeros_like(r.labels))
             for r in results_list
@@ -417,22 +423,24 @@ class BatchedRoIs:
 
 
 def _listed(parts: Any) -> list[Any]:
-    """The parts of the stages; a head of one stage holds them bare."""
+    """Return the parts of all stages as a list; a one-stage head stores the
+    bare part."""
     several = isinstance(parts, (list, nn.ModuleList))
     return list(parts) if several else [parts]
 
 
 @MODELS.register_module()
 class BatchedStandardRoIHead(BatchedRoIs, StandardRoIHead):
-    """MMDetection's ``StandardRoIHead``, whose step does not grow with the
-    batch.
+    """MMDetection's ``StandardRoIHead``, whose Python overhead does not grow
+    with the batch.
 
     What MMDetection lacks: it assigns, samples and makes targets image by
     image, and predicts masks and boxes for every class where one is needed,
-    which takes 7 GiB of a batch of 8 on LVIS. Here all images are treated at
-    once, and the step waits for the device once. Arguments, weights, losses
-    and predictions are MMDetection's. With parts that have no batched form
-    it does what MMDetection does, and says so in the log.
+    which takes 7 GiB for a batch of 8 on LVIS. Here all images are processed
+    at once, and sampling synchronises with the device once per stage.
+    Arguments, weights, losses and predictions are MMDetection's. If a part has
+    no batched form, the head falls back to MMDetection's code and logs a
+    warning.
 
     Example config::
 
@@ -442,8 +450,8 @@ class BatchedStandardRoIHead(BatchedRoIs, StandardRoIHead):
 
 @MODELS.register_module()
 class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
-    """MMDetection's ``CascadeRoIHead``, whose step does not grow with the
-    batch; see :class:`BatchedStandardRoIHead`.
+    """MMDetection's ``CascadeRoIHead``, whose Python overhead does not grow
+    with the batch; see :class:`BatchedStandardRoIHead`.
 
     Example config::
 
@@ -453,7 +461,7 @@ class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
     def add_losses(
         self, losses: dict[str, Tensor], stage: int, found: dict[str, Tensor]
     ) -> None:
-        """Add the losses of a stage, weighted."""
+        """Add the losses of a stage, multiplied by its weight."""
         weight = self.stage_loss_weights[stage]
         for name, value in found.items():
             weighted = value * weight if 'loss' in name else value
@@ -461,7 +469,7 @@ class BatchedCascadeRoIHead(BatchedRoIs, CascadeRoIHead):
 
 
 def _selects_masks(roi_head: nn.Module, *heads: nn.Module) -> bool:
-    """Whether masks of one class can be predicted alone."""
+    """Return whether masks can be predicted for one class only."""
     return not roi_head.with_shared_head and all(
         isinstance(head, FCNMaskHead)
         and not stock.overridden(

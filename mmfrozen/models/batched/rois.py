@@ -1,4 +1,4 @@
-"""Regions of interest of all images, sampled and sorted."""
+"""Sampling and feature extraction of regions of interest for a batch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .truth import Padded, Truth
 
 
 class Levels(NamedTuple):
-    """The feature map that each region is read from.
+    """The feature level from which each region is extracted.
 
     Attributes:
-        order: (M,) int64, regions by level.
-        counts: Regions of each level.
+        order: (M,) int64, indices of the regions sorted by level.
+        counts: Number of regions of each level.
     """
 
     order: Tensor
@@ -31,14 +31,16 @@ class Rois(NamedTuple):
     """Regions of interest of a batch, positive ones first.
 
     Attributes:
-        boxes: (M, 5): number of the image, x1, y1, x2, y2 in pixels.
-        num_positive: So many of the first are positive.
-        objects: (P,) int64, of the positive: object among those of its image.
-        places: (M,) int64, place of each among the N x S sampled ones.
-        num_places: N x S.
-        is_object: (M,) bool: an annotated box itself.
-        box_levels: Of all regions.
-        mask_levels: Of the positive ones; None without a mask head.
+        boxes: (M, 5): index of the image, x1, y1, x2, y2 in pixels.
+        num_positive: Number P of positive regions.
+        objects: (P,) int64, matched object of each positive region, as an
+            index within its image.
+        places: (M,) int64, slot of each region among the N x S sampled slots.
+        num_places: Number of slots, N x S.
+        is_object: (M,) bool, whether the region is an annotated box itself.
+        box_levels: Levels of all regions.
+        mask_levels: Levels of the positive regions; None without separate mask
+            extractors.
     """
 
     boxes: Tensor
@@ -52,7 +54,7 @@ class Rois(NamedTuple):
 
     @property
     def images(self) -> Tensor:
-        """(M,) int64."""
+        """Return the image index of each region, (M,) int64."""
         return self.boxes[:, 0].long()
 
 
@@ -66,16 +68,18 @@ def sample_rois(
 ) -> Rois:
     """Assign objects to proposals and sample regions.
 
-    The numbers that later steps need on the CPU are copied there at once,
-    which is the one time that this waits for the device.
+    Every number that later steps need on the CPU is copied there in a single
+    transfer, the only synchronisation with the device.
 
     Args:
         assigner: MMDetection's ``MaxIoUAssigner``.
         sampler: MMDetection's ``RandomSampler``.
-        proposals: Of each image.
-        truth: The annotated objects.
-        extractors: Of boxes and, if there is a mask head, of masks.
-        keys: (N, G + K), random in [0, 1), of objects and proposals.
+        proposals: Proposals of each image.
+        truth: Ground truth of the batch.
+        extractors: RoI extractors of the boxes and, if they are separate, of
+            the masks.
+        keys: (N, G + K), random in [0, 1), of the objects followed by the
+            proposals.
     """
     assigned = assign(assigner, proposals.boxes, proposals.valid, truth)
     boxes, objects = proposals.boxes.float(), truth.valid.shape[1]
@@ -90,11 +94,11 @@ def sample_rois(
     images = torch.arange(len(index), device=boxes.device, dtype=boxes.dtype)
     images = images[:, None, None].expand(*index.shape, 1)
     rois = torch.cat((images, gather(boxes, index)), dim=-1).flatten(0, 1)
-    # positive, negative, empty places
+    # sort slots: positive, negative, empty
     kind = (2 - 2 * positive.int() - negative.int()).flatten()
     kind, places = kind.sort(stable=True)
     rois = rois[places]
-    # boxes are read for all regions, masks for positive ones
+    # the box head reads all regions, the mask head positive ones
     left_out = torch.stack((kind > 1, kind > 0))
     number = max(len(e.roi_layers) for e in extractors)
     levels = _map_levels(extractors, rois)
@@ -128,7 +132,7 @@ def sample_rois(
 
 
 def _map_levels(extractors: Sequence[Any], rois: Tensor) -> Tensor:
-    """(extractors, M) int64."""
+    """Return the level of each region, (extractors, M) int64."""
     kinds = {(type(e), e.finest_scale, len(e.roi_layers)) for e in extractors}
     different = extractors if len(kinds) > 1 else extractors[:1]
     levels = [e.map_roi_levels(rois, len(e.roi_layers)) for e in different]
@@ -141,13 +145,14 @@ def refine(
     coder: BoxCoder,
     truth: Truth,
 ) -> Padded:
-    """Proposals for the next stage of a cascade, without annotated boxes.
+    """Decode refined boxes as proposals for the next cascade stage, without
+    the annotated boxes.
 
     Args:
-        rois: Of this stage.
-        deltas: (M, 4) of the class of each region.
-        coder: Of this stage.
-        truth: The annotated objects.
+        rois: Regions of this stage.
+        deltas: (M, 4), deltas of the class of each region.
+        coder: Box coder of this stage.
+        truth: Ground truth of the batch.
     """
     boxes = coder.decode(
         rois.boxes[:, 1:], deltas.float(), truth.shapes, rois.images
@@ -166,13 +171,14 @@ def extract(
     rois: Tensor,
     levels: Levels,
 ) -> Tensor:
-    """Read the features of regions, each from its level.
+    """Extract region features, each from its own level.
 
     Args:
-        extractor: MMDetection's ``SingleRoIExtractor``; its layers are called.
+        extractor: MMDetection's ``SingleRoIExtractor``, whose layers are
+            called.
         features: (N, C, H, W) of each level, finest first.
         rois: (M, 5).
-        levels: Of the regions.
+        levels: Levels of the regions.
 
     Returns:
         (M, C, size, size).

@@ -1,4 +1,4 @@
-"""A region proposal network that treats all images at once."""
+"""A region proposal network that processes all images at once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from .truth import Padded, Truth
 
 @MODELS.register_module()
 class BatchedRPNHead(BatchedAnchorHead, RPNHead):
-    """MMDetection's ``RPNHead``, whose step does not grow with the batch.
+    """MMDetection's ``RPNHead``, whose Python overhead does not grow with the
+    batch.
 
-    What MMDetection lacks: it makes targets and proposals image by image, in
-    some 250 operators each, most of them smaller than the launch of a kernel.
-    Here all images and levels are treated at once, losses are computed for
-    the sampled anchors alone, and nothing but the suppression of proposals
-    waits for the device. Arguments, weights, losses and proposals are
-    MMDetection's. With options that have no batched form (another sampler,
-    say) it does what MMDetection does, and says so in the log.
+    What MMDetection lacks: it makes targets and proposals image by image, with
+    some 250 operators each, most of which take less time than their kernel
+    launch. Here all images and levels are processed at once, losses are
+    computed for the sampled anchors only, and only the suppression of
+    proposals synchronises with the device. Arguments, weights, losses and
+    proposals are MMDetection's. If an option has no batched form (another
+    sampler, for example), the head falls back to MMDetection's code and logs a
+    warning.
 
     Example config::
 
@@ -50,7 +52,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
     def collect(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor]
     ) -> Flat:
-        """See the class that heads on anchors share."""
+        """Implement :meth:`BatchedAnchorHead.collect`."""
         return Flat(
             flatten(cls_scores, 1),
             flatten(bbox_preds, 4),
@@ -58,7 +60,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         )
 
     def batched_loss(self, outputs: Flat, truth: Truth) -> dict[str, Tensor]:
-        """See the class that heads on anchors share."""
+        """Implement :meth:`BatchedAnchorHead.batched_loss`."""
         with torch.no_grad():
             anchors, assigned = self._assigned(outputs.sizes, truth)
             keys = self.sampling_keys(assigned)
@@ -74,14 +76,14 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
                 weights = weights + positive * (pos_weight - 1)
             found = torch.stack((positive.sum(dim=1), negative.sum(dim=1)))
             avg_factor = found.clamp_(min=1).sum()
-        # MMDetection takes label 0 for objects and makes a 1 of it
+        # positives are 1 here; MMDetection labels them 0 and converts to 1
         loss_cls = self.loss_cls(
             gather(outputs.scores, index).flatten(),
             positive.flatten().long(),
             weights.flatten(),
             avg_factor=avg_factor,
         )
-        # without weights, for which MMDetection's losses wait
+        # no weights are passed: MMDetection's losses synchronise for them
         found = gather(outputs.deltas, index)
         loss_bbox = self.loss_bbox(
             found.where(positive[..., None], 0).flatten(0, 1),
@@ -91,7 +93,8 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         return dict(loss_rpn_cls=loss_cls, loss_rpn_bbox=loss_bbox)
 
     def sampling_keys(self, assigned: Tensor) -> Tensor:
-        """(N, A) random numbers; the largest are sampled."""
+        """Return random numbers, (N, A); the anchors with the largest are
+        sampled."""
         return torch.rand(assigned.shape, device=assigned.device)
 
     def predict_by_feat(
@@ -104,7 +107,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> InstanceList:
-        """See MMDetection's method."""
+        """Override MMDetection's method of the same name."""
         settings = self.test_cfg if cfg is None else cfg
         if rescale or not with_nms or self._stock_proposals(settings):
             return super().predict_by_feat(  # type: ignore[no-any-return]
@@ -134,15 +137,15 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
     def batched_predict(
         self, outputs: Flat, truth: Truth, settings: ConfigType
     ) -> Padded | None:
-        """Propose boxes.
+        """Predict the proposals of a batch.
 
         Args:
-            outputs: From :meth:`collect`.
-            truth: Of the images.
+            outputs: The result of :meth:`collect`.
+            truth: Ground truth, of which the image sizes are used.
             settings: ``nms_pre``, ``max_per_img``, ``nms``, ``min_bbox_size``.
 
         Returns:
-            At most ``max_per_img`` boxes an image; None if the settings have
+            At most ``max_per_img`` boxes per image; None if the settings have
             no batched form.
         """
         if self._stock_proposals(settings):
@@ -163,7 +166,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         shapes: list[tuple[int, int]],
         settings: ConfigType,
     ) -> tuple[Padded, Tensor]:
-        """Boxes, best first, and their scores, (N, max_per_img)."""
+        """Return the boxes, best first, and their scores, (N, max_per_img)."""
         sizes = outputs.sizes
         scores = outputs.scores[..., 0].sigmoid()
         best, index = _best_of_levels(
@@ -200,23 +203,23 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
 
     @property
     def _per_place(self) -> list[int]:
-        """Anchors at each place of each level."""
+        """Return the number of anchors per position of each level."""
         return list(self.prior_generator.num_base_priors)
 
 
 def _best_of_levels(
     scores: Tensor, counts: list[int], limit: int
 ) -> tuple[Tensor, Tensor]:
-    """Take the best anchors of each level.
+    """Select the best-scored anchors of each level.
 
     Args:
-        scores: (N, A) of all levels.
-        counts: Anchors of each level.
-        limit: So many of each level at most; 0 or less for all.
+        scores: (N, A), scores of all levels.
+        counts: Number of anchors of each level.
+        limit: Maximum number per level; 0 or less for all.
 
     Returns:
-        Scores, best first, and index, both (N, L, K); -1 and 0 where a level
-        has fewer.
+        Scores, best first, and anchor indices, both (N, L, K), padded with -1
+        and 0 where a level has fewer.
     """
     widths = [min(limit, c) if limit > 0 else c for c in counts]
     values, places, start = [], [], 0

@@ -1,4 +1,4 @@
-"""Sample anchors and proposals of all images at once."""
+"""Batched version of MMDetection's ``RandomSampler``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 
 class Sample(NamedTuple):
-    """Places for positive and, after these, for negative samples.
+    """Slots for positive samples, followed by slots for negative ones.
 
     Attributes:
-        index: (N, S) int64, of the anchor or proposal.
-        positive: (N, S) bool.
-        negative: (N, S) bool; places that are neither are empty.
+        index: (N, S) int64, index of the anchor or proposal.
+        positive: (N, S) bool, whether the slot holds a positive.
+        negative: (N, S) bool, whether it holds a negative; slots that hold
+            neither are empty.
     """
 
     index: Tensor
@@ -25,22 +26,22 @@ class Sample(NamedTuple):
 
 
 def why_not_sample(sampler: Any) -> str | None:
-    """Say why a sampler of a config cannot be followed."""
+    """Return why a sampler has no batched form; None if it has one."""
     if type(sampler) is not RandomSampler:
         return f'sampler {type(sampler).__name__}'
     return None
 
 
 def sample(sampler: RandomSampler, assigned: Tensor, keys: Tensor) -> Sample:
-    """Do what MMDetection's ``RandomSampler`` does, for a batch.
+    """Sample from a batch as MMDetection's ``RandomSampler`` does.
 
-    MMDetection permutes the candidates of each image; here those with the
-    largest random numbers are taken, which has the same distribution and
-    needs no number of candidates on the CPU.
+    MMDetection permutes the candidates of each image. Here the candidates with
+    the largest random numbers are taken, which has the same distribution and
+    does not need the number of candidates on the CPU.
 
     Args:
-        sampler: Its numbers are taken.
-        assigned: (N, P), from :func:`~.assign.assign`.
+        sampler: MMDetection's sampler, which provides the settings.
+        assigned: (N, P), the result of :func:`~.assign.assign`.
         keys: (N, P), random in [0, 1).
     """
     count = assigned.shape[1]

@@ -1,4 +1,4 @@
-"""What keeps a part of a detector with MMDetection's own step."""
+"""Helpers to decide and log that a part falls back to MMDetection's code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mmengine.logging import print_log
 
 
 def overridden(part: Any, base: type, names: Iterable[str]) -> str | None:
-    """Say whether a part changes methods that are not called here."""
+    """Return the first method that a part overrides but the batched code would
+    not call; None if there is none."""
     changed = [
         n for n in names if getattr(type(part), n) is not getattr(base, n)
     ]
@@ -17,12 +18,12 @@ def overridden(part: Any, base: type, names: Iterable[str]) -> str | None:
 
 
 def first(reasons: Iterable[str | None]) -> str | None:
-    """The first reason, if there is one."""
+    """Return the first reason that is not None or empty; else None."""
     return next((reason for reason in reasons if reason), None)
 
 
 def announce(part: Any, reason: str | None) -> str | None:
-    """Log in one line that a part stays with MMDetection's step."""
+    """Log a warning that a part falls back to MMDetection's step."""
     if reason:
         print_log(
             f'{type(part).__name__} works image by image, as MMDetection '

@@ -8,29 +8,29 @@ from torch import Tensor
 
 from .boxes import overlaps
 
-#: The only kind that has a batched form.
+#: The only ``nms.type`` that has a batched form.
 NMS = 'nms'
-#: Rounds between two looks at whether anything changed, which wait for the
-#: device. RPNs need 5 to 15.
+#: Rounds between two convergence checks, each of which synchronises with the
+#: device. RPNs need 5 to 15 rounds.
 ROUNDS = 8
-#: Pairs of boxes at once: 1 GiB in all tensors.
+#: Maximum box pairs per chunk: 1 GiB in all tensors.
 PAIRS = 2**26
 
 
 def suppress(
     boxes: Tensor, scores: Tensor, threshold: float, *, across_levels: bool
 ) -> Tensor:
-    """Keep boxes that overlap no better one of their image and level.
+    """Keep the boxes that no better box of their image and level overlaps.
 
     Args:
-        boxes: (N, L, K, 4), corners in pixels, each level best first. Boxes
-            without area neither suppress others nor are they suppressed.
-        scores: (N, L, K), negative where there is no box.
+        boxes: (N, L, K, 4), corners in pixels, sorted by score within each
+            level. Boxes without area neither suppress nor are suppressed.
+        scores: (N, L, K), negative for padding.
         threshold: IoU above which a box is suppressed.
-        across_levels: Whether boxes of other levels suppress, too.
+        across_levels: Whether boxes also suppress those of other levels.
 
     Returns:
-        (N, L, K) bool.
+        (N, L, K) bool, whether a box is kept.
     """
     if boxes.device.type == 'cpu' or across_levels:
         return _image_by_image(boxes, scores, threshold, across_levels)
@@ -41,25 +41,25 @@ def suppress(
 
 
 def suppress_groups(boxes: Tensor, threshold: float) -> Tensor:
-    """Suppress within groups, all at the same time.
+    """Run non-maximum suppression within all groups in parallel.
 
-    A box is kept if no kept box before it overlaps it. Starting from all,
-    this is repeated until nothing changes, which ends in the result of the
-    sequential algorithm ("Enhancing Geometric Factors in Model Learning and
-    Inference", Cluster-NMS, 2020), after as many rounds as the longest chain
-    of boxes has links. A GPU is ten times faster with it than with the loop
-    over all boxes of torchvision's kernel.
+    A box is kept if no kept box before it overlaps it. Starting with all boxes
+    kept, this rule is applied until nothing changes. The fixed point equals
+    the result of the sequential algorithm (Cluster-NMS, "Enhancing Geometric
+    Factors in Model Learning and Inference", 2020) and needs as many rounds as
+    the longest chain of overlapping boxes. On a GPU this is ten times faster
+    than the sequential loop of torchvision's kernel.
 
     Args:
-        boxes: (G, K, 4), corners in pixels, each group best first.
+        boxes: (G, K, 4), corners in pixels, sorted by score within each group.
         threshold: IoU above which a box is suppressed.
 
     Returns:
-        (G, K) bool.
+        (G, K) bool, whether a box is kept.
     """
     matched = (overlaps(boxes, boxes) > threshold).half().triu_(diagonal=1)
     kept = matched.new_ones(len(boxes), 1, boxes.shape[1])
-    # autocast would convert all pairs in each round
+    # autocast would cast the pair matrix in each round
     with torch.autocast(boxes.device.type, enabled=False):
         while True:
             before = kept
@@ -72,7 +72,8 @@ def suppress_groups(boxes: Tensor, threshold: float) -> Tensor:
 def _image_by_image(
     boxes: Tensor, scores: Tensor, threshold: float, across_levels: bool
 ) -> Tensor:
-    """MMDetection's way: levels are moved apart. A CPU is faster with it."""
+    """Suppress as MMDetection does, with levels shifted apart, which is faster
+    on a CPU."""
     if not across_levels:
         # the offsets round as in mmcv's batched_nms
         apart = boxes.amax(dim=(1, 2, 3), keepdim=True) + 1

@@ -1,4 +1,4 @@
-"""Annotated objects of a batch as tensors of one size."""
+"""Ground truth of a batch as padded tensors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor
 
 
 class Padded(NamedTuple):
-    """Boxes of several images, filled up with zeros.
+    """Boxes of several images, padded with zeros.
 
     Attributes:
         boxes: (N, K, 4), corners in pixels; K is at least 1.
-        valid: (N, K) bool, False where filled up.
+        valid: (N, K) bool, False for padding.
     """
 
     boxes: Tensor
@@ -27,17 +27,17 @@ class Padded(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is annotated in a batch, on the device of the model.
+    """Ground truth of a batch, on the device of the model.
 
     Attributes:
-        boxes: (N, G, 4), corners in pixels, zeros where filled up.
+        boxes: (N, G, 4), corners in pixels, zeros for padding.
         labels: (N, G) int64.
-        valid: (N, G) bool, False where filled up.
-        offsets: (N,) int64, objects in the images before.
+        valid: (N, G) bool, False for padding.
+        offsets: (N,) int64, number of objects in the preceding images.
         ignored: Regions to ignore; None if there are none.
-        masks: MMDetection's masks, one container an image, on the CPU.
-        shapes: Height and width of each image, pixels, without padding.
-        metas: MMDetection's information on each image.
+        masks: MMDetection's masks, one container per image, on the CPU.
+        shapes: Height and width in pixels of each image, without padding.
+        metas: MMDetection's meta information of each image.
     """
 
     boxes: Tensor
@@ -62,7 +62,8 @@ class Truth(NamedTuple):
         metas: list[dict[str, Any]],
         device: torch.device,
     ) -> Truth:
-        """Collect the annotations that heads of MMDetection get."""
+        """Collect annotations in the form in which MMDetection's heads get
+        them."""
         counts = [len(o.bboxes) for o in objects]
         index, valid = _places(counts, device)
         boxes = _take(torch.cat(_box_list(objects, device)), index)
@@ -84,17 +85,17 @@ class Truth(NamedTuple):
 
 
 def pad(boxes: Sequence[Tensor]) -> Padded:
-    """Put boxes of several images into one tensor.
+    """Pad the boxes of several images into one tensor.
 
     Args:
-        boxes: (K_i, 4) each.
+        boxes: (K_i, 4) of each image.
     """
     index, valid = _places([len(b) for b in boxes], boxes[0].device)
     return Padded(_take(torch.cat(list(boxes)), index), valid)
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy without waiting for what the device works on."""
+    """Copy a tensor to the device without synchronising."""
     if device.type != 'cuda':
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -103,8 +104,8 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 def _places(
     counts: Sequence[int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Index of each place among all rows, one past the end where there is
-    none, and whether there is one; both (N, max(counts))."""
+    """Return, both (N, max(counts)), the row index of each slot among all rows
+    (one past the end for padding) and whether the slot is filled."""
     width = max(1, *counts) if counts else 1
     total, start, rows, valid = sum(counts), 0, [], []
     for count in counts:

@@ -1,4 +1,5 @@
-"""Heads with norms, activations, priors, precision that MMDetection's lack."""
+"""Heads with norms, activations, priors and precision options that
+MMDetection's heads lack."""
 
 from .bbox_head import NormActConvFCBBoxHead as NormActConvFCBBoxHead
 from .prior_linear import PriorLinear as PriorLinear

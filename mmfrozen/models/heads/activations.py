@@ -1,4 +1,4 @@
-"""Replace the activations of MMDetection's convolutions."""
+"""A helper that replaces the activations of MMDetection's convolutions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import nn
 
 
 def set_activation(module: nn.Module, act_cfg: dict[str, Any]) -> None:
-    """Give every ``ConvModule`` that has an activation another one.
+    """Replace the activation of every ``ConvModule`` that has one.
 
     Args:
         module: Any module. It is changed in place.
-        act_cfg: Of an activation without parameters, so that the state-dict
-            keys stay MMDetection's.
+        act_cfg: Config of an activation without parameters, so that the
+            state-dict keys do not change.
     """
     for child in module.modules():
         if isinstance(child, ConvModule) and child.with_activation:

@@ -1,4 +1,5 @@
-"""The box head of the authors' settings."""
+"""The box head with norms after all layers, as the frozen-backbone paper
+uses."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, **options)
         if norm_cfg is not None and options.get('init_cfg') is None:
-            # MMDetection's would go at the norms inside the fcs too
+            # MMDetection's would also initialise the norms inside the fcs
             self.init_cfg[-1] = dict(
                 type='Xavier',
                 distribution='uniform',
@@ -74,7 +75,7 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
 
 
 class _LinearNorm(nn.Linear):
-    """A fully connected layer with a norm, which makes its bias idle."""
+    """A fully connected layer followed by a norm, hence without a bias."""
 
     def __init__(
         self, in_features: int, out_features: int, norm_cfg: dict[str, Any]

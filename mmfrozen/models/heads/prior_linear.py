@@ -1,4 +1,4 @@
-"""A classifier for sigmoid losses."""
+"""A classifier layer initialised for sigmoid losses."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class PriorLinear(nn.Linear):
-    """A linear classifier whose sigmoid starts at a small probability.
+    """A linear classifier whose sigmoids start at a small probability.
 
-    What MMDetection lacks: its box heads start the bias of ``fc_cls`` at 0,
-    whatever the loss; 1,203 sigmoids of 0.5 are a first loss of 834 for
+    What MMDetection lacks: its box heads initialise the bias of ``fc_cls`` to
+    0, whatever the loss; with 1,203 sigmoids of 0.5, the first loss is 834 for
     every region. State-dict keys are ``nn.Linear``'s.
 
     Args:
-        options: Those of ``nn.Linear``; the box head sets them.
-        prior_prob: Probability of every class at the start (arXiv 1708.02002,
-            section 3.3): 0.01 of CenterNet2, 0.001 of EQLv2.
+        options: Options of ``nn.Linear``; the box head sets them.
+        prior_prob: Initial probability of every class (arXiv 1708.02002,
+            section 3.3): 0.01 in CenterNet2, 0.001 in EQLv2.
 
     Example config::
 
@@ -44,5 +44,5 @@ class PriorLinear(nn.Linear):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """After the head's own ``init_cfg`` has set the bias to 0."""
+        """Restore the bias, which the head's own ``init_cfg`` sets to 0."""
         nn.init.constant_(self.bias, bias_init_with_prob(self.prior_prob))

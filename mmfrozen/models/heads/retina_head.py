@@ -1,4 +1,5 @@
-"""The dense head of the authors' settings."""
+"""RetinaNet's head with norms and any activation, as the frozen-backbone paper
+uses."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from .activations import set_activation
 
 @MODELS.register_module()
 class NormActRetinaHead(BatchedAnchorTargets, RetinaSepBNHead):
-    """RetinaNet's head with a norm a level and any activation.
+    """RetinaNet's head with separate norms per level and any activation.
 
     What MMDetection lacks: its `RetinaSepBNHead` has no activation but ReLU.
     State-dict keys are MMDetection's.

@@ -1,4 +1,4 @@
-"""RoI extractor that keeps RoIAlign in fp32 under any precision."""
+"""An RoI extractor that keeps RoIAlign in fp32 under mixed precision."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class Float32RoIExtractor(SingleRoIExtractor):
-    """MMDetection's extractor for mixed precision.
+    """MMDetection's ``SingleRoIExtractor`` in fp32, for mixed precision.
 
     What MMDetection lacks: it rounds boxes to the dtype of the features. In
-    bf16 that leaves multiples of 4 pixels from 512 on, of 8 from 1,024 on;
-    and mmcv's compiled RoIAlign has no bf16 on CPUs. Here boxes and features
-    are fp32, and so is the output, which the next convolution takes in the
-    precision of autocast. Without mixed precision this is MMDetection's
-    extractor.
+    bf16, coordinates then become multiples of 4 pixels from 512 on and of 8
+    from 1,024 on; and mmcv's compiled RoIAlign has no bf16 kernel for CPUs.
+    Here boxes and features are fp32, and so is the output, which autocast
+    converts for the next convolution. Without mixed precision this is
+    MMDetection's extractor.
 
     Example config::
 
@@ -32,7 +32,7 @@ class Float32RoIExtractor(SingleRoIExtractor):
             featmap_strides=[4, 8, 16, 32])
     """
 
-    #: Batched heads call the layers themselves.
+    #: Read by the batched heads, which call the layers directly.
     in_float32 = True
 
     def forward(
@@ -41,8 +41,8 @@ class Float32RoIExtractor(SingleRoIExtractor):
         """Extract the features of boxes.
 
         Args:
-            feats: One (N, C, H, W) a level, finest first.
-            rois: (M, 5): number of the image, x1, y1, x2, y2 in pixels.
+            feats: (N, C, H, W) of each level, finest first.
+            rois: (M, 5): index of the image, x1, y1, x2, y2 in pixels.
 
         Returns:
             (M, C, output_size, output_size) in fp32.

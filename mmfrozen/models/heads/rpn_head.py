@@ -1,4 +1,5 @@
-"""The region proposal network of the authors' settings."""
+"""The region proposal network with norms, as the frozen-backbone paper
+uses."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from ..batched.rpn_head import BatchedRPNHead
 
 @MODELS.register_module()
 class NormActRPNHead(BatchedRPNHead):
-    """A region proposal network with norms.
+    """A region proposal network with norms and any activation.
 
     What MMDetection lacks: `RPNHead` has no norm and no activation but ReLU.
-    Here convolutions are shared by all levels, norms are each level's own,
-    as their statistics differ (MMDetection's `RetinaSepBNHead` does the same).
-    Without ``norm_cfg`` this is MMDetection's head.
+    Here the convolutions are shared by all levels, while each level has its
+    own norms, as the statistics differ (MMDetection's `RetinaSepBNHead` does
+    the same). Without ``norm_cfg`` this is MMDetection's head.
 
     Args:
         norm_cfg: Norm after every convolution.
@@ -87,11 +88,11 @@ class NormActRPNHead(BatchedRPNHead):
         """Score the anchors of all levels.
 
         Args:
-            x: One (N, in_channels, H, W) a level, finest first.
+            x: (N, in_channels, H, W) of each level, finest first.
 
         Returns:
-            Scores, (N, anchors, H, W) a level, and box deltas, (N, 4 x
-            anchors, H, W) a level.
+            Scores, (N, anchors, H, W), and box deltas, (N, 4 x anchors, H, W),
+            of each level.
         """
         if self.norm_cfg is None:
             return super().forward(x)  # type: ignore[no-any-return]
@@ -104,5 +105,5 @@ class NormActRPNHead(BatchedRPNHead):
     ) -> tuple[Tensor, Tensor]:
         for conv, norm in zip(self.rpn_convs, norms, strict=True):
             x = self.act(norm(conv(x)))
-        # boxes are decoded and compared in fp32, in mixed precision too
+        # boxes are decoded and matched in fp32, even under mixed precision
         return self.rpn_cls(x).float(), self.rpn_reg(x).float()

@@ -1,4 +1,4 @@
-"""Accuracy of classifiers without a background class."""
+"""The accuracy of classifiers without a background class."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def object_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Share of the objects whose class has the highest score.
+    """Return the percentage of objects whose class has the highest score.
 
-    MMDetection's ``accuracy`` would count regions of background, for which
-    these classifiers have no class. Nothing here waits for the device.
+    MMDetection's ``accuracy`` would count background regions, for which these
+    classifiers have no class. Nothing here synchronises with the device.
 
     Args:
-        scores: (N, C), of the classes, without background.
+        scores: (N, C), scores of the classes, without background.
         labels: (N,) int64; C is background.
 
     Returns:
-        Per cent; 0 without objects.
+        Scalar tensor in per cent; 0 without objects.
     """
     objects = labels < scores.size(1)
     right = (scores.argmax(dim=1) == labels) & objects

@@ -1,4 +1,4 @@
-"""Equalization Loss v2 with the sigmoid that it is trained for."""
+"""Equalization Loss v2, made usable in MMDetection's box heads."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .accuracy import object_accuracy
 
 @MODELS.register_module()
 class EQLv2(EQLV2Loss):
-    """MMDetection's ``EQLV2Loss`` in MMDetection's box heads.
+    """MMDetection's ``EQLV2Loss`` with the interface of box head losses.
 
     Tan et al., "Equalization Loss v2" (arXiv 2012.08548). Loss, gradients and
-    state-dict keys are MMDetection's. What it lacks: its heads do not learn
-    that the loss is of sigmoids, predict with a softmax, and count the
-    accuracy of background; gradients are summed over processes, as the
-    authors do, on request alone; logits of the last step stay in memory, and
-    half precision rounds the sums. For box heads (``BBoxHead`` and what
-    inherits from it), stock or batched.
+    state-dict keys are MMDetection's. What it lacks: its box heads do not know
+    that the loss uses sigmoids, so they predict with a softmax and count
+    background in the accuracy; it sums gradients over processes, as the
+    authors do, only if told to; it keeps the logits of the last step in
+    memory, and half precision rounds its sums. For box heads (``BBoxHead`` and
+    its subclasses), stock or batched.
 
     Args:
-        options: MMDetection's: ``num_classes`` (that of the head), ``gamma``,
-            ``mu``, ``alpha``, ``test_with_obj`` (predictions times one minus
-            the probability of background), ...
+        options: MMDetection's options: ``num_classes`` (equal to the head's),
+            ``gamma``, ``mu``, ``alpha``, ``test_with_obj`` (multiply
+            predictions by one minus the probability of background), ...
 
     Raises:
         ValueError: If the head has another number of classes.
@@ -41,11 +41,11 @@ class EQLv2(EQLV2Loss):
             loss_cls=dict(type='mmfrozen.EQLv2', num_classes=1203))
     """
 
-    #: What MMDetection's box heads ask of a loss.
+    #: Flags that MMDetection's box heads read from a loss.
     custom_cls_channels = custom_activation = custom_accuracy = True
 
     def get_cls_channels(self, num_classes: int) -> int:
-        """Channels of the classifier of a head, background's included."""
+        """Return the number of classifier channels, including background."""
         require(
             num_classes == self.num_classes,
             'EQLv2.num_classes',
@@ -58,11 +58,12 @@ class EQLv2(EQLV2Loss):
     def get_accuracy(
         self, cls_score: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Share of objects whose class has the highest score, per cent."""
+        """Return ``acc_classes``, the percentage of objects whose class has
+        the highest score."""
         return dict(acc_classes=object_accuracy(cls_score[:, :-1], labels))
 
     def forward(self, cls_score: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """See MMDetection's method."""
+        """Compute MMDetection's loss in fp32, then free the stored logits."""
         self.use_distributed = is_distributed()
         loss: Tensor = super().forward(cls_score.float(), *args, **kwargs)
         del self.pred_class_logits, self.gt_classes

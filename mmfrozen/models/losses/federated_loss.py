@@ -18,26 +18,28 @@ from .frequencies import read_frequencies
 
 @MODELS.register_module()
 class FederatedLoss(nn.Module):
-    """Sigmoid cross-entropy over a few classes, drawn anew at every step.
+    """Sigmoid cross-entropy over a few classes, sampled at every step.
 
     Zhou et al., "Probabilistic two-stage detection" (CenterNet2, arXiv
-    2103.07461), as Detectron2's ``use_fed_loss``. What MMDetection lacks: on
-    LVIS nobody has looked for most classes in an image, so that every region
-    is a wrong negative of some. Here the classes of the step's regions count,
-    background being one of them, and negatives that are drawn without
-    replacement, in proportion to their number of training images to
-    the power of ``freq_weight_power``, until there are ``num_fed_classes``.
-    Each process draws its own. For box heads (``BBoxHead`` and what inherits
-    from it), stock or batched; they predict with a sigmoid. The classifier
-    keeps MMDetection's channel for background, which is idle.
+    2103.07461), equal to Detectron2's ``use_fed_loss``. What MMDetection
+    lacks: LVIS annotates only some classes exhaustively in each image, so a
+    region is a wrong negative for some of the others. Here the loss covers the
+    classes of the step's regions, background included, plus negative classes
+    drawn without replacement, with probability proportional to their number of
+    training images to the power of ``freq_weight_power``, until there are
+    ``num_fed_classes``. Each process draws its own. For box heads
+    (``BBoxHead`` and its subclasses), stock or batched; they predict with a
+    sigmoid. The classifier keeps MMDetection's background channel, which is
+    unused.
 
     Args:
-        frequencies: Training images of each class: a list by label, or a
-            JSON file whose ``categories`` have ``image_count``, as LVIS v1's.
-            It is read when weights are initialised, for training alone.
-        num_fed_classes: Classes that count, at least.
-        freq_weight_power: Of the frequencies.
-        loss_weight: Of the loss.
+        frequencies: Number of training images of each class: a list by label,
+            or a JSON file whose ``categories`` have ``image_count``, like LVIS
+            v1's. It is read when weights are initialised, hence in training
+            only.
+        num_fed_classes: Minimum number of classes in the loss of a step.
+        freq_weight_power: Exponent of the frequencies.
+        loss_weight: Factor of the loss.
 
     Raises:
         FileNotFoundError: If there is no file of frequencies.
@@ -54,7 +56,7 @@ class FederatedLoss(nn.Module):
                 frequencies='data/lvis_v1/annotations/lvis_v1_train.json'))
     """
 
-    #: What MMDetection's box heads ask of a loss.
+    #: Flags that MMDetection's box heads read from a loss.
     use_sigmoid = custom_cls_channels = True
     custom_activation = custom_accuracy = True
 
@@ -85,13 +87,13 @@ class FederatedLoss(nn.Module):
         self.freq_weight_power = freq_weight_power
         self.loss_weight = loss_weight
         self.num_classes: int | None = None
-        # no buffer, as checkpoints have to fit other data and other losses
+        # not a buffer: checkpoints must load with other data and losses
         self._weights: Tensor | None = None
         if not isinstance(frequencies, str):
             self.init_weights()
 
     def init_weights(self) -> None:
-        """Read the frequencies: MMEngine calls it before training starts."""
+        """Read the frequencies; MMEngine calls this before training starts."""
         where = 'FederatedLoss.frequencies'
         counts = read_frequencies(self.frequencies, where)
         self._check_number(len(counts))
@@ -107,7 +109,7 @@ class FederatedLoss(nn.Module):
         self._weights[torch.tensor(counts) == 0] = 0
 
     def get_cls_channels(self, num_classes: int) -> int:
-        """Channels of the classifier of a head, background's included."""
+        """Return the number of classifier channels, including background."""
         require(
             self.num_fed_classes <= num_classes,
             'FederatedLoss.num_fed_classes',
@@ -130,13 +132,14 @@ class FederatedLoss(nn.Module):
         )
 
     def get_activation(self, cls_score: Tensor) -> Tensor:
-        """Probabilities, (N, C + 1); the last column means nothing."""
+        """Return probabilities, (N, C + 1); the last column is meaningless."""
         return cls_score.sigmoid()
 
     def get_accuracy(
         self, cls_score: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Share of objects whose class has the highest score, per cent."""
+        """Return ``acc_classes``, the percentage of objects whose class has
+        the highest score."""
         return dict(acc_classes=object_accuracy(cls_score[:, :-1], labels))
 
     def forward(
@@ -150,15 +153,15 @@ class FederatedLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            cls_score: (N, C + 1) logits; the last are not looked at.
+            cls_score: (N, C + 1) logits; the last column is ignored.
             label: (N,) int64; C is background.
-            weight: (N,) of each region; None for 1.
-            avg_factor: What the sum is divided by; None for N.
+            weight: (N,) weight of each region; None for 1.
+            avg_factor: Divisor of the sum; None for N.
             reduction_override: ``'none'``, ``'mean'`` or ``'sum'``; None for
                 ``'mean'``.
 
         Returns:
-            The loss, or (N,) with ``'none'``.
+            The loss as a scalar, or (N,) with ``'none'``.
         """
         logits = cls_score[:, :-1].float()
         targets = F.one_hot(label, cls_score.size(1))[:, :-1].float()
@@ -172,14 +175,14 @@ class FederatedLoss(nn.Module):
 
     @torch.no_grad()
     def draw_classes(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Draw the classes that count.
+        """Draw the classes of a step's loss.
 
         Args:
-            logits: (N, C), of which the device is taken.
+            logits: (N, C), which provides the device and C.
             label: (N,) int64.
 
         Returns:
-            (C,) float, 1 or 0.
+            (C,) float, 1 for drawn classes, else 0.
         """
         if self._weights is None:
             self.init_weights()
@@ -187,9 +190,9 @@ class FederatedLoss(nn.Module):
         num_classes = logits.size(1)
         present = label.new_zeros(num_classes + 1, dtype=torch.bool)
         present = present.scatter(0, label, True)
-        # what torch.multinomial does without replacement, without waiting
-        # for the number of classes that are left to draw; processes of one
-        # seed take different rows
+        # The same distribution as torch.multinomial without replacement, but
+        # no synchronisation to learn how many classes are left to draw.
+        # Processes with the same seed use different rows of the noise.
         noise = logits.new_empty(get_world_size(), num_classes + 1)
         noise = noise.exponential_()[get_rank()]
         keys = F.pad(self._weights, (0, 1)) / noise

@@ -1,4 +1,4 @@
-"""How many training images have each class."""
+"""Reader of the number of training images of each class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import is_number
 
 KEY = b'"categories"'
-#: Of a file, from its categories on; those of LVIS v1 take 0.6 MB.
+#: Bytes read from the categories on; those of LVIS v1 take 0.6 MB.
 MOST_BYTES = 1 << 26
 REMEDY = (
     'Name an annotation file of LVIS v1, whose categories have image_count, '
@@ -22,13 +22,12 @@ REMEDY = (
 def read_frequencies(source: Any, where: str) -> list[float]:
     """Read the number of training images of each class.
 
-    The annotations of a file are not parsed: those of LVIS take 1 GB.
+    The annotations of a file are not parsed, as LVIS's take 1 GB.
 
     Args:
-        source: The numbers by label; or a JSON file, which holds LVIS's
-            ``categories`` or that list alone
-            (``lvis_v1_train_cat_info.json``).
-        where: The option that it comes from, for errors.
+        source: The numbers by label, or a JSON file that holds LVIS's
+            ``categories`` or only that list (``lvis_v1_train_cat_info.json``).
+        where: Name of the option, for error messages.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -63,8 +62,8 @@ def _find_fault(counts: Any) -> str:
 
 
 def _read_categories(path: Path) -> list[dict[str, Any]]:
-    """The last list of that name, or the whole file if it is a list; empty if
-    there is none."""
+    """Return the last list named "categories", or the whole file if it is a
+    list; empty if there is neither."""
     try:
         with (
             open(path, 'rb') as file,

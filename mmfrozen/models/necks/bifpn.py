@@ -1,4 +1,4 @@
-"""BiFPN for inputs of any size."""
+"""A BiFPN neck for inputs of any size."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ class AnySizeBiFPN(BaseModule):
     """BiFPN (Tan et al. 2020, EfficientDet, arXiv 1911.09070, section 3).
 
     What MMDetection lacks: its package has no BiFPN; the one in its folder
-    ``projects/EfficientDet`` is not installed, takes three levels of the
-    backbone and gives five, and needs sizes that are multiples of 128.
+    ``projects/EfficientDet`` is not installed, takes three backbone levels,
+    returns five and needs sizes that are multiples of 128.
 
-    Each repeat goes down from the coarsest level and up again. A level is
-    the weighted mean of what comes in (fast normalised fusion: weights are
-    clipped at 0 and divided by their sum), then activation, 3 x 3
-    convolution and norm. Coarser maps are repeated, finer ones max-pooled
-    3 x 3, so that cell (i, j) of a level stands for the pixels from (i, j)
-    times its stride on. One difference from EfficientDet: its first repeat
-    projects the backbone's middle levels twice, here once.
+    Each repeat has a top-down and a bottom-up pass. A node computes the
+    weighted mean of its inputs (fast normalised fusion: weights are clipped at
+    0 and divided by their sum), then activation, 3 x 3 convolution and norm.
+    Coarser maps are upsampled by repetition, finer ones max-pooled 3 x 3, so
+    that cell (i, j) of a level covers the pixels from (i, j) times its stride
+    on. One difference from EfficientDet: its first repeat projects the
+    backbone's middle levels twice, here once.
 
     Args:
         in_channels: Channels of all levels of the backbone, finest first.
         out_channels: Channels of every level of the output.
         num_outs: Levels of the output, at least two; those that the backbone
-            lacks are max-pooled from its coarsest.
-        stack_times: Repeats; EfficientDet has 3 (D0) to 8 (D7).
-        start_level: The backbone's first level that is used: 1 for P3 to P7
-            of a backbone that gives C2 to C5.
-        separable: Depthwise separable convolutions, as in EfficientDet;
-            False for plain ones, which have 8 times the parameters.
+            lacks are max-pooled from its coarsest level.
+        stack_times: Number of repeats; EfficientDet has 3 (D0) to 8 (D7).
+        start_level: First backbone level to use: 1 for P3 to P7 if the
+            backbone returns C2 to C5.
+        separable: Whether to use depthwise separable convolutions, as in
+            EfficientDet; plain ones have 8 times the parameters.
         norm_cfg: Norm after every convolution.
         act_cfg: Activation before every 3 x 3 convolution.
         init_cfg: ``None`` for Caffe2Xavier in every Conv2d.
@@ -116,12 +116,12 @@ class AnySizeBiFPN(BaseModule):
         """Merge the levels ``stack_times`` times.
 
         Args:
-            inputs: One (N, C, H, W) a backbone level, finest first.
+            inputs: (N, C, H, W) of each backbone level, finest first.
 
         Returns:
-            ``num_outs`` (N, out_channels, H, W): the sizes of the backbone's
-            levels from ``start_level`` on, then each half of the one before,
-            rounded up.
+            ``num_outs`` tensors (N, out_channels, H, W): the first have the
+            sizes of the backbone's levels from ``start_level`` on, each
+            further one half the size of the one before, rounded up.
 
         Raises:
             ValueError: If the levels are not those of ``in_channels``, or do
@@ -142,7 +142,7 @@ class AnySizeBiFPN(BaseModule):
 
 
 class _Repeat(nn.Module):
-    """Once down from the coarsest level, and up again."""
+    """One top-down and one bottom-up pass."""
 
     def __init__(
         self, channels: int, num_levels: int, separable: bool, *cfgs: Any
@@ -151,7 +151,7 @@ class _Repeat(nn.Module):
         self.down = nn.ModuleList(
             _Node(2, channels, separable, *cfgs) for _ in range(num_levels - 1)
         )
-        # the coarsest level has no node on the way down
+        # the coarsest level has no top-down node
         self.up = nn.ModuleList(
             _Node(2 if i == num_levels - 1 else 3, channels, separable, *cfgs)
             for i in range(1, num_levels)
@@ -171,7 +171,7 @@ class _Repeat(nn.Module):
 
 
 class _Node(nn.Module):
-    """The weighted mean of some maps of one size, convolved."""
+    """A weighted mean of maps of one size, followed by a convolution."""
 
     def __init__(
         self,
@@ -218,8 +218,8 @@ def _double(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _fit(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Cut off what is beyond a size; repeat a last row or column that a
-    backbone which rounds its sizes down leaves missing."""
+    """Crop to a size; repeat the last row or column if it is missing, as
+    happens with a backbone that rounds its sizes down."""
     x = x[..., : size[0], : size[1]]
     missing = size[0] - x.shape[-2], size[1] - x.shape[-1]
     if any(missing):

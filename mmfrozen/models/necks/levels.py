@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def refuse(required: str, got: Any, what_to_do: str) -> ValueError:
-    """A message about an option of the neck."""
+    """Return an error about an option of the neck."""
     return ValueError(f'model.neck.{required}, got {got!r}. {what_to_do}.')
 
 
 def is_count(value: Any, least: int = 1) -> bool:
-    """Whether a value is an integer of at least ``least``."""
+    """Return whether a value is an integer of at least ``least``."""
     return type(value) is int and value >= least
 
 
 def check_count(key: str, value: Any, example: int) -> None:
-    """Refuse what is no positive integer."""
+    """Raise an error unless a value is a positive integer."""
     if not is_count(value):
         raise refuse(
             f'{key} must be a positive integer',
@@ -29,7 +29,7 @@ def check_count(key: str, value: Any, example: int) -> None:
 
 
 def check_in_channels(in_channels: Any) -> None:
-    """Refuse what is no list of positive integers."""
+    """Raise an error unless a value is a list of positive integers."""
     is_list = isinstance(in_channels, (list, tuple)) and len(in_channels) > 0
     if not (is_list and all(map(is_count, in_channels))):
         raise refuse(
@@ -42,7 +42,8 @@ def check_in_channels(in_channels: Any) -> None:
 def check_start_level(
     start_level: Any, num_levels: int, num_outs: int
 ) -> None:
-    """Refuse a first level that leaves none, or more than come out."""
+    """Raise an error if a first level leaves no input level, or more than
+    ``num_outs``."""
     if not (
         is_count(start_level, least=0)
         and 1 <= num_levels - start_level <= num_outs
@@ -58,7 +59,7 @@ def check_start_level(
 def check_levels(
     inputs: Sequence[Tensor], in_channels: Sequence[int], start_level: int
 ) -> None:
-    """Refuse levels of other channels, or that do not halve in size."""
+    """Raise an error if levels have other channels or do not halve in size."""
     channels = [x.shape[1] for x in inputs]
     if channels != list(in_channels):
         raise refuse(

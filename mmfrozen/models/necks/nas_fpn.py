@@ -1,4 +1,4 @@
-"""NAS-FPN for inputs of any size."""
+"""A NAS-FPN neck for inputs of any size."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .levels import (
     refuse,
 )
 
-_NUM_LEVELS = 5  # what the searched cell merges: P3 to P7
+_NUM_LEVELS = 5  # the searched cell merges P3 to P7
 
 
 @MODELS.register_module()
 class AnySizeNASFPN(NASFPN):
-    """NAS-FPN (arXiv 1904.07392) that keeps its levels on one grid.
+    """NAS-FPN (arXiv 1904.07392) whose levels stay aligned at any input size.
 
     Same parameters and state-dict keys as MMDetection's `NASFPN`, and the same
     output where both sides of the input are multiples of 128, the stride of
     P7. What MMDetection lacks elsewhere:
 
-    - It halves P5 to P6 and P7 rounding down, and fails where nothing is
-      left: where a side has at most 96 pixels.
+    - It halves P5 to P6 and P7 rounding down, and fails if nothing is left,
+      for a side of at most 96 pixels.
     - It shrinks a map by the ratio of the sizes, rounded up, after padding
       it with zeros on both sides (mmcv/ops/merge_cells.py, `_resize`). At
       other sizes this is not the ratio of the strides, so features move
@@ -47,10 +47,10 @@ class AnySizeNASFPN(NASFPN):
         in_channels: Channels of all levels of the backbone, finest first.
         out_channels: Channels of every level of the output.
         num_outs: Levels of the output: 5.
-        stack_times: Repeats of the searched cell; the paper has 7, the
-            frozen-backbone paper (CVPR 2022) 5.
-        start_level: The backbone's first level that is used: 1 for P3 to P7
-            of a backbone that gives C2 to C5.
+        stack_times: Repeats of the searched cell: 7 in the paper, 5 in the
+            frozen-backbone paper (CVPR 2022).
+        start_level: First backbone level to use: 1 for P3 to P7 if the
+            backbone returns C2 to C5.
         norm_cfg: Norm after every convolution.
         act_cfg: Activation before every 3 x 3 convolution; one without
             parameters keeps MMDetection's state-dict keys.
@@ -102,12 +102,12 @@ class AnySizeNASFPN(NASFPN):
         """Merge the levels `stack_times` times.
 
         Args:
-            inputs: One (N, C, H, W) a backbone level, finest first.
+            inputs: (N, C, H, W) of each backbone level, finest first.
 
         Returns:
-            Five (N, out_channels, H, W): the sizes of the backbone's levels
-            from `start_level` on, then each half of the one before, rounded
-            up.
+            Five tensors (N, out_channels, H, W): the first have the sizes of
+            the backbone's levels from `start_level` on, each further one half
+            the size of the one before, rounded up.
 
         Raises:
             ValueError: If the levels are not those of `in_channels`, or do
@@ -126,7 +126,7 @@ class AnySizeNASFPN(NASFPN):
 
 
 def _run_stage(stage: nn.ModuleDict, levels: list[Tensor]) -> list[Tensor]:
-    """Run one searched cell on P3 to P7; the names are MMDetection's."""
+    """Run one searched cell on P3 to P7, with MMDetection's names."""
     p3, p4, p5, p6, p7 = levels
     sizes = {n: p.shape[-2:] for n, p in enumerate(levels, start=3)}
 
@@ -148,10 +148,10 @@ def _run_stage(stage: nn.ModuleDict, levels: list[Tensor]) -> list[Tensor]:
 
 
 def _resize(x: Tensor, octaves: int, size: tuple[int, int]) -> Tensor:
-    """Bring a map to a level `octaves` coarser (finer where negative).
+    """Resize a map to a level `octaves` coarser (finer if negative).
 
-    Where a backbone rounds its sizes down, a map made finer can miss the
-    last row or column of `size`; MMDetection's cell stretches it.
+    If a backbone rounds its sizes down, an upsampled map can lack the last row
+    or column of `size`; MMDetection's cell then interpolates it.
     """
     if octaves > 0:
         x = F.max_pool2d(x, 2**octaves, ceil_mode=True)
@@ -167,7 +167,7 @@ def _check(
     stack_times: Any,
     start_level: Any,
 ) -> None:
-    """Refuse what cannot be built, in the order of the arguments."""
+    """Raise an error for options that cannot be built, in argument order."""
     check_in_channels(in_channels)
     check_count('out_channels', out_channels, 256)
     if num_outs != _NUM_LEVELS:

@@ -1,4 +1,5 @@
-"""A feature pyramid from the one map of a plain vision transformer."""
+"""A feature pyramid built from the single map of a plain vision
+transformer."""
 
 from __future__ import annotations
 
@@ -20,25 +21,25 @@ KEY = 'model.neck'
 class SimpleFeaturePyramid(BaseModule):
     """The simple feature pyramid of ViTDet (Li et al. 2022, section 3).
 
-    What MMDetection lacks: its necks want several levels of halving size,
-    and a plain ViT has one, of stride 16 (14 for DINOv2).
+    What MMDetection lacks: its necks expect several levels of halving size,
+    while a plain ViT has one, of stride 16 (14 for DINOv2).
 
-    Every level comes from that map alone: a finer one by transposed
-    convolutions that double it, its own size as it is, the next coarser by
-    max pooling; then 1 x 1 and 3 x 3 convolutions, each with a norm. Coarser
-    levels still take every second value of the level before, as P6 in the
-    paper. Odd sizes are halved rounding up, so that cell (i, j) of a level
-    stands for the pixels from (i, j) times its stride on.
+    Every level is computed from that map alone: finer ones by transposed
+    convolutions that double the size, the same size as it is, the next coarser
+    by max pooling; then a 1 x 1 and a 3 x 3 convolution, each with a norm.
+    Still coarser levels take every second value of the level before, like P6
+    in the paper. Odd sizes are halved rounding up, so that cell (i, j) of a
+    level covers the pixels from (i, j) times its stride on.
 
     Args:
-        in_channels: Channels of the map; a list of one is taken too.
+        in_channels: Channels of the map, as a number or a list of one.
         out_channels: Channels of every level.
         in_stride: Stride of the map: the patch size of the transformer.
-        strides: Of the levels, each double the one before: 4 to 64 for P2
-            to P6, 8 to 128 for P3 to P7. The first is at least a quarter
-            of ``in_stride`` and at most ``in_stride``.
-        norm_cfg: Norm after every convolution; ``None`` for the paper's:
-            layer norm over the channels of each position.
+        strides: Strides of the levels, each double the one before: 4 to 64 for
+            P2 to P6, 8 to 128 for P3 to P7. The first is at least a quarter of
+            ``in_stride`` and at most ``in_stride``.
+        norm_cfg: Norm after every convolution; ``None`` for the paper's layer
+            norm over the channels of each position.
         init_cfg: Initialisation; ``None`` for torch's own.
 
     Raises:
@@ -86,7 +87,8 @@ class SimpleFeaturePyramid(BaseModule):
         self.num_subsampled = sum(octave > 1 for octave in octaves)
 
     def _make_stage(self, octave: int) -> nn.Sequential:
-        """Bring the map to 2**octave times its stride."""
+        """Build the layers that resize the map to 2**octave times its
+        stride."""
         layers: list[nn.Module] = []
         channels = self.in_channels
         for i in range(-octave):
@@ -119,14 +121,14 @@ class SimpleFeaturePyramid(BaseModule):
         return norm
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Make all levels from the one map.
+        """Compute all levels from the single map.
 
         Args:
-            inputs: One (N, in_channels, H, W).
+            inputs: A sequence of one (N, in_channels, H, W).
 
         Returns:
-            One (N, out_channels, ~H x in_stride / stride, ...) a level,
-            finest first.
+            One tensor per level, (N, out_channels, ~H x in_stride / stride,
+            ...), finest first.
 
         Raises:
             ValueError: If there are more maps, or other channels.
@@ -158,7 +160,7 @@ def _check_channels(in_channels: Any) -> int:
 
 
 def _octaves(in_stride: Any, strides: Any) -> list[int]:
-    """How often each level's stride doubles that of the map."""
+    """Return log2 of each level's stride relative to the map's."""
     if type(in_stride) is not int or in_stride < 1:
         raise _refuse(
             'in_stride must be the patch size', in_stride, 'Set in_stride=16'
