@@ -20,7 +20,7 @@ ROOT = next(
 
 
 def find(name: str) -> Path:
-    """Find a config; one without a folder is the frozen experiment.
+    """Return the path of a config; a name without a folder is in frozen/.
 
     Raises:
         FileNotFoundError: If there is none.
