@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def show(found: Any, console: PlainConsole) -> None:
-    """Print the kinds and their examples."""
+    """Print the kinds of faults with counts and examples."""
     console.print(
         ', '.join(f'{n:,} {name}' for name, n in found.numbers.items())
     )
@@ -83,7 +83,11 @@ def show(found: Any, console: PlainConsole) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, and repair where that is asked for."""
+    """Check the annotations, and repair them with --fix.
+
+    Returns:
+        The exit status.
+    """
     from mmfrozen.atomic_write import replacing
     from mmfrozen.datasets.check import check, read, repair
 

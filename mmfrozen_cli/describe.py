@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
         )
     register_all_modules()
     model = MODELS.build(cfg.model)
-    model.train()  # some layers are frozen only there
+    model.train()  # some layers are frozen only in training mode
     console.print(parameter_table(describe(model), args.config.as_posix()))
 
 
@@ -65,7 +65,7 @@ def main() -> int:
     args = parse_args()
     try:
         run(args, PlainConsole())
-    except Exception as error:  # whatever a config's modules raise
+    except Exception as error:  # modules of a config may raise anything
         text = ' '.join(str(error).split()) or type(error).__name__
         print_line('error', text)
         return 2

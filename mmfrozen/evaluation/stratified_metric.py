@@ -337,7 +337,7 @@ class StratifiedMetric(CocoMetric):
     def _publish(
         self, shares: Sequence[dict[str, list[Part]]]
     ) -> dict[str, float]:
-        """Compute the metrics; write the strata and send them to the logger.
+        """Compute the metrics, write the strata and visualize them.
 
         Args:
             shares: Parts by kind of AP, one dict per rank.
