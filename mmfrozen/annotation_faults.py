@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .mask_crops import rle_lengths
 
-#: Largest id: above it numpy, and above 2**53 JavaScript, lose digits.
+#: Largest id that fits into int64; JavaScript loses digits above 2**53.
 MAX_ID = 2**63 - 1
 #: Largest polygon coordinate in pixels: beyond it, rasterizing takes gigabytes
 #: or crashes.

@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import did_you_mean
 
 HERE = Path(__file__).resolve().parent
-#: configs/ is installed as mmfrozen/configs; in a clone it lies beside it.
+#: configs/ is installed as mmfrozen/configs; in a clone it is a sibling.
 ROOT = next(
     (p for p in (HERE / 'configs', HERE.parent / 'configs') if p.is_dir()),
     HERE / 'configs',

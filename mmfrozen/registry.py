@@ -1,4 +1,4 @@
-"""Registries of this package: a config says ``type='mmfrozen.X'``.
+"""Registries of this package, for ``type='mmfrozen.X'`` in configs.
 
 MMEngine imports this module when it meets that scope. Plain names work too:
 distinctive names are also registered with MMDetection, all others at

@@ -42,7 +42,7 @@ class ParameterCounts:
 
     @property
     def frozen(self) -> int:
-        """Parameters that do not require grad."""
+        """Number of parameters that do not require grad."""
         return self.total - self.trainable
 
 

@@ -1,7 +1,7 @@
 """Draw augmented training samples of any config on one sheet.
 
-Masks, boxes and names are coloured by how many training images hold their
-class: rare, common or frequent, as in LVIS.
+Masks, boxes and names are coloured by the number of training images with
+their class: rare, common or frequent, as in LVIS.
 """
 
 from __future__ import annotations

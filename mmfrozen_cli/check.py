@@ -1,9 +1,9 @@
-"""Look at every annotation of a COCO or LVIS file, and at the pixels.
+"""Check every annotation of a COCO or LVIS file, and optionally its images.
 
-Says how many faults of each kind there are, with three examples. Errors make
-a wrong result, or end a run; CheckedCocoDataset and the metrics refuse them
-before training. Notes are what MMDetection leaves out in silence, and what
-is unusual.
+Prints the number of faults of each kind, with three examples. Errors lead to
+wrong results or end a run; CheckedCocoDataset and the metrics refuse them
+before training. Notes list what MMDetection drops silently, and what is
+unusual.
 """
 
 from __future__ import annotations

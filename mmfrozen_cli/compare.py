@@ -1,4 +1,4 @@
-"""Set runs side by side: what they cost, what AP came of it, and how."""
+"""Compare runs side by side: costs, AP, learning curves and drift."""
 
 from __future__ import annotations
 

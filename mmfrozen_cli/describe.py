@@ -1,4 +1,4 @@
-"""Say which parts of a config's model are frozen, and what trains.
+"""Print which parts of a config's model are frozen and which are trained.
 
 Builds the model as a run does; needs neither data nor weights.
 """

@@ -1,8 +1,8 @@
 """List every experiment of the config pack: sizes, FLOPs, reported AP.
 
-FLOPs are those of one training step, an image: forward and backward, 2 a
+FLOPs are those of one training step per image: forward and backward, 2 per
 multiply-add. Counting them all takes two minutes; without --flops they are
-those that FOLDER/README.md has.
+read from FOLDER/README.md.
 """
 
 from __future__ import annotations

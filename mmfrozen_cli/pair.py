@@ -1,10 +1,10 @@
-"""Train an experiment beside its control: what it costs, what AP it brings.
+"""Train an experiment and its control, and compare their costs and AP.
 
-Both are trained by ``mim train mmdet``, one after the other, and then step in
-turn in one process, which gives the times of a step. --equal-time trains the
-experiment once more, for as long as its control took. What is finished is
-not done again, and what was interrupted goes on from its last checkpoint: run
-the same command once more.
+Both are trained by ``mim train mmdet``, one after the other. Then they step
+in turn in one process, which gives the times of a step. --equal-time trains
+the experiment once more, for as long as its control took. If interrupted, run
+the same command again: it skips what is finished and resumes from the last
+checkpoint.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Say what freezing saves in a training step: FLOPs, memory, parameters.
+"""Compute what freezing saves in a training step: FLOPs, memory, parameters.
 
 Traces the step of a config and of its control on shapes alone: no weights,
 no data, no GPU. Any config works, MMDetection's own included (mmdet::NAME).
 A config of frozen/ is compared with its control in finetuned/; any other is
 frozen in memory and compared with itself, every stage trained. Two work
-dirs, a frozen run's and its control's, are compared by what they measured.
+dirs, of a frozen run and of its control, are compared by the costs that the
+runs measured.
 
-FLOPs count 2 a multiply-add. See docs/measuring.md.
+FLOPs count 2 per multiply-add. See docs/measuring.md.
 """
 
 from __future__ import annotations

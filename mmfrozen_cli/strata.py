@@ -1,4 +1,4 @@
-"""Show which classes a run helps: AP against its control, by strata."""
+"""Compare the AP of a run with its control's by class and by strata."""
 
 from __future__ import annotations
 

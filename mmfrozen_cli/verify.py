@@ -1,4 +1,4 @@
-"""Prove that a checkpoint's backbone still is its classifier, bit for bit."""
+"""Check that a checkpoint's backbone is bitwise equal to its classifier."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class GroundTruth:
         masks: Masks of the annotations.
         sizes: (num_images, 2) height, width in pixels; 0 where not stated.
         negative: (P, 2) positions (image, category) where the category is
-            known to be absent (LVIS); empty where the file does not say.
+            known to be absent (LVIS); empty without this information.
         not_exhaustive: (Q, 2) positions (image, category) where some
             instances may not be annotated (LVIS).
     """

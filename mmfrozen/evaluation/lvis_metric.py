@@ -131,7 +131,7 @@ class StratifiedLVISMetric(StratifiedMetric):
         self, per_class: np.ndarray, suffix: str
     ) -> dict[str, float]:
         bins = frequency_bins(self.gt)
-        assert bins is not None  # the matcher asks for frequencies
+        assert bins is not None  # the matcher requires frequencies
         return {
             f'AP{name}{suffix}': mean(per_class[bins.members == index])
             for index, name in enumerate(bins.names)
