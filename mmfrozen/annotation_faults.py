@@ -1,4 +1,8 @@
-"""One look at every annotation of a COCO or LVIS file."""
+"""Validate every entry of a COCO or LVIS annotation file.
+
+A fault is reported with the id of its entry, instead of as a crash or a wrong
+result later.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,18 @@ from numpy.typing import NDArray
 
 from .mask_crops import rle_lengths
 
-#: Largest id: above it numpy, and above 2**53 JavaScript, lose digits.
+#: Largest id that fits into int64; JavaScript loses digits above 2**53.
 MAX_ID = 2**63 - 1
-#: Pixels. Polygons beyond it take gigabytes to draw, or crash what draws them.
+#: Largest polygon coordinate in pixels: beyond it, rasterizing takes gigabytes
+#: or crashes.
 MAX_COORDINATE = 1e6
-#: Annotations of each kind that are kept to be shown.
+#: Number of annotations of each kind that are kept as examples.
 EXAMPLES = 3
 IDS = ('id', 'image_id', 'category_id')
-#: What every annotation has, in one call.
+#: Get the required fields of an annotation in one call.
 _columns = itemgetter(*IDS, 'bbox', 'area')
-#: What MMDetection leaves out in silence, and how a sentence says it.
+#: Reasons for which MMDetection silently drops annotations, and their wording
+#: in a sentence.
 DROPPED = {
     'area of 0 or less': 'of area 0 or less',
     'box less than a pixel wide or high': (
@@ -36,13 +42,13 @@ DROPPED = {
 
 
 class Fault(NamedTuple):
-    """Something in a file that would make a wrong result.
+    """A fault of an annotation file that would lead to wrong results.
 
     Attributes:
-        kind: A few words that are the same for all faults of a kind.
-        where: ``annotation 17``, ``image 3``.
-        required: What must be the case.
-        got: What is.
+        kind: Short name, the same for all faults of a kind.
+        where: The entry, such as ``annotation 17`` or ``image 3``.
+        required: The requirement that is not met.
+        got: The value found.
     """
 
     kind: str
@@ -52,11 +58,11 @@ class Fault(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """What is, as text."""
+        """The value found, as text."""
         return self.got if isinstance(self.got, str) else repr(self.got)
 
     def line(self, source: str) -> str:
-        """Say it in one line."""
+        """Return the fault as a one-line error message."""
         got = self.shown
         got = got if len(got) < 120 else f'{got[:117]}...'
         return (
@@ -66,23 +72,24 @@ class Fault(NamedTuple):
 
 
 class FaultyAnnotationsError(ValueError):
-    """A file that is refused before training."""
+    """Error of an annotation file that has a fault."""
 
 
 class AnnotationLook:
-    """Looks at the entries of a file, a few at a time.
+    """Validator of an annotation file, one chunk of annotations at a time.
 
     Args:
-        images: Of the file.
-        categories: Likewise.
+        images: Image entries of the file.
+        categories: Category entries of the file.
 
     Attributes:
-        dropped: Annotations that MMDetection leaves out, by the keys of
+        dropped: Number of annotations that MMDetection drops, by the keys of
             ``DROPPED``.
-        left_out: The first of them, by the same keys.
-        objects: Annotations that it trains on.
-        without_mask: Ids of those of them that have no mask, ten at most.
-        crowds: Regions that it ignores.
+        left_out: The first ``EXAMPLES`` of them, by the same keys.
+        objects: Number of annotations that it trains on.
+        without_mask: Ids of the first ten annotations that it keeps and that
+            have no mask.
+        crowds: Number of regions that it ignores.
     """
 
     def __init__(
@@ -100,14 +107,14 @@ class AnnotationLook:
         self.without_mask: list[int] = []
 
     def describe(self) -> str:
-        """Say how many annotations are trained on, and why not others."""
+        """Summarize how many annotations are trained on and dropped."""
         parts = [f'{self.objects:,} objects', f'{self.crowds:,} crowds']
         parts += [f'{n:,} {DROPPED[k]}' for k, n in self.dropped.items() if n]
         left_out = ', which MMDetection leaves out'
         return ', '.join(parts) + left_out * bool(self.dropped.total())
 
     def header(self) -> Iterator[Fault]:
-        """Look at images and categories."""
+        """Yield the faults of images and categories."""
         for kind, entries in (
             ('image', self._images),
             ('category', self._categories),
@@ -148,10 +155,10 @@ class AnnotationLook:
     def annotations(
         self, chunk: Sequence[Mapping[str, Any]]
     ) -> Iterator[Fault]:
-        """Look at some annotations; the header has been looked at.
+        """Yield the faults of some annotations, after :meth:`header`.
 
-        What is right is found so in a few calls for all of them; beside a
-        fault one by one.
+        Vectorised checks cover the whole chunk; its annotations are checked
+        one by one only if these fail.
         """
         shapes = [entry.get('segmentation') for entry in chunk]
         if chunk and not self._are_usual(chunk, shapes):
@@ -213,10 +220,10 @@ class AnnotationLook:
         table: np.ndarray,
         rows: np.ndarray,
     ) -> np.ndarray:
-        """Count what MMDetection will train on, and what it leaves out.
+        """Count the annotations that MMDetection trains on and drops.
 
         Returns:
-            (number,) bool, what it does not leave out.
+            (number,) bool, True for annotations that it keeps.
         """
         number = len(chunk)
         x, y, w, h = table[: 4 * number].reshape(-1, 4).T
@@ -299,7 +306,7 @@ class AnnotationLook:
         image_id = entry.get('image_id')
         size = self._sizes.get(image_id) if is_id(image_id) else None
         if size is None or math.inf in size:
-            return  # which is a fault already
+            return  # already reported as a fault
         width, height = size
         if shape.get('size') != [height, width]:
             wanted = f'an RLE of the size of its image, {[height, width]}'
@@ -315,7 +322,7 @@ class AnnotationLook:
 def locate(
     known: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Find ids among sorted ids: positions, and which of them are there."""
+    """Return the positions of ids in sorted ids, and which were found."""
     if not len(known):
         return np.zeros(len(ids), np.int32), np.zeros(len(ids), bool)
     positions = np.minimum(np.searchsorted(known, ids), len(known) - 1)
@@ -323,7 +330,7 @@ def locate(
 
 
 def _total(counts: Any) -> int | None:
-    """Pixels of an RLE, compressed or not; None if it is garbled."""
+    """Return the number of pixels of an RLE; None if it is malformed."""
     if isinstance(counts, str):
         try:
             lengths = rle_lengths(counts.encode('ascii')).tolist()
@@ -339,7 +346,7 @@ def _total(counts: Any) -> int | None:
 
 
 def are_polygons(shapes: Iterable[Any]) -> bool:
-    """Whether all can be drawn."""
+    """Return whether all shapes are polygons that can be rasterized."""
     try:
         for polygon in shapes:
             if not math.hypot(*polygon) < MAX_COORDINATE and not (
@@ -348,7 +355,7 @@ def are_polygons(shapes: Iterable[Any]) -> bool:
                 and sum(polygon) < math.inf  # not NaN
             ):
                 return False
-    except (OverflowError, TypeError, ValueError):  # no numbers, or an RLE
+    except (OverflowError, TypeError, ValueError):  # not numbers, or an RLE
         return False
     return True
 
@@ -357,17 +364,17 @@ ID = f'a whole number from 0 to {MAX_ID}'
 
 
 def is_bare(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation has no mask."""
+    """Return whether an annotation has no mask."""
     return not annotation.get('segmentation')
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value can be an id."""
+    """Return whether a value is a valid id."""
     return type(value) is int and 0 <= value <= MAX_ID
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether a value is a number, and has a place among the floats."""
+    """Return whether a value is an int or float, and finite as a float."""
     try:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:
@@ -375,14 +382,15 @@ def _is_finite(value: Any) -> bool:
 
 
 def outside(name: str, folder: str) -> bool:
-    """Whether the file of an image would lie elsewhere than in its folder.
+    """Return whether the path of an image leaves its folder.
 
-    Links in the folder are followed: they are its owner's. So `..` is never
-    let pass, since what it means depends on them.
+    Only the text of the path is checked: symbolic links in the folder are
+    trusted. ``..`` always counts as outside, since links decide where it
+    leads.
 
     Args:
-        name: ``file_name`` of an image; both kinds of slashes count.
-        folder: What it is joined to. Absolute names may lie in it.
+        name: ``file_name`` of an image, with slashes or backslashes.
+        folder: Folder that it is joined to. Absolute names may lie in it.
     """
     path = name.replace('\\', '/')
     if '..' in path.split('/'):
@@ -394,7 +402,7 @@ def outside(name: str, folder: str) -> bool:
 
 
 def refuse(faults: Iterable[Fault], source: str) -> None:
-    """Refuse a file for its first fault.
+    """Raise an error for the first fault of a file.
 
     Raises:
         FaultyAnnotationsError: If there is one.

@@ -1,4 +1,4 @@
-"""Files that are whole, or what they were before: never cut off."""
+"""Write files atomically: complete or unchanged, never truncated."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: Ends the name of a file that is being written.
+#: Suffix of a file that is being written.
 PART = '.mmfrozen-part'
-#: What a file system says that cannot sync a folder.
+#: Error codes of file systems that cannot sync a folder.
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
 class WriteError(OSError):
-    """A file that could not be written, in one line; ``errno`` is kept."""
+    """One-line error of a file that could not be written, with ``errno``."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
-    """Give another name to write to, then rename it to the file's.
+    """Yield a temporary path to write to, then rename it to the target.
 
-    The new file is on the disk before it has its name. A link stays one, and
-    what is no file (a pipe, ``/dev/stdout``) is written to directly.
+    The temporary file is synced to disk before the rename. A symbolic link
+    stays a link, and a target that is not a regular file (a pipe,
+    ``/dev/stdout``) is written to directly.
 
     Args:
-        path: Of the file. Missing folders are made.
-        size: Bytes to write, for the error; None if they are not known.
+        path: Path of the target. Missing folders are created.
+        size: Number of bytes to write, for the error; None if unknown.
 
     Yields:
-        The name to write to, in the same folder.
+        The path to write to, in the same folder.
 
     Raises:
-        WriteError: If it cannot be written. What was there is kept.
+        WriteError: If it cannot be written. The old content is kept.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -60,7 +61,7 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def going_on(log_error: Callable[[str], object]) -> Iterator[None]:
-    """Log that a file of a run cannot be written: the run is worth more."""
+    """Log a WriteError instead of raising it: the run is worth more."""
     try:
         yield
     except WriteError as error:
@@ -79,7 +80,7 @@ def write_text(path: str | Path, text: str, errors: str = 'strict') -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left, in a folder and those in it."""
+    """Remove temporary files of killed processes, up to one folder deep."""
     for pattern in (f'*{PART}', f'*/*{PART}'):
         for part in folder.glob(pattern):
             with contextlib.suppress(OSError):
@@ -104,7 +105,7 @@ def _explained(path: str | Path, size: int | None) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """After it the new name survives a loss of power, too."""
+    """Sync a folder, so that a rename survives a power failure."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:

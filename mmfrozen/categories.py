@@ -1,4 +1,4 @@
-"""Which category of an annotation file a label means."""
+"""Map class names to the categories of an annotation file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .errors import did_you_mean
 
-#: In the place of the id of a category that a file does not have.
+#: Placeholder id of a class that is not a category of the file.
 ABSENT = -(2**63)
 
 
@@ -19,18 +19,19 @@ def ids_of_classes(
     *,
     may_lack: bool = False,
 ) -> list[int]:
-    """Find the category that each label means: that of its class's name.
+    """Return the category id of each label, found by its class name.
 
     Args:
-        classes: Names by label.
-        ids: Of the categories, in the order of the file.
-        names: Likewise.
-        source: The file.
-        may_lack: Classes that are no category have :data:`ABSENT`. One that
-            is spelt nearly as a category, or all, are refused in any case.
+        classes: Class names in the order of the labels.
+        ids: Category ids in the order of the file.
+        names: Category names in the same order.
+        source: Path of the file, for messages.
+        may_lack: Return :data:`ABSENT` for a class that is not a category. A
+            class that is spelt nearly like a category still raises, and so
+            does a file that has none of the classes.
 
     Raises:
-        ValueError: If a class is not one category.
+        ValueError: If a class does not match exactly one category.
     """
     wanted = set(classes)
     twice = next((c for c in wanted if list(classes).count(c) > 1), None)
@@ -61,11 +62,13 @@ def ids_of_classes(
 def check_positions(
     classes: Sequence[str], names: Sequence[str], source: str
 ) -> None:
-    """Refuse classes that are not the categories of a file, one by one, up
-    to spelling: LVIS has stero_equipment, mmdet stereo_equipment.
+    """Refuse classes that differ from the categories at the same positions.
+
+    Small differences in spelling are accepted: LVIS has stero_equipment,
+    mmdet stereo_equipment.
 
     Raises:
-        ValueError: Naming the first that differs.
+        ValueError: If a class differs; the first one is named.
     """
     wrong = [
         c for c, n in zip(classes, names, strict=False) if not same_name(c, n)
@@ -81,7 +84,7 @@ def check_order(
     """Refuse classes in another order than the categories of a file.
 
     Raises:
-        ValueError: With both orders.
+        ValueError: If the orders differ; both are shown.
     """
     wanted = set(classes)
     listed = [name for name in names if name in wanted]
@@ -96,14 +99,14 @@ def check_order(
 
 
 def same_name(a: str, b: str) -> bool:
-    """Whether two names differ by a slip of the pen at most."""
+    """Return whether two names are equal or nearly so (a typo)."""
     return a == b or difflib.SequenceMatcher(None, a, b).ratio() > 0.9
 
 
 def refuse_classes(
     wrong: Sequence[str], names: Sequence[str], source: str
 ) -> None:
-    """Refuse classes that are no categories.
+    """Refuse classes that are not categories of a file.
 
     Raises:
         ValueError: Always.

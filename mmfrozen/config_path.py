@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import did_you_mean
 
 HERE = Path(__file__).resolve().parent
-#: configs/ is installed as mmfrozen/configs; in a clone it lies beside it.
+#: configs/ is installed as mmfrozen/configs; in a clone it is a sibling.
 ROOT = next(
     (p for p in (HERE / 'configs', HERE.parent / 'configs') if p.is_dir()),
     HERE / 'configs',
@@ -20,7 +20,7 @@ ROOT = next(
 
 
 def find(name: str) -> Path:
-    """Find a config; one without a folder is the frozen experiment.
+    """Return the path of a config; a name without a folder is in frozen/.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -1,4 +1,4 @@
-"""Build modules whose parameters take no memory: plain torch."""
+"""Build torch modules whose parameters take no memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from unittest import mock
 
 from torch import Tensor, nn
 
-#: What others write their initializers with, timm its truncated normal.
+#: Tensor methods that custom initializers call, such as timm's truncated
+#: normal.
 IN_PLACE = ('add_', 'clamp_', 'erfinv_', 'mul_', 'normal_', 'uniform_')
 
 
 @contextlib.contextmanager
 def empty_weights() -> Iterator[None]:
-    """Put each parameter on torch's meta device as it is registered, and
-    leave out its random numbers.
+    """Create parameters on torch's meta device and skip initialization.
 
-    A module that is imported meanwhile may keep what it finds in
-    ``torch.nn.init``: that goes on to fill tensors of other devices.
+    A module that is imported inside the block may keep the patched functions
+    of ``torch.nn.init``; they still fill tensors on other devices.
 
     ``torch.device('meta')`` would also take the small tensors from which
     constructors read numbers, such as the drop rates of MMDetection's Swin.
@@ -30,7 +30,7 @@ def empty_weights() -> Iterator[None]:
     def register_on_meta(
         module: nn.Module, name: str, param: nn.Parameter | None
     ) -> None:
-        # one that is there already may be shared: it stays one object
+        # a parameter that is on meta already may be shared: keep the object
         if param is not None and not param.is_meta:
             param = nn.Parameter(
                 param.detach().to('meta'), param.requires_grad

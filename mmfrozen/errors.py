@@ -1,4 +1,4 @@
-"""Wording of errors: one line with requirement, value and remedy."""
+"""Helpers for error messages: one line with requirement, value and remedy."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
     """Suggest the nearest names to a misspelt one.
 
     Args:
-        word: What came.
-        known: What there is.
-        count: How many names at the most.
+        word: The misspelt name.
+        known: The valid names.
+        count: Maximum number of suggestions.
 
     Returns:
-        ``" (did you mean 'this' or 'that'?)"``, or nothing if none is near.
+        ``" (did you mean 'this' or 'that'?)"``; empty if none is near.
     """
     near = difflib.get_close_matches(str(word), list(known), n=count)
     if not near:
@@ -24,8 +24,11 @@ def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
 
 
 def near_miss(word: str, known: Iterable[str]) -> str | None:
-    """The known name of which a word is a slip of the finger: one letter
-    lost, added, exchanged or out of order, two in names of ten letters."""
+    """Return the known name that a word misspells; None if there is none.
+
+    One letter may be missing, added, replaced or swapped with the next; two
+    if the word has ten letters or more. A known name misspells nothing.
+    """
     allowed = 2 if len(word) >= 10 else 1
     found = [(_distance(word, name, allowed), name) for name in known]
     steps, name = min(found, default=(allowed + 1, ''))
@@ -33,7 +36,7 @@ def near_miss(word: str, known: Iterable[str]) -> str | None:
 
 
 def _distance(one: str, other: str, most: int) -> int:
-    """Optimal string alignment distance; `most` + 1 if it is larger."""
+    """Return the optimal string alignment distance, at most `most` + 1."""
     if abs(len(one) - len(other)) > most:
         return most + 1
     before: list[int] = []
@@ -51,10 +54,10 @@ def _distance(one: str, other: str, most: int) -> int:
 
 
 def remedy_for(error: BaseException) -> str:
-    """What to do about an error that a config or a class of others raised.
+    """Suggest a remedy for an error of a config or of third-party code.
 
-    It advises what fits the kind of error; upstream's own text stands
-    beneath.
+    The suggestion follows the type of the error; "that text" in it is the
+    original message, which is shown beneath.
     """
     text = str(error)
     if isinstance(error, ImportError):
@@ -80,19 +83,19 @@ def require(
     """Raise ``<where> must be <what>, got <got>. <remedy>``.
 
     Args:
-        holds: Whether all is well.
+        holds: Whether the requirement is met.
         where: The option, as typed in a config.
-        what: What it must be.
-        got: Its value.
-        remedy: What to do.
+        what: The requirement.
+        got: The value of the option.
+        remedy: How to correct it.
 
     Raises:
-        ValueError: If it does not hold.
+        ValueError: If the requirement is not met.
     """
     if not holds:
         raise ValueError(f'{where} must be {what}, got {got!r}. {remedy}')
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a real number; True and False are none."""
+    """Return whether a value is an int or a float, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -19,9 +19,9 @@ NECKS = {
 }
 #: Extractors that return as many channels as each level has.
 EXTRACTORS = {'Float32RoIExtractor', 'SingleRoIExtractor'}
-#: Losses of the classes of regions, which box heads alone can take.
+#: Classification losses of RoIs, which only box heads of RoIs can use.
 REGION_LOSSES = {'EQLV2Loss', 'EQLv2', 'FederatedLoss', 'SeesawLoss'}
-#: What the last convolution of a block is called, the surest name first.
+#: Names of the last convolution of a block, the most specific one first.
 LAST_CONVS = ('conv_pwl', 'linear_conv', 'conv3', 'conv2', 'conv_pw')
 
 
@@ -29,9 +29,9 @@ def check_fit(detector: nn.Module) -> None:
     """Check channels and numbers of levels between backbone, neck and heads,
     and the losses of heads.
 
-    MMDetection finds out at the first image, in an assertion or a
-    convolution, if at all. Only MMDetection's own classes and this package's
-    are judged: whatever has the name of one, or inherits from one, may differ.
+    MMDetection fails at the first image, in an assertion or a convolution, if
+    at all. Only classes of MMDetection and of this package are checked: a
+    subclass, or another class of the same name, may differ.
 
     Raises:
         ValueError: If a part does not fit the one before it, or a loss its
@@ -53,8 +53,8 @@ def check_fit(detector: nn.Module) -> None:
 
 
 def backbone_channels(backbone: nn.Module) -> list[Any] | None:
-    """Channels of the levels that a backbone returns, finest first; None if
-    its class is not known."""
+    """Return the channels of a backbone's output levels, finest first; None
+    if its class is not known."""
     if _is_known(backbone, {'TimmBackbone'}):
         return list(backbone.channels)
     layers = getattr(backbone, 'res_layers', None)  # the ResNet family
@@ -68,12 +68,12 @@ def backbone_channels(backbone: nn.Module) -> list[Any] | None:
 
 
 def _is_known(part: Any, names: set[str]) -> bool:
-    """Whether a module's class is MMDetection's or ours, of these names."""
+    """Return whether a module has a known class with one of these names."""
     return known_name(type(part)) in names
 
 
 def output_channels(block: nn.Module) -> int | None:
-    """Channels that a residual block returns; None if it is not known."""
+    """Return the output channels of a residual block; None if unknown."""
     for name in LAST_CONVS:
         if hasattr(block, name):
             channels: int = getattr(block, name).out_channels

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Disable it for a block: it would traverse every new dict repeatedly.
+    """Disable the collector in a block, as it traverses new dicts repeatedly.
 
-    Afterwards it is enabled again if it was before.
+    It is enabled again afterwards if it was enabled before.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -11,12 +11,12 @@ EMPTY = np.zeros((0, 0), np.uint8)
 
 
 class Crop(NamedTuple):
-    """The part of a mask that is not empty.
+    """The part of a mask inside its bounding box.
 
     Attributes:
         x: Left edge in the image, in pixels.
-        y: Top edge, likewise.
-        bitmap: (h, w) uint8 of 0 and 1, never written to once it is here.
+        y: Top edge in the image, in pixels.
+        bitmap: (h, w) uint8 of 0 and 1; it must not be modified.
     """
 
     x: int
@@ -25,18 +25,18 @@ class Crop(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom; the last two are outside."""
+        """Left, top, right, bottom in pixels; the last two are exclusive."""
         height, width = self.bitmap.shape
         return self.x, self.y, self.x + width, self.y + height
 
     def window(self, canvas: np.ndarray) -> np.ndarray:
-        """See what lies under the crop in an (H, W, ...) array, as a view."""
+        """Return a view of an (H, W, ...) array under the crop."""
         left, top, right, bottom = self.box
         return canvas[top:bottom, left:right]
 
 
 def tighten(x: int, y: int, bitmap: np.ndarray) -> Crop:
-    """Cut a bitmap down to its pixels that are set.
+    """Crop a bitmap to its nonzero pixels.
 
     Args:
         x: Left edge of the bitmap in the image.
@@ -59,14 +59,14 @@ def tighten(x: int, y: int, bitmap: np.ndarray) -> Crop:
 
 
 def rle_lengths(text: bytes) -> np.ndarray:
-    """Read the run lengths of a compressed RLE.
+    """Decode the run lengths of a compressed RLE.
 
-    The code of pycocotools' ``rleFrString``, for all characters at once:
-    5 bits a character, low ones first; bit 5 says that more follow; from
-    the fourth number on, differences to the last but one.
+    A vectorised version of pycocotools' ``rleFrString``: each character holds
+    5 bits of a number, low bits first; bit 5 is set if more follow; from the
+    fourth number on, the differences to the last but one are stored.
 
     Raises:
-        ValueError: If it is cut short, or holds other characters.
+        ValueError: If it is truncated or has invalid characters.
     """
     characters = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if characters.size and ((characters >> 6).any() or characters[-1] & 32):

@@ -1,4 +1,4 @@
-"""Files that would fill the memory of the machine end in an error."""
+"""Raise an error for files that would exhaust the memory of the machine."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 import psutil
 
 CGROUP = Path('/sys/fs/cgroup/memory.max')
-#: Bytes of a file that a run leaves in its work dir, which are megabytes.
+#: Maximum size in bytes of a record in a work dir; real ones take megabytes.
 MOST_OF_A_RECORD = 1 << 28
 
 
 @contextlib.contextmanager
 def memory_limit(*, mapped: int = 0) -> Iterator[None]:
-    """Let this process grow by the free memory of the machine, not more.
+    """Limit the growth of this process to the free memory of the machine.
 
-    A few bytes of JSON become a hundred of Python objects. What needs more
-    than there is raises MemoryError here, where Linux would end some process
-    or stop to respond. Other systems are left to their own ways.
+    A few bytes of JSON become a hundred bytes of Python objects. Beyond the
+    limit MemoryError is raised, where Linux would kill a process or stop
+    responding. On other systems nothing is limited.
 
     Args:
-        mapped: Bytes of a file that is mapped meanwhile, and not held.
+        mapped: Bytes of a file that is memory-mapped inside the block, in
+            addition to the limit.
     """
     if sys.platform != 'linux':
         yield
@@ -42,7 +43,7 @@ def memory_limit(*, mapped: int = 0) -> Iterator[None]:
 
 
 def _free(resident: int) -> int:
-    """Bytes that the machine, or the container, has left."""
+    """Return the free memory of the machine or the container, in bytes."""
     free: int = psutil.virtual_memory().available
     try:
         return max(min(free, int(CGROUP.read_text()) - resident), 0)
@@ -51,12 +52,12 @@ def _free(resident: int) -> int:
 
 
 def check_fits(path: Path) -> None:
-    """Refuse a file with more bytes than the machine has left.
+    """Refuse a file that is larger than the free memory.
 
-    For what is read by libraries that end the process without memory.
+    Some libraries abort the process when they run out of memory.
 
     Raises:
-        ValueError: If it has.
+        ValueError: If it is larger.
     """
     size, free = path.stat().st_size, _free(psutil.Process().memory_info().rss)
     if size > free:
@@ -67,14 +68,14 @@ def check_fits(path: Path) -> None:
 
 
 def read_record(path: Path, remedy: str) -> bytes:
-    """Read a file that is small if it is what it should be.
+    """Read a record of a run, unless it is too large to be one.
 
     Args:
         path: The file.
-        remedy: What to do if it is not.
+        remedy: Last sentence of the error.
 
     Raises:
-        ValueError: If it is large.
+        ValueError: If it is larger than ``MOST_OF_A_RECORD``.
     """
     size = path.stat().st_size
     if size > MOST_OF_A_RECORD:

@@ -21,10 +21,10 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper, then drop what does not require grad.
+        """Build the wrapper, then drop parameters that do not require grad.
 
         Raises:
-            ValueError: If nothing trains.
+            ValueError: If no parameter requires grad.
         """
         wrapper = super().__call__(model)
         groups = wrapper.optimizer.param_groups

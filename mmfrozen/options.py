@@ -1,4 +1,4 @@
-"""Options of classes and functions, judged by their signatures."""
+"""Check options of classes and functions against their signatures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .errors import did_you_mean
 T = TypeVar('T', bound=Callable[..., Any])
 
 EMPTY = inspect.Parameter.empty
-#: Values that a config file can write; all others are not judged.
+#: Types of values in a config file; values of other types are not checked.
 PLAIN = (type(None), bool, int, float, str, dict, list, tuple)
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option as a signature has it.
+    """An option of a class or function, from its signature.
 
     Attributes:
         hint: Its annotation; ``EMPTY`` if there is none.
@@ -37,11 +37,13 @@ class Option:
 
 @functools.cache
 def options_of(target: Any) -> tuple[dict[str, Option], bool]:
-    """Options of a class or function; with ``**kwargs``, those of all parents
-    too, for some constructors skip their parent's.
+    """Return the options of a class or function.
+
+    With ``**kwargs``, options of all parent classes are included, since some
+    constructors skip their parent's.
 
     Returns:
-        The options by name, and whether it takes no others by itself.
+        The options by name, and whether no others are accepted.
     """
     options: dict[str, Option] = {}
     is_whole = True
@@ -63,8 +65,8 @@ def options_of(target: Any) -> tuple[dict[str, Option], bool]:
 
 
 def _constructors(target: Any) -> list[tuple[Callable[..., Any], int]]:
-    """Constructors of a class and its parents, or the function itself; and
-    how many of their parameters are no options."""
+    """Return the constructors of a class and its parents, or the function
+    itself, each with the number of first parameters that are no options."""
     if not isinstance(target, type):
         return [(inspect.unwrap(target), 0)]
     own = [vars(cls).get('__init__') for cls in target.__mro__[:-1]]
@@ -75,20 +77,19 @@ def _evaluate(hint: Any, scope: dict[str, Any]) -> Any:
     if not isinstance(hint, str):
         return hint
     try:
-        return eval(hint, dict(scope))  # the source of an imported module
-    except Exception:  # a name that is there for type checkers alone
+        return eval(hint, dict(scope))  # from an imported module's source
+    except Exception:  # a name imported for type checkers only
         return EMPTY
 
 
 def fits(value: Any, hint: Any, *, is_loose: bool = False) -> bool:
-    """Whether a plain value may be what an annotation says; True where
-    nobody can tell.
+    """Return whether a value fits a type annotation; True if undecidable.
 
     Args:
-        value: What came.
+        value: The value of an option.
         hint: The annotation.
-        is_loose: Take annotations as MMDetection means them: ``int`` for
-            any number or flag, ``dict`` for a list of dicts too.
+        is_loose: Read annotations as MMDetection uses them: ``int`` for any
+            number or flag, ``dict`` also for a list of dicts.
     """
     if not isinstance(value, PLAIN) or hint in (Any, EMPTY):
         return True
@@ -128,8 +129,8 @@ def fits(value: Any, hint: Any, *, is_loose: bool = False) -> bool:
 def _items_fit(
     value: Any, kind: type, args: tuple[Any, ...], is_loose: bool
 ) -> bool:
-    """Whether the items of a sequence are what its annotation says; a list
-    stands for a tuple."""
+    """Return whether the items of a sequence fit its annotation; a list is
+    accepted as a tuple."""
     if issubclass(kind, tuple) and len(args) > 1 and args[1] is not ...:
         hints = args
     else:
@@ -141,7 +142,7 @@ def _items_fit(
 
 
 def wording(hint: Any) -> str:
-    """An annotation in words."""
+    """Return a type annotation in words, for messages."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return ' or '.join(dict.fromkeys(map(wording, typing.get_args(hint))))
     kind = typing.get_origin(hint) or hint
@@ -171,12 +172,10 @@ def wording(hint: Any) -> str:
 
 
 def check_options(target: T) -> T:
-    """Refuse options that a class or function does not have, with the
-    nearest name.
+    """Make a class or function refuse unknown options, with the nearest name.
 
-    Python's own message names neither what there is nor, before 3.13, what
-    may have been meant. Where ``**kwargs`` hands options on, nothing is
-    checked.
+    Python's own message lists no valid options and, before 3.13, suggests
+    none. Where ``**kwargs`` forwards options, nothing is checked.
     """
     known, is_whole = options_of(target)
     call: Any = target.__init__ if isinstance(target, type) else target

@@ -1,4 +1,4 @@
-"""The folder is the state: an experiment, its controls, its second phase.
+"""Find an experiment's control configs and second phase by their folders.
 
 ``frozen/X.py`` is an experiment, ``finetuned/X.py`` and ``scratch/X.py`` are
 its controls, ``thawed/X.py`` trains on from the frozen run's checkpoint.
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: Those whose backbone, or part of it, is frozen.
+#: States whose backbone is frozen, fully or in part.
 EXPERIMENTS = ('frozen', 'partial')
 CONTROLS = ('finetuned', 'scratch')
 STATES = (*EXPERIMENTS, *CONTROLS, 'thawed')
 
 
 def in_state(path: Path, state: str) -> Path:
-    """Name the config of an experiment in another state."""
+    """Return the path of an experiment's config in another state."""
     return path.parent.parent / state / path.name
 
 
 def state_of_folder(path: Path) -> str | None:
-    """Tell the state of a config or work dir by the folder it is in."""
+    """Return the state of a config or work dir by its folder, or None."""
     name = path.parent.name
     return name if name in STATES else None

@@ -1,10 +1,9 @@
-"""Registries of this package: a config says ``type='mmfrozen.X'``.
+"""Registries of this package, for ``type='mmfrozen.X'`` in configs.
 
-MMEngine imports this module when it meets that scope. Plain names work too,
-and leave room for other people's classes: those that hardly anybody else
-would choose are MMDetection's as well, all others are at MMEngine's root,
-where MMDetection's registries look last. A name that is taken stays whose it
-is.
+MMEngine imports this module when it meets that scope. Plain names work too:
+distinctive names are also registered with MMDetection, all others at
+MMEngine's root, where MMDetection's registries look last, so that classes of
+other packages take precedence. A name that is taken is never overwritten.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from mmengine.registry import Registry
 
 from .options import check_options
 
-#: What the names begin with that are registered with MMDetection.
+#: Prefixes of the names that are also registered with MMDetection.
 DISTINCT = (
     'AnySize',
     'Batched',
@@ -31,7 +30,7 @@ DISTINCT = (
 
 
 class _Registry(Registry):
-    """A registry of the scope ``mmfrozen``, beside one of MMDetection."""
+    """A registry of scope ``mmfrozen``, beside the one of MMDetection."""
 
     def __init__(self, beside: Registry) -> None:
         super().__init__(beside.name, parent=beside.root, scope='mmfrozen')
@@ -39,7 +38,7 @@ class _Registry(Registry):
 
     def register_module(self, *args: Any, **kwargs: Any) -> Callable:
         """Return a decorator that registers a class, here and under its
-        plain name, and lets it refuse misspelt options."""
+        plain name, and makes it refuse misspelt options."""
         register = super().register_module(*args, **kwargs)
 
         def decorate(cls: Any) -> Any:

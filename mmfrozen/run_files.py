@@ -1,4 +1,4 @@
-"""The files that runs leave in a work dir: name, content, reader, writer."""
+"""Files that runs write to a work dir: name, content, reader and writer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar('T')
 
 
 def finite(value: Any) -> Any:
-    """Turn what JSON cannot hold (NaN) into null."""
+    """Replace floats that JSON cannot hold (NaN, infinity) with None."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -42,20 +42,21 @@ class ParameterCounts:
 
     @property
     def frozen(self) -> int:
-        """Parameters that do not require grad."""
+        """Number of parameters that do not require grad."""
         return self.total - self.trainable
 
 
 @dataclass(frozen=True)
 class BackboneRecord:
-    """What a run did with its backbone: ``WORK_DIR/backbone.json``.
+    """The state of a run's backbone: ``WORK_DIR/backbone.json``.
 
     Attributes:
-        state: What FrozenGuardHook was told: ``'frozen'``, ``'partial'``,
-            ``'finetuned'``, ``'scratch'`` or ``'thawed'``.
+        state: The state that FrozenGuardHook is configured with:
+            ``'frozen'``, ``'partial'``, ``'finetuned'``, ``'scratch'`` or
+            ``'thawed'``.
         backbone_type: Class of the backbone.
-        classifier: Checkpoint that it was filled from, or the call of a
-            class that fills itself, such as ``Hub(model='vit_b')``.
+        classifier: Checkpoint that it was loaded from, or the call of a
+            class that loads its own weights, such as ``Hub(model='vit_b')``.
         backbone: Parameters of the backbone.
         model: Parameters of the whole detector.
         verified_iter: Last iteration at which a frozen backbone was found
@@ -72,7 +73,7 @@ class BackboneRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a work dir tells about its run.
+    """Summary of a run, read from its work dir.
 
     Attributes:
         backbone: State and parameter counts; None for stock runs.
@@ -91,16 +92,17 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """What trains of one part of a model.
+    """How much of one module is trained.
 
     Attributes:
-        name: Of the part, such as ``roi_head.bbox_head``.
-        status: ``'frozen'``: no parameter trains and no running statistic
-            moves; ``'trained'``: all parameters train; ``'partial'``: some
-            do, or statistics move where none does; ``'empty'``: it has no
-            parameters.
-        parameters: Its parameters.
-        moving_norms: Its layers whose running statistics move in training.
+        name: Name of the module, such as ``roi_head.bbox_head``.
+        status: ``'frozen'``: no parameter trains and no running statistic is
+            updated; ``'trained'``: all parameters train; ``'partial'``: some
+            do, or none does but statistics are updated; ``'empty'``: it has
+            no parameters.
+        parameters: Counts of its parameters.
+        moving_norms: Number of its layers whose running statistics are
+            updated in training.
     """
 
     name: str
@@ -111,14 +113,15 @@ class ModuleReport:
 
 @dataclass(frozen=True)
 class StageDrift:
-    """How far the tensors of one stage are from what they were.
+    """Drift of the tensors of one stage from their reference.
 
     Attributes:
-        num_tensors: Parameters and buffers.
-        num_changed: Those whose bits changed.
-        relative_l2: Length of the parameters' move / their length before;
-            None where it is not defined.
-        cosine: Between the parameters before and after; None likewise.
+        num_tensors: Number of parameters and buffers.
+        num_changed: Number of them that are not bitwise equal.
+        relative_l2: L2 norm of the parameters' change, divided by their norm
+            before; None where it is not defined.
+        cosine: Cosine similarity of the parameters before and after; None
+            where it is not defined.
         statistics_relative_l2: As ``relative_l2``, of the running
             statistics; None where there are none.
     """
@@ -135,10 +138,10 @@ class DriftRecord:
     """One entry of ``WORK_DIR/drift.json``.
 
     Attributes:
-        iter: Training steps done.
-        epoch: Epochs done.
+        iter: Number of training steps done.
+        epoch: Number of epochs done.
         reference: Digest of the weights that the drift is measured from.
-        stages: By component, such as ``'backbone.stage 1'``, as in
+        stages: Drift by component, such as ``'backbone.stage 1'``, as in
             :class:`StepFlops`, in order of the state dict; ``all`` is the
             last. Earlier releases wrote ``'layer1'``.
     """
@@ -151,21 +154,22 @@ class DriftRecord:
 
 @dataclass(frozen=True)
 class NonFiniteRecord:
-    """One process's share of an entry of ``WORK_DIR/non_finite.json``.
+    """One rank's part of an entry of ``WORK_DIR/non_finite.json``.
 
     Attributes:
-        iter: The step, counted from 1.
-        rank: The process.
-        found_in: What was not finite before anything that trains: ``'boxes'``,
-            ``'pixels'``, ``'features'``, ``'features in float16'``; or
-            ``'overflow'``: scaling failed; ``''`` if none of it.
+        iter: The training step, counted from 1.
+        rank: Rank of the process.
+        found_in: What is not finite before the first trainable layer:
+            ``'boxes'``, ``'pixels'``, ``'features'`` or
+            ``'features in float16'``; ``'overflow'`` if gradient scaling
+            failed; ``''`` if none of this was found.
         images: Id and path of the images of the batch.
         faulty_images: Those for which ``found_in`` is not finite.
-        losses: By name; null where not finite.
-        gradients: Parameters whose gradients are not finite, in about the
-            order of the backward pass; empty where a loss is the reason.
-        learning_rate: Of the first group.
-        loss_scale: Of the gradient scaler; None without one.
+        losses: Losses by name; null where not finite.
+        gradients: Names of parameters whose gradients are not finite, roughly
+            in order of the backward pass; empty if a loss is not finite.
+        learning_rate: Learning rate of the first parameter group.
+        loss_scale: Scale of the gradient scaler; None without one.
         action: ``'stopped'`` or ``'skipped'``.
     """
 
@@ -183,13 +187,13 @@ class NonFiniteRecord:
 
 @dataclass(frozen=True)
 class Verification:
-    """A checkpoint's backbone beside its classifier.
+    """Comparison of a checkpoint's backbone with its classifier.
 
     Attributes:
-        checkpoint: The trained detector.
+        checkpoint: Checkpoint of the trained detector.
         classifier: The weights that it was compared with.
-        changed: Names of the tensors whose bits differ.
-        stages: As in :class:`DriftRecord`.
+        changed: Names of the tensors that are not bitwise equal.
+        stages: Drift by stage, as in :class:`DriftRecord`.
     """
 
     checkpoint: str
@@ -204,9 +208,9 @@ class Spread:
 
     Attributes:
         lower: First quartile.
-        median: Second.
-        upper: Third.
-        num: Values in the sample.
+        median: Second quartile.
+        upper: Third quartile.
+        num: Number of values in the sample.
     """
 
     lower: float
@@ -222,10 +226,10 @@ class StepFlops:
     A multiply-add is 2 FLOPs.
 
     Attributes:
-        iter: The step, counted from 1.
-        batch_shape: Its images: number, height, width; None if unknown.
-        components: By component.
-        uncounted: Operators without a formula, with their calls.
+        iter: The training step, counted from 1.
+        batch_shape: Number, height and width of its images; None if unknown.
+        components: FLOPs by component.
+        uncounted: Number of calls of each operator without a formula.
     """
 
     iter: int
@@ -236,17 +240,18 @@ class StepFlops:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Peaks over training steps of one process, in bytes.
+    """Peak memory of one process over training steps, in bytes.
 
     Attributes:
-        cuda_allocated_peak_bytes: Of CUDA's allocator; None on other
-            devices. The next likewise.
-        cuda_reserved_peak_bytes: What it held from the driver.
+        cuda_allocated_peak_bytes: Allocated by the CUDA caching allocator;
+            None on other devices.
+        cuda_reserved_peak_bytes: Reserved by it from the driver; None on
+            other devices.
         resident_peak_bytes: Largest resident set at the end of a forward
-            pass, when all that backward needs is alive.
+            pass, when all tensors saved for backward are alive.
         process_peak_bytes: Largest resident set since the process began,
             loading and validation included; None where the system does not
-            say.
+            report it.
     """
 
     cuda_allocated_peak_bytes: int | None
@@ -257,35 +262,35 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one training step costs: an entry of ``WORK_DIR/step_cost.json``.
+    """Cost of one training step: an entry of ``WORK_DIR/step_cost.json``.
 
-    A step is one iteration of the training loop in the main process. There
-    is one entry a start of the run, so that a resumed run never mixes what
-    two machines measured.
+    A step is one iteration of the training loop in the main process. Each
+    start of the run adds an entry, so that a resumed run never mixes the
+    measurements of two machines.
 
     Attributes:
         config: Name of the config, without ``.py``.
         begin_iter: Training steps done when this start began.
         end_iter: Training steps done when this was written.
         iters_per_epoch: Training steps that make an epoch.
-        batch_shape: Images a process, height, width: the most frequent one.
-        num_batch_shapes: How many different ones there were.
-        dtype: Of the parameters, and of autocast where it is on.
-        device: Its name.
-        world_size: Processes that train together.
-        accumulative_counts: Training steps an update of the optimizer.
-        seed: Of the run.
-        versions: Of the packages that matter.
+        batch_shape: Most frequent shape: images per process, height, width.
+        num_batch_shapes: Number of different shapes.
+        dtype: Dtype of the parameters, and of autocast where it is on.
+        device: Name of the device.
+        world_size: Number of processes that train together.
+        accumulative_counts: Training steps per update of the optimizer.
+        seed: Seed of the run.
+        versions: Versions of the packages that matter.
         timer: ``'CPU clock'`` or ``'CUDA events'``.
-        num_steps: Steps that were timed.
+        num_steps: Number of steps that were timed.
         seconds: Time by part: ``data``, ``backbone`` (its forward pass),
             ``forward`` (the rest of it), ``backward``, ``optimizer`` (over
-            the steps that updated), ``hooks`` (what is left), and ``step``,
-            the sum of all; empty before the first step was timed.
-        memory: Peaks.
-        joules_per_step: Energy of the main process's GPU, its other users
-            included; None where nothing measures it.
-        flops: None where they were not counted.
+            the steps that updated), ``hooks`` (the remaining time), and
+            ``step``, the sum of all; empty before the first step was timed.
+        memory: Peak memory.
+        joules_per_step: Energy of the main process's GPU, including other
+            processes on it; None where it cannot be measured.
+        flops: FLOPs of one step; None where they were not counted.
         notes: Why something is missing, by name of the field.
     """
 
@@ -312,17 +317,17 @@ class StepCost:
 
 @dataclass(frozen=True)
 class StepsInTurn:
-    """Step times of a run and its control, one after the other.
+    """Step times of a run and its control, measured alternately.
 
     Attributes:
-        run: Seconds of a step, the wait for data left out.
-        control: Likewise.
-        ratio: Of the run's step to the control's, pair by pair.
-        engine: What FrozenEngine said; None where it was not used.
-        images: Of a batch.
-        threads: Of torch.
-        device: Where the steps ran.
-        torch: Its version.
+        run: Seconds per step of the run, without waiting for data.
+        control: Seconds per step of the control, likewise.
+        ratio: Ratio of the run's to the control's time, for pairs of steps.
+        engine: Description by FrozenEngine; None where it was not used.
+        images: Number of images in a batch.
+        threads: Number of torch's threads.
+        device: Device on which the steps ran.
+        torch: Version of torch.
     """
 
     run: Spread
@@ -337,24 +342,25 @@ class StepsInTurn:
 
 @dataclass(frozen=True)
 class Stratum:
-    """AP of a part of the categories, or of the objects of one size.
+    """AP of some categories, or of the objects of one size.
 
     Attributes:
-        by: What the parts are made by: ``'frequency'``,
+        by: Criterion of the strata: ``'frequency'``,
             ``'training_annotations'``, ``'training_images'``, ``'size'``
             or ``'category'``.
-        name: Of the part, such as ``'r'``, ``'10-31'``, ``'small'``.
+        name: Name of the stratum, such as ``'r'``, ``'10-31'``, ``'small'``.
         low: Least count of training images or annotations, or least area in
-            square pixels, included; None where there is none.
-        high: Greatest, included; None where there is none.
-        num_categories: Categories of the part.
-        num_absent: Those of them without an instance to find: no AP.
-        num_instances: Instances to find, crowds and ignored ones left out.
-        ap: Mean AP of the categories that are present, as a fraction of 1;
-            None if none is.
+            square pixels, inclusive; None without a bound.
+        high: Greatest, inclusive; None without a bound.
+        num_categories: Number of categories in the stratum.
+        num_absent: Number of them without ground truth, and so without AP.
+        num_instances: Number of ground-truth instances, without crowds and
+            ignored ones.
+        ap: Mean AP of the categories with ground truth, as a fraction of 1;
+            None if there are none.
         ap_low: Lower bound of the confidence interval of ``ap``; None where
-            it is not defined or was not asked for.
-        ap_high: Upper bound.
+            it is not defined or was not computed.
+        ap_high: Upper bound, likewise.
     """
 
     by: str
@@ -371,16 +377,16 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ErrorGain:
-    """AP50 that categories would gain without one type of error (TIDE).
+    """AP50 that a stratum would gain without one type of error (TIDE).
 
     Attributes:
         by: As in :class:`Stratum`, or ``'all'``.
-        name: Of the part.
+        name: Name of the stratum.
         type: ``'Cls'``, ``'Loc'``, ``'Both'``, ``'Dupe'``, ``'Bkg'`` or
             ``'Miss'``, see ``evaluation.error_types``.
-        num_errors: Errors of that type: of Cls and Miss, at objects of the
-            part, of the others, detections of it.
-        gain: As a fraction of 1; None where there is nothing to find.
+        num_errors: Number of errors of that type. Cls and Miss count in the
+            stratum of the object, the others in that of the detection.
+        gain: Gain as a fraction of 1; None without ground truth.
     """
 
     by: str
@@ -392,12 +398,12 @@ class ErrorGain:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Objects of one frequency that detections call a class of another.
+    """Number of confusions between classes of two frequency bins.
 
     Attributes:
         true: Frequency bin of the object's class.
-        predicted: Of the detection's.
-        num: Errors of type Cls.
+        predicted: Frequency bin of the detection's class.
+        num: Number of errors of type Cls.
     """
 
     true: str
@@ -407,17 +413,17 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether scores are the precision, at IoU 0.5.
+    """Calibration of the scores: how well they match precision at IoU 0.5.
 
     Attributes:
         by: As in :class:`ErrorGain`.
-        name: Of the part.
+        name: Name of the stratum.
         error: Expected calibration error: mean distance of score and
             precision over tenths of the score, weighted by detections; None
             without detections.
         scores: Mean score in each tenth; None where it is empty.
-        precisions: Share of right detections, likewise.
-        nums: Detections.
+        precisions: Share of true positives in each tenth, likewise.
+        nums: Number of detections in each tenth.
     """
 
     by: str
@@ -435,22 +441,22 @@ class StrataRecord:
     Attributes:
         iou_type: ``'bbox'`` or ``'segm'``.
         protocol: ``'coco'`` or ``'lvis'``.
-        num_images: Images of the annotation file.
-        num_evaluated_images: Those that the detector was run on.
-        num_detections: Detections that took part.
-        counts_from: Where the training counts come from; None for nowhere.
-        resamples: Draws of images for the intervals.
-        confidence: Of the intervals.
-        strata: The parts.
-        max_dets: Detections that take part at most: of an image and category
-            (COCO), of an image (LVIS); None in older files.
-        seed: Of the draws of images; None in older files.
-        annotations: Digest of what the detections were judged by: images,
-            categories, boxes, areas, crowds; None in older files.
-        errors: What each type of error costs; None in older files.
-        confusions: Between frequency bins; None likewise, and where
-            frequencies are not known.
-        calibration: Of each part; None in older files.
+        num_images: Number of images in the annotation file.
+        num_evaluated_images: Number of images the detector was run on.
+        num_detections: Number of evaluated detections.
+        counts_from: Source of the training counts; None without them.
+        resamples: Number of bootstrap resamples of the images.
+        confidence: Confidence level of the intervals.
+        strata: AP of each stratum.
+        max_dets: Maximum number of detections: per image and category
+            (COCO), per image (LVIS); None in older files.
+        seed: Seed of the bootstrap; None in older files.
+        annotations: Digest of the ground truth: images, categories, boxes,
+            areas, crowds; None in older files.
+        errors: AP50 lost to each type of error; None in older files.
+        confusions: Confusions between frequency bins; None in older files
+            and where frequencies are not known.
+        calibration: Calibration of each stratum; None in older files.
     """
 
     iou_type: str
@@ -475,10 +481,10 @@ class Evaluation:
     """``WORK_DIR/strata.json``: the last evaluation of a run.
 
     Attributes:
-        iter: Training steps done; None outside of training.
-        ann_file: Annotations that it was judged by.
-        metrics: As the metric reports them.
-        records: One for each kind of AP.
+        iter: Number of training steps done; None outside of training.
+        ann_file: Annotation file of the evaluated images.
+        metrics: Metrics by name, as the metric reports them.
+        records: One record for each kind of AP.
         settings: Options of the metric that change ``metrics`` without
             changing their names; None in older files.
     """
@@ -495,9 +501,9 @@ class RunFile(Generic[T]):
     """A JSON file in a work dir.
 
     Attributes:
-        name: Of the file.
+        name: Name of the file.
         content: Type of its content.
-        writer: What writes it.
+        writer: The hook, metric or command that writes it, for messages.
     """
 
     name: str
@@ -512,23 +518,23 @@ class RunFile(Generic[T]):
             content: What to write; NaN becomes null.
 
         Raises:
-            WriteError: If it cannot be written; what was there is kept.
+            WriteError: If it cannot be written; the old content is kept.
         """
         path = self._file(path)
         text = json.dumps(finite(_plain(content)), indent=1) + '\n'
         write_text(path, text)
 
     def read(self, path: Path) -> T | None:
-        """Read the file; keys that are not known are left out.
+        """Read the file; unknown keys are ignored.
 
         Args:
             path: The work dir, or the file itself.
 
         Returns:
-            None where there is none.
+            The content; None if there is no file.
 
         Raises:
-            ValueError: If it is not what ``writer`` writes.
+            ValueError: If the file does not have this content.
         """
         path = self._file(path)
         if not path.is_file():

@@ -18,7 +18,7 @@ from .registry import RUNNERS
 
 @RUNNERS.register_module()
 class CheckedRunner(Runner):
-    """MMEngine's runner, whose config has been checked.
+    """MMEngine's runner with a check of the whole config.
 
     What MMDetection lacks: see :func:`~mmfrozen.config_check.check_config`.
     Its processes leave their group before Python ends, as PyTorch asks; Gloo's
@@ -32,10 +32,10 @@ class CheckedRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
-        """Build a runner, or say what is wrong with its config.
+        """Check a config, then build its runner.
 
         Raises:
-            ValueError: At the first fault.
+            ValueError: At the first fault of the config.
         """
         warnings = check_config(cfg)
         runner = super().from_cfg(cfg)

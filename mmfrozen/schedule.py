@@ -1,4 +1,4 @@
-"""A config's schedule, made shorter or longer."""
+"""Make the training schedule of a config shorter or longer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-#: Options of schedulers that are points or lengths on the axis of time.
+#: Options of schedulers that are points or lengths in time.
 POINTS = ('begin', 'end', 'milestones', 'total_steps', 'step_size', 'periods')
-ENDLESS = 10**8  # of `end`, where a scheduler is not to end
+ENDLESS = 10**8  # least value of `end` for a scheduler that never ends
 
 
 def length_of(cfg: Config) -> tuple[str, int]:
-    """Name and number of the steps or epochs that a config trains for.
+    """Return the length of a config's training: its option and its value.
 
     Raises:
         ValueError: If it states none.
@@ -31,19 +31,20 @@ def length_of(cfg: Config) -> tuple[str, int]:
 def stretch(cfg: Config, factor: float) -> dict[str, Any]:
     """Make a training run ``factor`` times as long.
 
-    The curve of the learning rate keeps its shape, warm-up included: a run
-    that is cut off before its rate has decayed says nothing about a shorter
-    one, and one that goes on at the last rate nothing about a longer one.
+    The learning-rate curve keeps its shape, warm-up included: a run that is
+    stopped before its rate has decayed tells nothing about a shorter one, nor
+    one that continues at the last rate about a longer one.
 
     Args:
-        cfg: Of the run; not changed. Hooks that act at an epoch stay.
-        factor: Of the length, which is rounded down.
+        cfg: Config of the run; not changed. Hooks that act at a given epoch
+            are left as they are.
+        factor: Ratio of new to old length; the new one is rounded down.
 
     Returns:
         Overrides by key, as ``--cfg-options`` takes them.
 
     Raises:
-        ValueError: If nothing is left, or the config states no length.
+        ValueError: If the new length is 0, or the config states none.
     """
     key, length = length_of(cfg)
     new = int(length * factor + 1e-6)
@@ -74,7 +75,7 @@ def stretch(cfg: Config, factor: float) -> dict[str, Any]:
 def _schedulers(
     node: Any, name: str = 'param_scheduler'
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One, several, or several for each optimizer."""
+    """Yield the key and config of each scheduler, however they are nested."""
     if isinstance(node, dict):
         if 'type' in node:
             yield name, node

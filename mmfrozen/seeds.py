@@ -1,6 +1,6 @@
-"""Random numbers that follow from a place in the run alone.
+"""Seed random generators from the position in the run alone.
 
-What was drawn before does not matter, so that nothing has to be saved: JAX
+Earlier draws do not matter, so that no generator state has to be saved: JAX
 and Grain do the same with their keys.
 """
 
@@ -16,16 +16,17 @@ import torch
 
 
 class NumberedIndex(int):
-    """An index of a data set that knows when it was drawn.
+    """A data set index that carries the key of its draw.
 
     Attributes:
-        key: Seed, epoch and number of the draw in it, over all processes.
+        key: Seed, epoch, and number of the draw in the epoch, counted over
+            all processes.
     """
 
     key: tuple[int, int, int]
 
     def __new__(cls, index: int, key: tuple[int, int, int]) -> NumberedIndex:
-        """Make an index on which arithmetic works as on any other."""
+        """Make an index that is an int in every other respect."""
         self = super().__new__(cls, index)
         self.key = key
         return self
@@ -40,8 +41,8 @@ def seed_all(
     """Seed Python's, numpy's and torch's generators.
 
     Args:
-        key: Non-negative numbers that say for what.
-        torch_seed: Seeds torch's; by default those of all devices.
+        key: Non-negative numbers that the seed is derived from.
+        torch_seed: Seeds torch; by default the generators of all devices.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
@@ -51,10 +52,10 @@ def seed_all(
 
 @contextmanager
 def seeded(index: int) -> Iterator[None]:
-    """Seed the generators for one sample; a plain index changes nothing.
+    """Seed the generators for one sample and restore them afterwards.
 
     Args:
-        index: Of the sample.
+        index: Index of the sample; a plain int changes nothing.
     """
     if not isinstance(index, NumberedIndex):
         yield

@@ -1,4 +1,4 @@
-"""`python -m mmfrozen_cli`, where scripts are not on the path."""
+"""Run the command line as `python -m mmfrozen_cli`."""
 
 import sys
 

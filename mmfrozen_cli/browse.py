@@ -1,7 +1,7 @@
 """Draw augmented training samples of any config on one sheet.
 
-Masks, boxes and names are coloured by how many training images hold their
-class: rare, common or frequent, as in LVIS.
+Masks, boxes and names are coloured by the number of training images with
+their class: rare, common or frequent, as in LVIS.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> Path:
-    """Check what was typed.
+    """Check the options.
 
     Returns:
-        The file to write.
+        Path of the file to write.
     """
     out = args.out or Path(f'{Path(args.config.split("::")[-1]).stem}.png')
     if out.suffix != '.png':
@@ -82,7 +82,7 @@ def check(args: argparse.Namespace) -> Path:
 
 
 def build_dataset(args: argparse.Namespace) -> Any:
-    """Build the training data of a config."""
+    """Build the training data set of a config."""
     path = locate(args.config)
     try:
         config = Config.fromfile(path)
@@ -92,7 +92,7 @@ def build_dataset(args: argparse.Namespace) -> Any:
         dataset = (config.get('train_dataloader') or {}).get('dataset')
         if dataset is not None:
             dataset = DATASETS.build(dataset)
-    except Exception as error:  # whatever a config makes of itself
+    except Exception as error:  # a config may raise anything
         lines = str(error).strip().splitlines() or ['']
         raise ValueError(
             f'CONFIG must build its training data, got '
@@ -108,7 +108,7 @@ def build_dataset(args: argparse.Namespace) -> Any:
 
 
 def draw_samples(dataset: Any, num: int, seed: int) -> list[Sample]:
-    """Draw samples at random, each from a seed of its own."""
+    """Draw samples at random, each with its own seed."""
     count = min(num, len(dataset))
     chosen = random.Random(seed).sample(range(len(dataset)), count)
     samples = []
@@ -122,10 +122,10 @@ def draw_samples(dataset: Any, num: int, seed: int) -> list[Sample]:
 
 
 def run(args: argparse.Namespace) -> str:
-    """Draw the sheet.
+    """Draw the sheet and write it.
 
     Returns:
-        What is on it, in one line.
+        A one-line summary of the sheet.
     """
     out = check(args)
     dataset = build_dataset(args)
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> str:
         samples = draw_samples(dataset, args.num, args.seed)
         classes = class_names(dataset)
         counts = index_classes(dataset).num_images
-    except Exception as error:  # whatever its transforms raise
+    except Exception as error:  # transforms may raise anything
         lines = str(error).strip().splitlines() or ['']
         raise ValueError(
             'The training pipeline must give samples, got '

@@ -1,9 +1,9 @@
-"""Look at every annotation of a COCO or LVIS file, and at the pixels.
+"""Check every annotation of a COCO or LVIS file, and optionally its images.
 
-Says how many faults of each kind there are, with three examples. Errors make
-a wrong result, or end a run; CheckedCocoDataset and the metrics refuse them
-before training. Notes are what MMDetection leaves out in silence, and what
-is unusual.
+Prints the number of faults of each kind, with three examples. Errors lead to
+wrong results or end a run; CheckedCocoDataset and the metrics refuse them
+before training. Notes list what MMDetection drops silently, and what is
+unusual.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def show(found: Any, console: PlainConsole) -> None:
-    """Print the kinds and their examples."""
+    """Print the kinds of faults with counts and examples."""
     console.print(
         ', '.join(f'{n:,} {name}' for name, n in found.numbers.items())
     )
@@ -83,7 +83,11 @@ def show(found: Any, console: PlainConsole) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, and repair where that is asked for."""
+    """Check the annotations, and repair them with --fix.
+
+    Returns:
+        The exit status.
+    """
     from mmfrozen.atomic_write import replacing
     from mmfrozen.datasets.check import check, read, repair
 

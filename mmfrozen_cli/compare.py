@@ -1,4 +1,4 @@
-"""Set runs side by side: what they cost, what AP came of it, and how."""
+"""Compare runs side by side: costs, AP, learning curves and drift."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 def choose_pairs(
     args: argparse.Namespace, runs: list[ComparedRun]
 ) -> list[Pair]:
-    """The pairs that were named, else those that belong together."""
+    """Return the pairs named by --pair, else pairs found by config name."""
     if not args.pair:
         return find_pairs(runs)
     known = {Path(run.path).resolve(): run for run in runs}
@@ -92,7 +92,7 @@ def choose_pairs(
 
 
 def run(args: argparse.Namespace, messages: PlainConsole) -> RunsRecord:
-    """Read, compare, and write what was asked for."""
+    """Read and compare the runs, and write the requested files."""
     if args.html:
         check_new(args.html)
     if args.png:
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace, messages: PlainConsole) -> RunsRecord:
 
 
 def show(record: RunsRecord, *, as_markdown: bool) -> None:
-    """Print tables; where names are long, numbers and what they mean."""
+    """Print tables; long names are replaced by numbers, with a legend."""
     console = PlainConsole()
     names = short_names(record)
     for label, name in names.items():

@@ -1,4 +1,4 @@
-"""A console that prints names as they are, whatever is in them."""
+"""A console that prints text literally, without markup."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from . import plain
 
 
 class PlainConsole(Console):
-    """Prints text without markup, emoji codes and control characters.
+    """Console that ignores markup, emoji codes and control characters.
 
-    Names of classes, files and runs come from others: rich would read
-    ``[bold]`` in them, and a terminal the rest.
+    Names of classes, files and runs are untrusted: rich would interpret
+    ``[bold]`` in them, and a terminal would interpret control characters.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -23,11 +23,11 @@ class PlainConsole(Console):
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Every text passes here, cells and titles too."""
+        """Render a string; all text passes here, also cells and titles."""
         return super().render_str(plain(text, keep='\n'), **options)
 
     def status(self, status: Any, **options: Any) -> Status:
-        """A line that says what is done now."""
+        """Return a status line for the step in progress."""
         return _PlainStatus(Text(plain(status)), console=self, **options)
 
 

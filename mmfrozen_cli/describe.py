@@ -1,4 +1,4 @@
-"""Say which parts of a config's model are frozen, and what trains.
+"""Print which parts of a config's model are frozen and which are trained.
 
 Builds the model as a run does; needs neither data nor weights.
 """
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
         )
     register_all_modules()
     model = MODELS.build(cfg.model)
-    model.train()  # some layers are frozen only there
+    model.train()  # some layers are frozen only in training mode
     console.print(parameter_table(describe(model), args.config.as_posix()))
 
 
@@ -65,7 +65,7 @@ def main() -> int:
     args = parse_args()
     try:
         run(args, PlainConsole())
-    except Exception as error:  # whatever a config's modules raise
+    except Exception as error:  # modules of a config may raise anything
         text = ' '.join(str(error).split()) or type(error).__name__
         print_line('error', text)
         return 2

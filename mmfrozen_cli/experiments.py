@@ -1,8 +1,8 @@
 """List every experiment of the config pack: sizes, FLOPs, reported AP.
 
-FLOPs are those of one training step, an image: forward and backward, 2 a
+FLOPs are those of one training step per image: forward and backward, 2 per
 multiply-add. Counting them all takes two minutes; without --flops they are
-those that FOLDER/README.md has.
+read from FOLDER/README.md.
 """
 
 from __future__ import annotations
@@ -66,7 +66,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, console: PlainConsole) -> int:
-    """Measure, then print, write or compare."""
+    """Measure the experiments, then print, write or compare their table.
+
+    Returns:
+        The exit status.
+    """
     readme = args.folder / 'README.md'
     if not args.folder.is_dir():
         raise FileNotFoundError(
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> int:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Return 0 when done, 1 if README.md is out of step, 2 for wrong use."""
     args = parse_args()
     MMLogger.get_instance('mmengine').setLevel(logging.WARNING)
     try:

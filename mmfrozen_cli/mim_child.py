@@ -1,7 +1,7 @@
-"""mim, which waits for its training when both are asked to end.
+"""Run mim so that it waits for its training when both are terminated.
 
-mim itself dies of a signal at once, hands none on, and has one status for all
-failures. ``mmfrozen pair`` starts it by this module.
+mim itself dies of a signal at once, forwards none, and has one exit status
+for all failures. ``mmfrozen pair`` starts it by this module.
 """
 
 import signal
@@ -10,14 +10,14 @@ import sys
 
 
 def main() -> None:
-    """Run mim; exit with the status of what it runs."""
+    """Run mim and exit with the status of its training process."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)  # what it starts has its own
+        signal.signal(number, lambda *_: None)  # its child handles them
     from mim.cli import cli
 
     try:
         cli()
-    except subprocess.CalledProcessError as error:  # it has said why
+    except subprocess.CalledProcessError as error:  # mim has printed it
         status = error.returncode
         sys.exit(status if status > 0 else 128 - status)
 

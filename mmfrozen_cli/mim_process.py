@@ -1,4 +1,4 @@
-"""Run mim on a config, once at a time, and hand signals on to it."""
+"""Run mim on a config, one process per work dir, and forward signals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-#: The training saves when it gets SIGTERM, not when it is interrupted.
+#: Signals to forward, and as which: the training saves a checkpoint on
+#: SIGTERM, but not on SIGINT.
 HANDED_ON = {
     signal.SIGINT: signal.SIGTERM,
     signal.SIGTERM: signal.SIGTERM,
@@ -23,7 +24,7 @@ HANDED_ON = {
 
 
 class Stopped(Exception):
-    """Raised with the number of the signal that asked for it."""
+    """Termination by a signal, whose number is the argument."""
 
 
 def run_mim(
@@ -33,11 +34,11 @@ def run_mim(
     args: argparse.Namespace,
     *more: str,
 ) -> None:
-    """Call the real mim on one config.
+    """Run a command of mim on one config.
 
     Raises:
         CalledProcessError: If it fails.
-        Stopped: If this process was asked to end: mim's was, too.
+        Stopped: If this process received a signal, which was forwarded.
     """
     options = ('--cfg-options', *args.cfg_options) if args.cfg_options else ()
     with _lock(work_dir) as lock:
@@ -62,7 +63,10 @@ def run_mim(
 
 @contextlib.contextmanager
 def _lock(work_dir: Path) -> Iterator[int]:
-    """Keep others away: when this process is killed, training goes on."""
+    """Lock a work dir; yield the file descriptor that holds the lock.
+
+    The child inherits it, since training continues if this process is killed.
+    """
     work_dir.mkdir(parents=True, exist_ok=True)
     with open(work_dir / '.lock', 'w') as file:
         try:
@@ -76,7 +80,7 @@ def _lock(work_dir: Path) -> Iterator[int]:
 
 
 def _run(*command: str, lock: int) -> None:
-    """Run a command in a session of its own and hand signals on."""
+    """Run a command in its own session and forward signals to it."""
     asked: list[int] = []
 
     def hand_on(number: int, _: FrameType | None) -> None:

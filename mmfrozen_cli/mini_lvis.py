@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
 def main() -> int:
     """Return 0 when done, 1 for a failed check, 2 for wrong use."""
     args = parse_args()
-    # leave nothing half-made when asked to stop
+    # clean up when terminated
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run(args, PlainConsole(stderr=True))

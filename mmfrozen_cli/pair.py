@@ -1,10 +1,10 @@
-"""Train an experiment beside its control: what it costs, what AP it brings.
+"""Train an experiment and its control, and compare their costs and AP.
 
-Both are trained by ``mim train mmdet``, one after the other, and then step in
-turn in one process, which gives the times of a step. --equal-time trains the
-experiment once more, for as long as its control took. What is finished is
-not done again, and what was interrupted goes on from its last checkpoint: run
-the same command once more.
+Both are trained by ``mim train mmdet``, one after the other. Then they step
+in turn in one process, which gives the times of a step. --equal-time trains
+the experiment once more, for as long as its control took. If interrupted, run
+the same command again: it skips what is finished and resumes from the last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint that a work dir names as its last.
+    """Return the path in a work dir's ``last_checkpoint``; None without it.
 
     Raises:
-        ValueError: If it is not in the work dir.
+        ValueError: If it is not a path in the work dir.
     """
     file = work_dir / 'last_checkpoint'
     if not file.is_file():
@@ -126,7 +126,7 @@ def last_checkpoint(work_dir: Path) -> Path | None:
 
 
 def load(config: Path, options: list[str]) -> Config:
-    """Load a config with what ``--cfg-options`` change in it."""
+    """Load a config and merge ``--cfg-options`` into it."""
     parser = argparse.ArgumentParser()
     parser.add_argument('-o', nargs='*', action=DictAction, default={})
     cfg = load_config(str(config))
@@ -138,10 +138,10 @@ class Training:
     """A run of the pair: its config, options and work dir.
 
     Args:
-        config: Of the experiment or its control.
-        args: Of the command.
+        config: Config of the experiment or its control.
+        args: Arguments of the command.
         work_dir: None for ``WORK_DIRS/STATE/NAME``.
-        factor: Of the length of the other run.
+        factor: Length of the run, relative to ``--length``.
     """
 
     def __init__(
@@ -175,11 +175,11 @@ class Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether it was trained and evaluated before."""
+        """Whether the run has been trained and evaluated."""
         return self._done.is_file()
 
     def __call__(self) -> None:
-        """Train to the end and evaluate, or what is left of it.
+        """Train and evaluate, or resume and complete an interrupted run.
 
         Raises:
             ValueError: If the work dir has a run of another length.
@@ -187,7 +187,7 @@ class Training:
         before = self.work_dir / self.config.name
         if before.is_file():
             had = None
-            with contextlib.suppress(ValueError):  # it is parsed, not run
+            with contextlib.suppress(ValueError):  # the text is not executed
                 text = before.read_text(errors='replace')
                 had = length_of(Config(read_plain_config(text)))
             if had and had != (self.unit, self.length):
@@ -205,9 +205,9 @@ class Training:
                 f'{config}: trained already, see {work_dir}', file=sys.stderr
             )
             return
-        last_checkpoint(work_dir)  # which it resumes from
+        last_checkpoint(work_dir)  # check the checkpoint to resume from
         run_mim('train', config, work_dir, self.args, '--resume')
-        if not read_run(work_dir).metrics:  # its evaluation had broken off
+        if not read_run(work_dir).metrics:  # the evaluation was interrupted
             last = str(last_checkpoint(work_dir))
             run_mim('test', config, work_dir, self.args, '--checkpoint', last)
         self._done.touch()
@@ -216,10 +216,10 @@ class Training:
 def time_steps(
     folder: Path, runs: list[Training], args: argparse.Namespace
 ) -> StepsInTurn:
-    """Let both step in turn, or read what came of it.
+    """Time steps of both models in turn, or read the recorded times.
 
     Raises:
-        ValueError: If a model does not train here.
+        ValueError: If a run has no checkpoint, or a model fails to train.
     """
     times = STEPS_IN_TURN.read(folder)
     if times is None:
@@ -237,7 +237,7 @@ def time_steps(
                 num_pairs=args.in_turn,
                 engine=args.engine,
             )
-        except Exception as error:  # of a model, a loader, a device
+        except Exception as error:  # from a model, a loader or a device
             raise ValueError(
                 'Both models must step in one process to be timed, got '
                 f'{type(error).__name__}: {error}. Mend it, or leave the '
@@ -249,12 +249,12 @@ def time_steps(
 
 
 def run(args: argparse.Namespace, control: Path) -> None:
-    """Train, time, compare, report.
+    """Train both runs, time their steps, compare them and write the page.
 
     Raises:
         subprocess.CalledProcessError: If a training fails.
-        OSError: If a file is not there. ValueError: if it is not what it
-            should be.
+        OSError: If a file cannot be read or written.
+        ValueError: If a file does not have the expected content.
     """
     name = f'{args.config.stem}-{args.control}'
     folder = args.work_dirs / 'pairs' / name
@@ -274,7 +274,7 @@ def run(args: argparse.Namespace, control: Path) -> None:
         more = Training(
             args.config, args, folder / 'equal_time', 1 / times.ratio.median
         )
-        if more.length == runs[0].length:  # to the epoch, they are the same
+        if more.length == runs[0].length:  # equal when rounded
             more = runs[0]
         progress.begin(more, is_done=more.is_done)
         more()

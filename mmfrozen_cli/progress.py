@@ -1,4 +1,4 @@
-"""Which part of a long command begins, and how long it will take."""
+"""Print the progress of a command of several parts, with the time left."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 
 
 class Progress:
-    """Says which part begins, and expects the others to take as long as the
-    longest so far.
+    """Progress of a command of several parts.
+
+    The estimate assumes that each part takes as long as the longest so far.
 
     Args:
-        num_parts: Of the command.
+        num_parts: Number of parts of the command.
     """
 
     def __init__(self, num_parts: int) -> None:
@@ -23,7 +24,7 @@ class Progress:
         """Print a line about the next part on standard error.
 
         Args:
-            what: Is done in it.
+            what: Description of the part.
             is_done: Whether it was done before, and takes no time now.
         """
         now = time.monotonic()

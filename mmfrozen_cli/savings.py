@@ -1,12 +1,13 @@
-"""Say what freezing saves in a training step: FLOPs, memory, parameters.
+"""Compute what freezing saves in a training step: FLOPs, memory, parameters.
 
 Traces the step of a config and of its control on shapes alone: no weights,
 no data, no GPU. Any config works, MMDetection's own included (mmdet::NAME).
 A config of frozen/ is compared with its control in finetuned/; any other is
 frozen in memory and compared with itself, every stage trained. Two work
-dirs, a frozen run's and its control's, are compared by what they measured.
+dirs, of a frozen run and of its control, are compared by the costs that the
+runs measured.
 
-FLOPs count 2 a multiply-add. See docs/measuring.md.
+FLOPs count 2 per multiply-add. See docs/measuring.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# building a model must not reach for the network
+# building a model must not access the network
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 warnings.filterwarnings('ignore')
 
@@ -33,7 +34,7 @@ from rich.progress import track  # noqa: E402
 from . import make_parser, print_error, print_line  # noqa: E402
 from .console import PlainConsole  # noqa: E402
 
-#: Characters a line where the output is no terminal.
+#: Width of the output in characters, if it is not a terminal.
 WIDTH = 140
 
 EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced, 2
@@ -101,7 +102,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
-    """What a step works on."""
+    """Add the options for the batch of a step."""
     add = parser.add_argument
     add(
         '--shape',
@@ -143,7 +144,7 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Read a whole number that is not smaller than one."""
+    """Return a parser of whole numbers of at least ``least``."""
 
     def number(text: str) -> int:
         if int(text) < least:
@@ -156,7 +157,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def read_work(args: argparse.Namespace, cfg: Any) -> Any:
-    """What a step of a config works on."""
+    """Return the workload of a config's step, with the options applied."""
     from mmfrozen.tracing.workload import read_workload
 
     work = read_workload(
@@ -176,7 +177,7 @@ def read_work(args: argparse.Namespace, cfg: Any) -> Any:
 def analyze_pair(
     args: argparse.Namespace, report: Callable[[str], None]
 ) -> Callable[[PlainConsole], int]:
-    """Compare a config with its control; return what prints the result."""
+    """Compare a config with its control; return a function that prints it."""
     from mmfrozen.cost.shape_mode import ShapeMode
     from mmfrozen.tracing import largest_batch
     from mmfrozen.tracing.pair import find_pair
@@ -218,7 +219,7 @@ def print_pair(
     batches: list[Any],
     console: PlainConsole,
 ) -> int:
-    """Print the tables of a pair, or its record."""
+    """Print the tables of a pair, or its record; return the exit status."""
     from mmfrozen.reports.savings import tables
     from mmfrozen.reports.savings.comparison import to_record
 
@@ -240,7 +241,11 @@ def print_pair(
 def analyze_pack(
     args: argparse.Namespace, errors: PlainConsole
 ) -> Callable[[PlainConsole], int]:
-    """Compare every experiment of the pack with its control."""
+    """Compare every experiment of the pack with its control.
+
+    Returns:
+        A function that prints the result.
+    """
     from mmfrozen.config_path import ROOT
     from mmfrozen.reports.savings.all_configs import trace_pack
 
@@ -259,7 +264,7 @@ def analyze_pack(
 def print_pack(
     args: argparse.Namespace, entries: list[Any], console: PlainConsole
 ) -> int:
-    """Print a line an experiment."""
+    """Print one line per experiment; return the exit status."""
     from mmfrozen.reports.savings import all_configs as pack
     from mmfrozen.reports.savings.tables import draw, unit_name
 
@@ -276,7 +281,11 @@ def print_pack(
 
 
 def analyze_runs(args: argparse.Namespace) -> Callable[[PlainConsole], int]:
-    """Compare two work dirs by what their runs measured."""
+    """Compare two work dirs by the costs that their runs measured.
+
+    Returns:
+        A function that prints the result.
+    """
     from mmfrozen.reports.runs.costs import compare_work_dirs, comparison_table
 
     if not (args.control and Path(args.control).is_dir()):
@@ -307,7 +316,7 @@ def main() -> int:
     args = parse_args()
     errors = PlainConsole(stderr=True)
     try:
-        # what MMDetection prints while it builds is no result
+        # keep MMDetection's messages out of standard output
         with contextlib.redirect_stdout(sys.stderr):
             with errors.status('loading MMDetection'):
                 import mmfrozen  # noqa: F401

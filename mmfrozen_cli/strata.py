@@ -1,4 +1,4 @@
-"""Show which classes a run helps: AP against its control, by strata."""
+"""Compare the AP of a run with its control's by class and by strata."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
-    """Compare, and write what was asked for."""
+    """Compare the runs, and write the requested files."""
     check_watched(
         args.fail_below,
         has_control=args.control is not None,
@@ -161,7 +161,11 @@ def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
 def illustrate(
     args: argparse.Namespace, found: Comparison, console: PlainConsole
 ) -> tuple[dict[int, Example], str]:
-    """Draw the example images, or say why there are none."""
+    """Draw the example images.
+
+    Returns:
+        Examples by category id, and a sentence to show if there are none.
+    """
     if not found.detections:
         return {}, NO_DETECTIONS
     if found.files is None:

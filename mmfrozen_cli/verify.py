@@ -1,4 +1,4 @@
-"""Prove that a checkpoint's backbone still is its classifier, bit for bit."""
+"""Check that a checkpoint's backbone is bitwise equal to its classifier."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def draw(result: Verification) -> Table:
-    """Draw one row a stage."""
+    """Draw a table with one row per stage."""
     table = Table('stage', title=f'{result.checkpoint}\n{result.classifier}')
     for name in ('tensors', 'changed', 'relative L2', 'cosine', 'statistics'):
         table.add_column(name, justify='right')
@@ -63,12 +63,12 @@ def draw(result: Verification) -> Table:
 
 
 def number(value: float | None, form: str = '.3g') -> str:
-    """Format what may be undefined."""
+    """Format a number; ``-`` for None."""
     return '-' if value is None else format(value, form)
 
 
 def conclude(result: Verification) -> str:
-    """Say it in one line."""
+    """Return the result in one line."""
     total = result.stages['all'].num_tensors
     if not result.changed:
         return f'bitwise equal: all {total} tensors of the backbone'
@@ -83,7 +83,7 @@ def main() -> int:
     args = parse_args()
     errors = PlainConsole(stderr=True)
     try:
-        # what MMDetection prints while it builds and loads is no result
+        # keep MMDetection's messages out of standard output
         with (
             contextlib.redirect_stdout(sys.stderr),
             errors.status('...') as status,

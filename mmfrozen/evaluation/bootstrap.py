@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling images."""
+"""Compute confidence intervals by bootstrapping over images."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-#: Draws of the images, wherever an interval is not asked for otherwise.
+#: Default number of bootstrap resamples of the images.
 RESAMPLES = 200
-#: What is in fewer images has no interval: one of 95 % would cover 90 to 93 %
-#: (``benchmarks/interval_coverage.py``).
+#: Least number of images for an interval: with fewer, one of 95 % would cover
+#: 90 to 93 % (``benchmarks/interval_coverage.py``).
 MIN_IMAGES = 20
 
 
 def image_weights(
     num_images: int, resamples: int, seed: int = 0
 ) -> NDArray[np.int32]:
-    """Draw images with replacement.
+    """Draw images with replacement, B times.
 
     The same arguments give the same weights, so that two runs on the same
-    images are compared in pairs:
+    images can be compared by a paired bootstrap:
     ``a.ap_per_class(image_weights=w) - b.ap_per_class(image_weights=w)``.
 
     Args:
-        num_images: Images of the evaluation.
-        resamples: Number of draws, B.
-        seed: Of numpy's generator.
+        num_images: Number of images in the evaluation.
+        resamples: Number of resamples, B.
+        seed: Seed of numpy's generator.
 
     Returns:
-        (B, num_images): how often each image was drawn; rows sum to
+        (B, num_images) int32: how often each image was drawn; rows sum to
         ``num_images``.
     """
     generator = np.random.default_rng(seed)
@@ -48,24 +48,25 @@ def student_interval(
     num_images: NDArray[np.int64] | None = None,
     lost: NDArray[np.float64] | float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Student's t interval with the standard error of the resamples.
+    """Return Student's t intervals from the standard error of the resamples.
 
-    It is centred on the measured value: an image that is drawn twice brings
-    the same hits twice, so that AP on resamples is higher than AP on as many
-    new images. Percentiles of 200 resamples cover too little, above all of
-    few images (``benchmarks/interval_coverage.py``).
+    An interval is centred on the measured value: an image that is drawn twice
+    has the same true positives twice, so AP on resamples is biased upwards.
+    Percentile intervals of 200 resamples cover too little, above all with few
+    images (``benchmarks/interval_coverage.py``).
 
     Args:
-        value: (P,) on all images.
-        draws: (B, P) on resamples of them.
-        confidence: Share of the data sets whose interval covers the mean.
-        num_images: (P,) images that a value comes from; what comes from
-            fewer than ``MIN_IMAGES`` has no interval. None for many.
+        value: (P,) values on all images.
+        draws: (B, P) values on resamples of the images.
+        confidence: Confidence level.
+        num_images: (P,) number of images behind each value; with fewer than
+            ``MIN_IMAGES`` it has no interval. None for a normal
+            approximation.
         lost: (P,) variance that the resamples lack, see :func:`mean_lost`.
 
     Returns:
-        Lower and upper ends, (P,); NaN where there is none, and where fewer
-        than half of the resamples have a value.
+        Lower and upper bounds, (P,) each; NaN without an interval, also where
+        fewer than half of the resamples have a value.
     """
     number = np.isfinite(draws).sum(0)
     known = (number > 1) & (number * 2 >= len(draws))
@@ -82,18 +83,18 @@ def student_interval(
 def lost_variance(
     draws: NDArray[np.float64], num_images: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Variance that resamples of few images lack.
+    """Return the variance that a bootstrap over few images misses.
 
-    Resamples of n images vary by (n - 1) / n of what new images would, and
-    those of a single image not at all.
+    Resamples of n images have (n - 1) / n of the variance of new images, and
+    those of a single image have none.
 
     Args:
         draws: (B, C) AP of each category on resamples.
-        num_images: (C,) images with an instance of it.
+        num_images: (C,) number of images with an instance of the category.
 
     Returns:
-        (C,); that of the others on average where there is one image, NaN
-        where there is none.
+        (C,) missing variance; for a category in a single image, the average
+        whole variance of the others; NaN for one in no image.
     """
     variance = _variance(draws)
     free = np.maximum(num_images - 1, 1)
@@ -104,13 +105,13 @@ def lost_variance(
 
 
 def mean_lost(lost: NDArray[np.float64], axis: int = -1) -> Any:
-    """That of the mean over categories, of :func:`lost_variance`."""
+    """Return :func:`lost_variance` of the mean over categories."""
     number = np.isfinite(lost).sum(axis)
     return np.nansum(lost, axis) / np.maximum(number, 1) ** 2
 
 
 def _variance(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the values that are there, over the first axis."""
+    """Return the unbiased variance over the first axis, ignoring NaN."""
     there = np.isfinite(draws)
     number = there.sum(0)
     mean = np.where(there, draws, 0).sum(0) / np.maximum(number, 1)

@@ -1,4 +1,4 @@
-"""Check that results belong to the ground truth."""
+"""Check that detections are valid and belong to the ground truth."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .ground_truth import GroundTruth
 def check_detections(
     gt: GroundTruth, detections: DetectionArrays, iou_type: str
 ) -> None:
-    """Refuse scores and boxes that are not finite, and masks that misfit.
+    """Refuse scores and boxes that are not finite, and masks of wrong size.
 
     Raises:
-        ValueError: Naming the first.
+        ValueError: If there are any; the first one is named.
     """
     for scores in (detections.scores, detections.mask_scores):
         if scores is not None and not np.isfinite(scores).all():
@@ -64,10 +64,10 @@ def _check_masks(gt: GroundTruth, detections: DetectionArrays) -> None:
 def locate_images(
     gt: GroundTruth, ids: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Positions of image ids.
+    """Return the positions of image ids in the ground truth.
 
     Raises:
-        ValueError: If one is not annotated.
+        ValueError: If an image is not in the annotation file.
     """
     positions, is_known = locate(gt.image_ids, ids)
     if not is_known.all():
@@ -83,10 +83,10 @@ def locate_images(
 def locate_categories(
     gt: GroundTruth, ids: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Positions of category ids.
+    """Return the positions of category ids in the ground truth.
 
     Raises:
-        ValueError: If one is not listed.
+        ValueError: If a category is not in the annotation file.
     """
     positions, is_known = locate(gt.category_ids, ids)
     if not is_known.all():

@@ -20,26 +20,27 @@ class StratifiedCocoMetric(StratifiedMetric):
     """COCO evaluation, stratified, streaming, not rounded.
 
     What MMDetection's ``CocoMetric`` lacks: it keeps every mask until the end,
-    rounds to 3 digits, cuts the padding of uneven shards by position, takes
+    rounds to 3 digits, cuts the padding of uneven shards by position, computes
     AP at 100 detections but AP50 and AP75 at the largest of
-    ``proposal_nums``, and reports -1 for what is absent and the worst for an
-    empty result: no key, so that ``save_best`` ends the training. It knows
-    neither bins nor intervals.
+    ``proposal_nums``, and reports -1 for absent categories. For an empty
+    result it reports no key at all, so that ``save_best`` ends the training.
+    It has neither bins nor confidence intervals.
 
-    Metrics are called as MMDetection's: ``coco/bbox_mAP``, ``mAP_50``,
+    Metrics have MMDetection's names: ``coco/bbox_mAP``, ``mAP_50``,
     ``mAP_75``, ``mAP_s``, ``mAP_m``, ``mAP_l``, likewise ``segm_``; also
     ``AR@1``, ``AR@10``, ``AR@100``, ``AR_s@100``, ``AR_m@100``,
-    ``AR_l@100``. NaN where there is nothing to find. Proposals are left to
-    MMDetection.
+    ``AR_l@100``. They are NaN without ground truth. Proposals are not
+    evaluated.
 
     Args:
         ann_file: Annotations of the evaluated images.
         metric: ``'bbox'``, ``'segm'``, or a list of both.
-        proposal_nums: Detections of an image and category for AR.
-        train_ann_file: Training annotations, for the bins; None for none.
-        max_dets: Detections of an image and category; None for COCO's 100.
+        proposal_nums: Numbers of detections per image and category, for AR.
+        train_ann_file: Training annotations, for the bins; None for no bins.
+        max_dets: Maximum detections per image and category; None for COCO's
+            100.
         classwise: Also report ``bbox_CLASS_precision``, and log it.
-        sort_categories: Labels follow the ids of the categories, not the
+        sort_categories: Whether labels follow the category ids, not the
             order of the file (MMDetection's ``Objects365V1Dataset``).
 
     For the other options see :class:`~.lvis_metric.StratifiedLVISMetric`.

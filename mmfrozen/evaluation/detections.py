@@ -1,4 +1,4 @@
-"""Detections of a whole evaluation as columns instead of dicts."""
+"""Store the detections of an evaluation as arrays instead of dicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pycocotools import mask as mask_utils
 from .masks import Masks
 
 KEYS = ('image_id', 'category_id', 'score')
-#: Tells from image ids (N,) and category ids (N,) which masks are needed.
+#: Function of image ids (N,) and category ids (N,) that returns which masks
+#: are needed, (N,).
 IsNeeded = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
@@ -30,8 +31,8 @@ class DetectionArrays:
         boxes: (N, 4) float64 as x, y, width, height in pixels; None where
             only masks are compared.
         masks: N masks; None without masks.
-        mask_scores: (N,) float64, where masks have scores of their own;
-            None where ``scores`` hold for both.
+        mask_scores: (N,) float64, where masks have their own scores; None
+            where ``scores`` apply to both.
     """
 
     image_ids: NDArray[np.int64]
@@ -56,13 +57,13 @@ class DetectionArrays:
         """Read COCO result dicts.
 
         Args:
-            results: With ``image_id``, ``category_id``, ``score`` and
+            results: Dicts with ``image_id``, ``category_id``, ``score`` and
                 ``bbox`` (x, y, width, height), ``segmentation`` (RLE), or
                 both; all with the same keys.
             kind: Read boxes or masks only, ``'bbox'`` or ``'segm'``, where
                 there are both.
-            is_needed: Whose masks to read; None for all.
-            first: Position of the first in its file, for messages.
+            is_needed: Selects the masks to read; None for all.
+            first: Position of the first result in its file, for messages.
 
         Raises:
             ValueError: If a dict lacks a key or has a value of another kind.
@@ -100,9 +101,9 @@ class DetectionArrays:
 
     @classmethod
     def join(cls, parts: Sequence[DetectionArrays]) -> DetectionArrays:
-        """Append parts to one another; all have masks, or none.
+        """Concatenate detections; all parts have masks, or none has.
 
-        Empty ones fit both.
+        Empty parts fit both.
         """
         parts = [part for part in parts if len(part)]
 
@@ -136,7 +137,7 @@ def _column(
 
 
 def _boxes(results: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """(N, 4): several times faster than numpy's own way through lists."""
+    """Return boxes (N, 4), several times faster than ``np.array``."""
     boxes = [x['bbox'] for x in results]
     if set(map(len, boxes)) != {4}:
         raise ValueError('a bbox that has not 4 numbers')
@@ -147,11 +148,11 @@ def _boxes(results: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
 def result_keys(
     result: Mapping[str, Any], kind: str | None = None
 ) -> tuple[str, ...]:
-    """Keys of a result that are read: it has a box, a mask, or both."""
+    """Return the keys to read from a result: it has a box, a mask or both."""
     if not isinstance(result, Mapping):
         return (*KEYS, 'bbox')
     has_mask = isinstance(result.get('segmentation'), Mapping)
-    # pycocotools takes an empty box for no box
+    # pycocotools treats an empty box as no box
     has_box = bool(result.get('bbox')) or not has_mask
     if has_mask and has_box and kind is not None:
         has_mask, has_box = kind == 'segm', kind == 'bbox'
@@ -162,7 +163,7 @@ def result_keys(
 def _first_bad(
     results: Sequence[Mapping[str, Any]], keys: Sequence[str], first: int
 ) -> str:
-    """Name a result that lacks a key, or show the first."""
+    """Describe the first result that lacks a key, else the first result."""
     for index, result in enumerate(results, first):
         if not isinstance(result, Mapping):
             return f'{result!r} at position {index}'

@@ -1,4 +1,4 @@
-"""AP that would be gained if errors of one type were mended, after TIDE."""
+"""Compute the AP gained by fixing all errors of one type, as TIDE does."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .matches import Matches
 def gained(
     matches: Matches, image_weights: NDArray[np.integer] | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """AP50 that each category would gain without one type of error.
+    """Return the AP50 that each category would gain by fixing an error type.
 
-    The gains do not add up: what is mended first is counted (TIDE).
+    Each type is fixed alone, as in TIDE; so the gains do not add up.
 
     Args:
-        matches: Of one evaluation, with errors.
+        matches: Matches of one evaluation, with errors.
         image_weights: As for :meth:`Matches.ap_per_class`.
 
     Returns:
-        By name of the type, (num_categories,) or (B, num_categories), as
-        fractions of 1; NaN for categories without an instance.
+        Gains by name of the type, (num_categories,) or (B, num_categories),
+        as fractions of 1; NaN for categories without an instance.
     """
     before = matches.ap_per_class(FITS, image_weights=image_weights)
     gains = {}
@@ -32,25 +32,25 @@ def gained(
         after = mend(matches, number).ap_per_class(
             FITS, image_weights=image_weights
         )
-        # a class of which all was missed: as one of which nearly all was
+        # no instance is left if all were missed: count AP as 1
         after = np.where(np.isnan(after), 1.0, after)
         gains[name] = np.where(np.isnan(before), np.nan, after - before)
     return gains
 
 
 def mend(matches: Matches, kind: int) -> Matches:
-    """Mend all errors of a type, as TIDE's authors do.
+    """Fix all errors of a type, as TIDE's authors do.
 
-    Of the detections that mean one annotation the best is made right, if
-    nothing else has found it; all others are taken away. What is missed is
-    taken out of the annotations.
+    If the best detection meant for an annotation that was not found has this
+    type, it becomes a true positive. All other errors of the type are
+    removed; for type Miss, these are annotations.
 
     Args:
-        matches: Of one evaluation, with errors.
+        matches: Matches of one evaluation, with errors.
         kind: Number of the type.
 
     Returns:
-        What is right for AP at IoU 0.5 and all areas only.
+        Matches that are valid for AP at IoU 0.5 and all areas only.
     """
     assert matches.errors is not None and matches.targets is not None
     if kind == MISS:
@@ -72,7 +72,7 @@ def mend(matches: Matches, kind: int) -> Matches:
 
 
 def missed(matches: Matches) -> NDArray[np.bool_]:
-    """(G,) annotations that count and that no detection is meant for."""
+    """Return (G,) bool: counted annotations that no detection is meant for."""
     assert matches.targets is not None
     meant = np.zeros(len(matches.gt_images), bool)
     meant[matches.targets[matches.targets >= 0]] = True
@@ -80,9 +80,9 @@ def missed(matches: Matches) -> NDArray[np.bool_]:
 
 
 def count_errors(matches: Matches) -> dict[str, NDArray[np.int64]]:
-    """Errors by name of the type, of each category: (num_categories,).
+    """Return the number of errors by name of the type, (num_categories,).
 
-    Those of type Cls and Miss count for the class of the object, the others
+    Errors of type Cls and Miss count for the class of the object, the others
     for that of the detection.
     """
     assert matches.errors is not None and matches.targets is not None
@@ -98,7 +98,7 @@ def count_errors(matches: Matches) -> dict[str, NDArray[np.int64]]:
 
 
 def _best_of_target(matches: Matches) -> NDArray[np.bool_]:
-    """(N,) errors that are the best meant for an annotation not found."""
+    """Return (N,) bool: the best error of each annotation not yet found."""
     assert matches.errors is not None and matches.targets is not None
     targets = matches.targets
     is_meant = np.isin(matches.errors, (CLS, LOC)) & (targets >= 0)

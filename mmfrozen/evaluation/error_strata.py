@@ -1,4 +1,4 @@
-"""Errors by type, confusions and calibration of parts of the categories."""
+"""Compute errors by type, confusions and calibration of category bins."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .error_types import CLS
 from .matches import Matches
 from .strata import Bins, in_bins, mean, or_none
 
-#: Equal parts of the scores from 0 to 1.
+#: Number of score bins from 0 to 1.
 TENTHS = 10
 
 
 def error_bins(matches: Matches, bins: Sequence[Bins]) -> list[Bins]:
-    """Binnings that errors are divided by: all categories come first.
+    """Return the binnings used for errors, starting with all categories.
 
     Args:
-        matches: Of one evaluation.
-        bins: Of :func:`~.strata.default_bins`.
+        matches: Matches of one evaluation.
+        bins: Binnings from :func:`~.strata.default_bins`.
     """
     every = np.zeros(len(matches.category_ids), np.int64)
     kept = [x for x in bins if x.by in ('frequency', 'training_annotations')]
@@ -29,11 +29,11 @@ def error_bins(matches: Matches, bins: Sequence[Bins]) -> list[Bins]:
 
 
 def error_gains(matches: Matches, bins: Sequence[Bins]) -> list[ErrorGain]:
-    """What each type of error costs each bin of each binning.
+    """Return the AP50 that each type of error costs each bin.
 
     Args:
-        matches: Of one evaluation.
-        bins: Of :func:`error_bins`.
+        matches: Matches of one evaluation.
+        bins: Binnings from :func:`error_bins`.
     """
     counts = count_errors(matches)
     return [

@@ -1,8 +1,8 @@
-"""Why a detection is wrong: the error types of TIDE.
+"""Classify false detections by the error types of TIDE.
 
 After Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
-Errors" (ECCV 2020), at IoU 0.5, in the order in which the authors' code asks
-for them. By LVIS's protocol only detections that are judged can be wrong.
+Errors" (ECCV 2020), at IoU 0.5, in the order in which the authors' code tests
+them. In LVIS's protocol only detections that are judged can be wrong.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from .greedy import IOU_THRESHOLDS, Overlaps
 
-#: IoU from which a detection is at an object at all, and from which it fits.
+#: IoU from which a detection overlaps an object at all, and from which it
+#: fits.
 BACKGROUND, FITS = 0.1, float(IOU_THRESHOLDS[0])
-#: Types in the order of their numbers, from 1; 0 is no error. The last is
-#: one of annotations.
+#: Types in the order of their numbers, from 1; 0 is no error. Miss is an error
+#: of an annotation, the others are errors of detections.
 TYPES = {
     'Cls': 'fits an object of another class',
     'Loc': 'lies badly on an object of its class',
@@ -37,14 +38,14 @@ def classify(
     """Find the error type of detections that are false at IoU 0.5.
 
     Args:
-        overlaps: From IoU ``BACKGROUND`` on, with all annotations of the
-            same image that count.
-        categories: (N,) of the detections.
-        gt_categories: (G,) of the annotations.
+        overlaps: Overlaps of at least ``BACKGROUND`` with all counted
+            annotations of the same image.
+        categories: (N,) categories of the detections.
+        gt_categories: (G,) categories of the annotations.
 
     Returns:
-        (N,) types, and the annotations that detections of the types Cls and
-        Loc were meant for, (N,); -1 for the others.
+        (N,) types, and (N,) annotations that detections of the types Cls and
+        Loc were meant for; -1 for the others.
     """
     number = len(categories)
     is_own = (
@@ -66,7 +67,10 @@ def classify(
 def _best(
     overlaps: Overlaps, keep: NDArray[np.bool_], number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """The highest IoU of each detection, and with which annotation: (N,)."""
+    """Return the highest IoU of each detection and its annotation, both (N,).
+
+    Without an overlap they are 0 and -1.
+    """
     d = overlaps.detections[keep]
     g = overlaps.annotations[keep]
     ious = overlaps.ious[keep]

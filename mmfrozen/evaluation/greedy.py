@@ -1,6 +1,6 @@
-"""Greedy matching of the official packages, for many images at once.
+"""Match greedily as the official packages do, for many images at once.
 
-The official packages go through images, categories, areas, thresholds,
+The official packages loop over images, categories, areas, thresholds,
 detections and annotations in Python. The order matters only within an image
 and category, so here the first detections of all of these are matched
 together, then the second ones, and so on, each step for ten thresholds.
@@ -27,11 +27,11 @@ AREAS = {
     'medium': (32.0**2, 96.0**2),
     'large': (96.0**2, 1e5**2),
 }
-#: Pairs of boxes that are compared at a time.
+#: Number of box pairs that are compared at a time.
 PAIRS = 1 << 20
-#: Images and categories whose masks are unpacked at a time.
+#: Number of groups (image and category) whose masks are decoded at a time.
 GROUPS = 4096
-#: Up to as many pairs of masks hotcoco is faster than pycocotools.
+#: Number of mask pairs up to which hotcoco is faster than pycocotools.
 FEW_PAIRS = 32
 
 BITS = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
@@ -39,12 +39,12 @@ BITS = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pairs that overlap by a threshold at least.
+    """Pairs of detections and annotations with at least some IoU.
 
     Attributes:
         detections: (P,) position of the detection.
         annotations: (P,) position of the annotation.
-        ious: (P,)
+        ious: (P,) IoU of the pair.
     """
 
     detections: NDArray[np.int64]
@@ -59,14 +59,15 @@ def box_overlaps(
     groups: NDArray[np.int64],
     least: float = IOU_THRESHOLDS[0],
 ) -> Overlaps:
-    """Compare boxes, with the arithmetic of pycocotools.
+    """Compute the IoU of boxes, with the arithmetic of pycocotools.
 
     Args:
-        boxes: (N, 4) x, y, width, height.
-        gt_boxes: (G, 4)
-        is_crowd: (G,) the overlap with a crowd is relative to the detection.
-        groups: (S, 4) of :func:`pair_groups`.
-        least: IoU of the pairs that are kept.
+        boxes: (N, 4) x, y, width, height of the detections.
+        gt_boxes: (G, 4) x, y, width, height of the annotations.
+        is_crowd: (G,) whether an annotation is a crowd; its overlap is
+            relative to the area of the detection.
+        groups: (S, 4) from :func:`pair_groups`.
+        least: Least IoU of the pairs that are kept.
     """
     parts = []
     total = np.cumsum(groups[:, 1] * groups[:, 3])
@@ -95,15 +96,15 @@ def mask_overlaps(
     groups: NDArray[np.int64],
     least: float = IOU_THRESHOLDS[0],
 ) -> Overlaps:
-    """Compare RLE masks, see :func:`box_overlaps`.
+    """Compute the IoU of RLE masks, see :func:`box_overlaps`.
 
     Args:
-        masks: Of all detections.
+        masks: Masks of all detections.
         order: (N,) positions in ``masks``.
-        gt_masks: RLE of the annotations that are in groups.
-        is_crowd: (G,)
-        groups: (S, 4)
-        least: As there.
+        gt_masks: RLE of the annotations in groups, by position.
+        is_crowd: (G,) whether an annotation is a crowd.
+        groups: (S, 4) from :func:`pair_groups`.
+        least: Least IoU of the pairs that are kept.
     """
     parts = []
     few, many = hotcoco.primitives.mask_iou, mask_utils.iou
@@ -130,15 +131,15 @@ def mask_overlaps(
 def pair_groups(
     keys: NDArray[np.int64], gt_keys: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Find the images and categories that have detections and annotations.
+    """Find the groups (image and category) with detections and annotations.
 
     Args:
-        keys: (N,) sorted: one number for an image and category.
-        gt_keys: (G,) sorted likewise.
+        keys: (N,) key of the group of each detection, sorted.
+        gt_keys: (G,) key of the group of each annotation, sorted.
 
     Returns:
-        (S, 4): first detection, their number, first annotation, their
-        number.
+        (S, 4): first detection, number of detections, first annotation,
+        number of annotations.
     """
     begins = np.flatnonzero(np.diff(keys, prepend=-1))
     lengths = np.diff(begins, append=len(keys))
@@ -159,28 +160,28 @@ def assign(
     is_crowd: NDArray[np.bool_],
     num_detections: int,
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int32]]:
-    """Give each detection, best score first, the best annotation left.
+    """Match each detection, best score first, to the best free annotation.
 
-    An annotation that counts goes before one that is ignored; of equal
-    overlaps the later one is taken. A crowd can be matched again and again.
+    Counted annotations are preferred to ignored ones; of equal overlaps the
+    later annotation is taken. A crowd can be matched repeatedly.
 
     Args:
-        overlaps: Of detections sorted by group and falling score.
-        rounds: (P,) of :func:`rounds_of`.
-        gt_ignored: (G,) for one range of areas.
-        is_crowd: (G,)
-        num_detections: N
+        overlaps: Overlaps of detections sorted by group and falling score.
+        rounds: (P,) from :func:`rounds_of`.
+        gt_ignored: (G,) whether an annotation is ignored in one area range.
+        is_crowd: (G,) whether an annotation is a crowd.
+        num_detections: Number of detections, N.
 
     Returns:
-        (N,) bits of the thresholds at which a detection matched, those at
-        which it matched an ignored annotation, and the annotation that it
-        matched at the first threshold; -1 for none.
+        Three arrays (N,): bits of the thresholds at which a detection
+        matched, bits of those at which it matched an ignored annotation, and
+        the annotation matched at the first threshold; -1 for none.
     """
     found = np.full(num_detections, -1, np.int32)
     matched = np.zeros(num_detections, np.uint16)
     to_ignored = np.zeros(num_detections, np.uint16)
     d, g = overlaps.detections, overlaps.annotations
-    # preference within a detection: counted, overlap, later
+    # sort pairs of a detection by preference: counted, overlap, later
     order = np.lexsort((-g, -overlaps.ious, gt_ignored[g], d, rounds))
     d, g, ious, rounds = (x[order] for x in (d, g, overlaps.ious, rounds))
     fits = ious >= IOU_THRESHOLDS[:, None]  # (10, P)
@@ -208,7 +209,10 @@ def assign(
 def rounds_of(
     detections: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Place of each pair's detection among those of its group that overlap."""
+    """Return the rank of each pair's detection in its group, (P,).
+
+    Only detections that overlap an annotation are ranked.
+    """
     listed = np.unique(detections)
     firsts = np.searchsorted(listed, groups[:, 0])
     group = np.searchsorted(groups[:, 0], listed, side='right') - 1
@@ -219,7 +223,7 @@ def rounds_of(
 def _all_pairs(
     groups: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every detection with every annotation of its group."""
+    """Return all pairs of detections and annotations within the groups."""
     counts = groups[:, 1] * groups[:, 3]
     group = np.repeat(np.arange(len(groups)), counts)
     place = ranges(np.zeros_like(counts), counts)
@@ -230,7 +234,7 @@ def _all_pairs(
 def ranges(
     begins: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Numbers of some ranges, one range after another."""
+    """Return the concatenated integers of several ranges."""
     shift = begins - (np.cumsum(lengths) - lengths)
     return np.arange(lengths.sum()) + np.repeat(shift, lengths)
 

@@ -1,4 +1,4 @@
-"""Ground truth of an evaluation as columns instead of dicts.
+"""Store the ground truth of an evaluation as arrays instead of dicts.
 
 hotcoco's reader (Rust) keeps polygons out of Python: an LVIS validation file
 is read several times faster than by ``json``, in a fraction of its memory.
@@ -22,7 +22,7 @@ from ..annotation_faults import AnnotationLook, locate, refuse
 from ..gc_paused import gc_paused
 from ..memory_limit import check_fits
 
-#: Fields of annotations, and how they are kept.
+#: Fields of annotations and the dtypes of their arrays.
 COLUMNS = dict(
     id=np.int64,
     image_id=np.int64,
@@ -32,7 +32,7 @@ COLUMNS = dict(
     iscrowd=np.float64,
     ignore=np.float64,
 )
-#: Columns whose values decide what a detection is worth.
+#: Attributes of the ground truth that affect the evaluation.
 DIGESTED = (
     'image_ids',
     'category_ids',
@@ -45,16 +45,16 @@ DIGESTED = (
     'negative',
     'not_exhaustive',
 )
-#: Annotations that are turned into dicts at a time.
+#: Number of annotations that are loaded as dicts at a time.
 CHUNK = 4096
 
 
 class AnnotatedMasks:
-    """Masks of annotations as RLE, made from polygons when asked for.
+    """Masks of annotations as RLE, converted from polygons on demand.
 
     Args:
-        coco: The annotations.
-        annotation_ids: (G,) their ids.
+        coco: The annotation file.
+        annotation_ids: (G,) ids of the annotations.
         sizes: (G, 2) height, width of their images in pixels.
     """
 
@@ -69,16 +69,16 @@ class AnnotatedMasks:
         self._sizes = sizes
 
     def only(self, positions: NDArray[np.integer]) -> AnnotatedMasks:
-        """Masks of some annotations."""
+        """Return the masks of some annotations, still unconverted."""
         return AnnotatedMasks(
             self.coco, self._ids[positions], self._sizes[positions]
         )
 
     def take(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        """RLE dicts of some annotations.
+        """Return the RLE dicts of some annotations.
 
         Raises:
-            ValueError: If one has no mask.
+            ValueError: If an annotation has no valid mask.
         """
         return [
             self._encode(annotation, position)
@@ -111,7 +111,7 @@ class AnnotatedMasks:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Annotations of G instances.
+    """Ground truth of an evaluation: annotations of G instances.
 
     Attributes:
         source: The file; ``'ground truth'`` for content given as dicts.
@@ -121,20 +121,21 @@ class GroundTruth:
         file_order: (num_categories,) positions in the order of the file.
         frequencies: (num_categories,) ``'r'``, ``'c'`` or ``'f'`` of LVIS;
             empty for COCO.
-        image_counts: (num_categories,) training images of each category as
-            LVIS files state them; None where they do not.
+        image_counts: (num_categories,) training images of each category, as
+            LVIS files state them; None in other files.
         instance_counts: (num_categories,) training annotations, likewise.
         images: (G,) position in ``image_ids``.
         categories: (G,) position in ``category_ids``.
         boxes: (G, 4) x, y, width, height in pixels.
         areas: (G,) square pixels, as annotated.
-        is_crowd: (G,) bool.
+        is_crowd: (G,) bool, the key ``iscrowd``.
         is_ignored: (G,) bool, the key ``ignore``.
-        masks: Of the annotations.
+        masks: Masks of the annotations.
         sizes: (num_images, 2) height, width in pixels; 0 where not stated.
-        negative: (P, 2) pairs (image, category), positions: known to be
-            absent (LVIS); None where the file does not say.
-        not_exhaustive: (Q, 2) likewise: perhaps not all are annotated.
+        negative: (P, 2) positions (image, category) where the category is
+            known to be absent (LVIS); empty without this information.
+        not_exhaustive: (Q, 2) positions (image, category) where some
+            instances may not be annotated (LVIS).
     """
 
     source: str
@@ -158,10 +159,10 @@ class GroundTruth:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> GroundTruth:
-        """Take the content of an annotation file apart.
+        """Parse the content of an annotation file.
 
         Raises:
-            ValueError: If it is no annotation file of detection.
+            ValueError: If it is not a detection annotation file.
         """
         return cls._parse(dict(content), 'ground truth')
 
@@ -170,8 +171,8 @@ class GroundTruth:
         """Read an annotation file.
 
         Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If it is not whole JSON or no annotation file.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not valid JSON or not an annotation file.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(
@@ -183,7 +184,10 @@ class GroundTruth:
 
     @cached_property
     def digest(self) -> str:
-        """Of what detections are judged by, wherever its file lies."""
+        """Digest of the content that the evaluation depends on.
+
+        It does not depend on the path of the file.
+        """
         names = (*self.category_names, *self.frequencies)
         digest = hashlib.blake2b(repr(names).encode(), digest_size=16)
         for name in DIGESTED:
@@ -191,10 +195,10 @@ class GroundTruth:
         return digest.hexdigest()
 
     def only(self, category_ids: Sequence[int]) -> GroundTruth:
-        """Leave categories out, as a detector of fewer classes is judged.
+        """Keep some categories only, for a detector of fewer classes.
 
         Args:
-            category_ids: Those to keep, in any order.
+            category_ids: Ids of the categories to keep, in any order.
         """
         keep = np.flatnonzero(np.isin(self.category_ids, category_ids))
         if len(keep) == len(self.category_ids):
@@ -285,11 +289,11 @@ class GroundTruth:
 
 
 def _annotation_ids(coco: Any, origin: Any) -> list[int]:
-    """Ids in the order that decides between equal overlaps.
+    """Return annotation ids in the order that decides between equal overlaps.
 
-    The official packages take the last in the file. hotcoco does not tell
-    that order, so of a file, unlike of a dict, it is that with the highest
-    id.
+    The official packages prefer the last annotation of the file. hotcoco does
+    not expose the order of a file, so there the highest id is preferred; for
+    a dict the order is kept.
     """
     ids = coco.get_ann_ids()
     if len(set(ids)) != len(ids):
@@ -305,7 +309,7 @@ def _annotation_ids(coco: Any, origin: Any) -> list[int]:
 def _annotation_columns(
     coco: Any, ids: Sequence[int], look: AnnotationLook, source: str
 ) -> dict[str, NDArray[Any]]:
-    """Collect the fields of all annotations, in the order of their ids."""
+    """Return the fields of all annotations as arrays, in the order of ids."""
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for chunk in _chunks(ids):
         entries = coco.load_anns(chunk)
@@ -320,7 +324,10 @@ def _annotation_columns(
 def _pairs(
     infos: Sequence[Mapping[str, Any]], key: str, known: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """(image, category) positions of a key that lists category ids."""
+    """Return (P, 2) positions (image, category) of a key of images.
+
+    The key lists category ids; unknown ids are ignored.
+    """
     rows = [
         (image, category)
         for image, info in enumerate(infos)

@@ -27,39 +27,41 @@ class StratifiedLVISMetric(StratifiedMetric):
     its settings for images and proposals do nothing; it rounds to 3 digits;
     it sizes mask detections by their boxes; padding of uneven shards is cut
     by position; an empty result raises in the middle of training with
-    ``save_best``. It knows nothing of bins beyond r, c and f, of intervals,
-    or of "AP fixed".
+    ``save_best``. It has no bins beyond r, c and f, no confidence intervals
+    and no "AP fixed".
 
-    Metrics are called as MMDetection's: ``lvis/bbox_AP``, ``AP50``, ``AP75``,
+    Metrics have MMDetection's names: ``lvis/bbox_AP``, ``AP50``, ``AP75``,
     ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``, likewise ``segm_``,
     and ``AR@300``, ``ARs@300``, ``ARm@300``, ``ARl@300``; ``AP_fixed`` and
-    ``APr_fixed``, ``APc_fixed``, ``APf_fixed``. NaN where there is nothing
-    to find.
+    ``APr_fixed``, ``APc_fixed``, ``APf_fixed``. They are NaN without ground
+    truth.
 
     Args:
         ann_file: Annotations of the evaluated images.
         metric: ``'bbox'``, ``'segm'``, or a list of both.
-        dets_per_class: Detections of a category for "AP fixed"; None leaves
-            it out. It says something if the detector gives more than
-            ``max_dets`` for an image: ``model.test_cfg.rcnn`` with
+        dets_per_class: Detections per category for "AP fixed"; None leaves
+            it out. It is meaningful only if the detector returns more than
+            ``max_dets`` per image: ``model.test_cfg.rcnn`` with
             ``score_thr=0`` and a large ``max_per_img``.
         train_ann_file: Training annotations, for the bins; None for
             ``image_count`` and ``instance_count`` in ``ann_file``.
-        max_dets: Detections of an image; None for LVIS's 300.
-        resamples: Draws of images for the confidence intervals; 0 for none.
-        confidence: Of the intervals.
-        seed: Of the draws.
-        strata_file: Where the strata go; True for ``WORK_DIR/strata.json``
-            of the current run, False for nowhere.
-        save_matches: Write ``matches.bbox.npz`` and ``matches.segm.npz``
-            beside them, from which runs are compared image by image.
+        max_dets: Maximum detections per image; None for LVIS's 300.
+        resamples: Bootstrap resamples for the confidence intervals; 0 for
+            none.
+        confidence: Confidence level of the intervals.
+        seed: Seed of the bootstrap.
+        strata_file: File for the strata; True for ``WORK_DIR/strata.json``
+            of the current run, False for none.
+        save_matches: Also write ``matches.bbox.npz`` and
+            ``matches.segm.npz`` to its folder, for comparing runs image by
+            image.
         classwise: Log the AP of each category.
         metric_items: Report these only, such as ``['AP', 'APr']``.
         format_only: Write result files and evaluate nothing.
         outfile_prefix: Also write ``PREFIX.bbox.json``, ``.segm.json``.
-        backend_args: Of MMDetection's file reading.
-        collect_device: Of MMDetection.
-        prefix: Of the metrics' names.
+        backend_args: Passed to MMEngine's file reading.
+        collect_device: As for MMDetection's metrics.
+        prefix: Prefix of the metrics' names.
 
     Example config::
 
@@ -94,7 +96,10 @@ class StratifiedLVISMetric(StratifiedMetric):
     def _label_ids(
         self, classes: Sequence[str] | None, *, by_class: bool = False
     ) -> np.ndarray:
-        """MMDetection's LVIS labels are positions in the file's categories."""
+        """Return category ids in the order of the file.
+
+        MMDetection's LVIS labels are positions in this order.
+        """
         gt = self._all
         if classes is not None:
             names = [gt.category_names[i] for i in gt.file_order]
@@ -126,7 +131,7 @@ class StratifiedLVISMetric(StratifiedMetric):
         self, per_class: np.ndarray, suffix: str
     ) -> dict[str, float]:
         bins = frequency_bins(self.gt)
-        assert bins is not None  # the matcher asks for frequencies
+        assert bins is not None  # the matcher requires frequencies
         return {
             f'AP{name}{suffix}': mean(per_class[bins.members == index])
             for index, name in enumerate(bins.names)

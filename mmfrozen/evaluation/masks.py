@@ -1,4 +1,4 @@
-"""Run-length encodings of many masks in one array."""
+"""Store the run-length encodings (RLE) of many masks in one array."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Masks:
-    """N compressed RLE masks; a dict for each would take 5 x the memory.
+    """N compressed RLE masks, in a fifth of the memory of dicts.
 
     Attributes:
         sizes: (N, 2) int32, height and width in pixels.
-        ends: (N,) where the counts of a mask end in ``counts``.
-        counts: uint8, all counts one after another; a mask that was left
-            out has none.
+        ends: (N,) int64, where the counts of a mask end in ``counts``.
+        counts: uint8, the concatenated counts; a mask that was left out has
+            none.
     """
 
     sizes: NDArray[np.int32]
@@ -34,14 +34,14 @@ class Masks:
         rles: Sequence[Mapping[str, Any]],
         wanted: NDArray[np.bool_] | None = None,
     ) -> Masks:
-        """Pack RLE dicts, in COCO's compressed form.
+        """Pack RLE dicts in COCO's compressed form.
 
         Args:
-            rles: Those that are wanted.
-            wanted: (N,) which of N masks these are; None for all.
+            rles: RLE dicts of the wanted masks.
+            wanted: (N,) bool, which of N masks they are; None for all.
 
         Raises:
-            TypeError: If one is something else.
+            TypeError: If the counts of one are not text or bytes.
         """
         texts = [x['counts'] for x in rles]
         sizes = np.array([x['size'] for x in rles], np.int32).reshape(-1, 2)
@@ -58,7 +58,7 @@ class Masks:
 
     @classmethod
     def join(cls, parts: Sequence[Masks]) -> Masks:
-        """Append parts to one another."""
+        """Concatenate masks."""
         lengths = [np.diff(x.ends, prepend=0) for x in parts]
         return cls(
             np.concatenate(
@@ -71,7 +71,7 @@ class Masks:
         )
 
     def rles(self, positions: NDArray[np.integer]) -> list[dict[str, Any]]:
-        """Unpack some masks: RLE dicts with counts as bytes."""
+        """Return some masks as RLE dicts, with counts as bytes."""
         positions = np.asarray(positions, np.int64)
         begins = np.where(positions > 0, self.ends[positions - 1], 0)
         first = begins.min(initial=len(self.counts))
@@ -89,7 +89,7 @@ class Masks:
 
 
 def _bytes(texts: Sequence[Any]) -> bytes:
-    """Join counts as JSON has them, or as pycocotools gives them."""
+    """Join counts that are all str (from JSON) or bytes (pycocotools)."""
     try:
         return ''.join(texts).encode('ascii')
     except TypeError:

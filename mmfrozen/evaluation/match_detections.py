@@ -1,4 +1,4 @@
-"""Match detections with ground truth once, average the precision often."""
+"""Match detections with ground truth, for any number of AP computations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .matches import IouType, Matches, Protocol
 from .result_files import result_parts
 from .stream_matcher import Matcher
 
-#: Detections of a file that are matched at a time.
+#: Number of detections of a file that are matched at a time.
 BATCH = 1 << 16
 
 __all__ = ['AREAS', 'IOU_THRESHOLDS', 'Matcher', 'Matches', 'match']
@@ -36,20 +36,22 @@ def match(
     Args:
         gt: Ground truth, or the content of an annotation file in COCO's or
             LVIS's format.
-        detections: Columns, or COCO result dicts, or a file of results,
-            which is matched while it is read.
+        detections: Detections as arrays or COCO result dicts, or the path of
+            a result file, which is matched while it is read.
         iou_type: Boxes or masks. The area of a detected mask is that of the
-            mask, also if its result has a box.
-        protocol: ``'lvis'`` judges a category only in the images where it
-            is annotated or known to be absent.
-        max_dets: Highest scores kept: of each image and category (COCO,
-            default 100), of each image (LVIS, default 300); -1 for all.
-        ids: Of a file's detector, see :func:`~.result_files.read_results`.
+            mask, even if its result has a box.
+        protocol: ``'lvis'`` evaluates a category only in images where it is
+            annotated or known to be absent.
+        max_dets: Number of detections kept, highest scores first: per image
+            and category (COCO, default 100), per image (LVIS, default 300);
+            -1 for all.
+        ids: Category ids of labels in a result file, see
+            :func:`~.result_files.read_results`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If detections have images or categories that ``gt``
-            lacks, scores that are not finite, or no masks for ``'segm'``.
+        ValueError: If detections have images or categories that are not in
+            ``gt``, scores that are not finite, or no masks for ``'segm'``.
     """
     if not isinstance(gt, GroundTruth):
         gt = GroundTruth.from_dict(gt)
@@ -70,10 +72,10 @@ def match(
 def _match_file(
     matcher: Matcher, path: str | Path, ids: np.ndarray | None
 ) -> Matches:
-    """Match images as they are read.
+    """Match the images of a result file while it is read.
 
-    Detectors write one image after the other. Where a file returns to an
-    image, all of it has to be known before anything can be matched.
+    Detectors write one image after the other. If a file contains an image
+    again later, the whole file is read before anything is matched.
     """
 
     def read() -> Iterator[DetectionArrays]:
@@ -98,7 +100,7 @@ def _match_file(
 
 
 def _batches(parts: Iterable[DetectionArrays]) -> Iterator[DetectionArrays]:
-    """Put small parts together."""
+    """Concatenate small parts into batches of at least ``BATCH``."""
     waiting: list[DetectionArrays] = []
     for part in parts:
         waiting.append(part)

@@ -1,4 +1,4 @@
-"""Matched detections as columns, and AP computed from them."""
+"""Store matched detections as arrays, and compute AP from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .precision import NUM_THRESHOLDS, average_precision
 
 IouType = Literal['bbox', 'segm']
 Protocol = Literal['coco', 'lvis']
-#: Fields of :class:`Matches` with one value for a detection.
+#: Fields of :class:`Matches` with one value per detection.
 DETECTION_COLUMNS = (
     'categories',
     'images',
@@ -32,38 +32,43 @@ DETECTION_COLUMNS = (
 
 @dataclass(frozen=True)
 class Matches:
-    """What detections matched, of every image and category.
+    """Detections of an evaluation, matched with its ground truth.
 
-    The order of images is that of sorted image ids, the order of categories
-    that of sorted category ids: two runs matched with the same ground truth
-    share both, so that the same ``image_weights`` fit both.
+    Images are sorted by image id and categories by category id: two runs
+    matched with the same ground truth share both orders, so that the same
+    ``image_weights`` apply to both.
 
     Attributes:
         image_ids: (num_images,) sorted.
-        is_evaluated: (num_images,) the detector was run on them.
+        is_evaluated: (num_images,) bool, the detector was run on the image.
         category_ids: (num_categories,) sorted.
-        category_names: (num_categories,)
+        category_names: (num_categories,) in the order of ``category_ids``.
         iou_type: ``'bbox'`` or ``'segm'``.
         protocol: ``'coco'`` or ``'lvis'``.
-        max_dets: Detections kept: of an image and category (COCO), of an
+        max_dets: Maximum detections kept: per image and category (COCO), per
             image (LVIS); -1 for all.
         categories: (N,) position in ``category_ids``, ascending.
         images: (N,) position in ``image_ids``.
         scores: (N,) descending within a category.
-        ranks: (N,) how many better ones ``max_dets`` counts before this one.
+        ranks: (N,) rank by score, from 0, within the image (LVIS) or the
+            image and category (COCO), as limited by ``max_dets``.
         matched: (4, N) uint16: bit t is set if the detection matched at
             ``IOU_THRESHOLDS[t]``; a row for each of ``AREAS``.
-        ignored: (4, N) uint16: bit t is set if it counts neither way.
-        unjudged_categories: (M,) of detections that LVIS does not judge.
-        unjudged_scores: (M,) theirs.
-        gt_images: (G,) position in ``image_ids`` of an annotation.
-        gt_categories: (G,) position in ``category_ids``.
-        gt_counted: (4, G) bool: not ignored (crowd, ``ignore``, area).
+        ignored: (4, N) uint16: bit t is set if the detection is neither a
+            true nor a false positive.
+        unjudged_categories: (M,) categories of detections that LVIS does not
+            judge, as positions.
+        unjudged_scores: (M,) scores of these detections.
+        gt_images: (G,) position in ``image_ids`` of each annotation.
+        gt_categories: (G,) position in ``category_ids`` of each annotation.
+        gt_counted: (4, G) bool: the annotation is not ignored (crowd,
+            ``ignore``, area).
         annotations: Digest of the ground truth; empty in older files.
         errors: (N,) int8 error type at IoU 0.5, see ``error_types``; 0 for
-            none. None in older files; ``targets`` likewise.
-        targets: (N,) int32 the annotation that was found at IoU 0.5, or
-            that an error of type Cls or Loc was meant for; -1 for none.
+            none. None in older files.
+        targets: (N,) int32 annotation that the detection matched at IoU 0.5,
+            or that an error of type Cls or Loc was meant for; -1 for none.
+            None in older files.
     """
 
     image_ids: NDArray[np.int64]
@@ -90,7 +95,7 @@ class Matches:
 
     @property
     def is_empty(self) -> bool:
-        """There is no detection at all, also none that is not judged."""
+        """Whether there are no detections, judged or not."""
         return not len(self.scores) and not len(self.unjudged_scores)
 
     def num_instances(
@@ -98,7 +103,7 @@ class Matches:
         area: str = 'all',
         image_weights: NDArray[np.integer] | None = None,
     ) -> NDArray[np.int64]:
-        """Count the annotations to find, as AP counts them.
+        """Count the annotations of each category that are not ignored.
 
         Args:
             area: A key of ``AREAS``.
@@ -124,7 +129,7 @@ class Matches:
         return counts if np.ndim(image_weights) == 2 else counts[0]
 
     def num_gt_images(self, area: str = 'all') -> NDArray[np.int64]:
-        """Count the images with annotations to find: (num_categories,)."""
+        """Count the images with counted annotations, (num_categories,)."""
         counted = self.gt_counted[_row(area)]
         pairs = np.stack([self.gt_categories, self.gt_images])[:, counted]
         found = np.unique(pairs, axis=1)[0]
@@ -133,10 +138,10 @@ class Matches:
     def num_images_of(
         self, members: NDArray[np.bool_], area: str = 'all'
     ) -> int:
-        """Count the images with something to find of some categories.
+        """Count the images with counted annotations of some categories.
 
         Args:
-            members: (num_categories,) whether a category is one of them.
+            members: (num_categories,) bool, the categories.
             area: A key of ``AREAS``.
         """
         inside = self.gt_counted[_row(area)] & members[self.gt_categories]
@@ -148,13 +153,14 @@ class Matches:
         area: str = 'all',
         image_weights: NDArray[np.integer] | None = None,
     ) -> NDArray[np.float64]:
-        """Average precision of each category, as fractions of 1.
+        """Return the average precision of each category, as fractions of 1.
 
         Args:
             iou: One of ``IOU_THRESHOLDS``; None for their mean.
             area: A key of ``AREAS``.
-            image_weights: How often each image counts, (num_images,), or
-                (B, num_images) for B resamples at once; None for once each.
+            image_weights: Number of times that each image counts,
+                (num_images,), or (B, num_images) for B resamples; None for
+                once each.
 
         Returns:
             (num_categories,) or (B, num_categories); NaN where a category
@@ -192,13 +198,14 @@ class Matches:
         return values if np.ndim(image_weights) == 2 else values[0]
 
     def recall_per_class(self, area: str = 'all') -> NDArray[np.float64]:
-        """Recall of all detections, mean over thresholds, or NaN.
+        """Return the recall of all detections, averaged over IoU thresholds.
 
         Args:
             area: A key of ``AREAS``.
 
         Returns:
-            (num_categories,)
+            (num_categories,) as fractions of 1; NaN where a category has no
+            instance.
         """
         row = _row(area)
         true = self.matched[row] & ~self.ignored[row]
@@ -215,16 +222,19 @@ class Matches:
         return hits / num_gt / NUM_THRESHOLDS
 
     def limited(self, max_dets: int) -> Matches:
-        """Keep fewer detections of each image (and category, for COCO)."""
+        """Keep the best detections per image (and category, for COCO)."""
         kept = self.select(self.ranks < max_dets)
         return replace(kept, max_dets=max_dets)
 
     def fixed(self, per_category: int = 10_000) -> Matches:
-        """Keep a fixed number of detections of each category.
+        """Keep the best detections of each category, for "AP fixed".
 
-        Over all images, with no limit for an image (Dave et al. 2021, "AP
-        fixed"); match with ``max_dets=-1`` before. Detections that LVIS does
-        not judge take part in the ranking, as in the authors' code.
+        There is no limit per image (Dave et al. 2021), so match with
+        ``max_dets=-1``. Detections that LVIS does not judge are ranked too,
+        as in the authors' code.
+
+        Args:
+            per_category: Detections of a category, over all images.
         """
         number = len(self.category_ids)
         total = np.bincount(self.categories, minlength=number)
@@ -239,7 +249,7 @@ class Matches:
         return self.select(keep)
 
     def select(self, keep: NDArray[np.bool_]) -> Matches:
-        """Keep some detections: those left must be the best of each image."""
+        """Keep some detections, which must be the best of each image."""
         columns = {
             name: getattr(self, name)[keep]
             for name in DETECTION_COLUMNS
@@ -254,7 +264,7 @@ class Matches:
 
     def save(self, path: str | Path) -> None:
         """Write a compressed ``.npz``, which :meth:`load` reads."""
-        # as np.savez_compressed does, which knows no level: 4 x faster
+        # np.savez_compressed has no option for this level, 4 x as fast
         with zipfile.ZipFile(
             path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1
         ) as file:
@@ -267,14 +277,14 @@ class Matches:
 
     @classmethod
     def load(cls, path: str | Path) -> Matches:
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is another file.
+            ValueError: If it is a different kind of file.
         """
         try:
-            with zipfile.ZipFile(path):  # np.load reads others, too
+            with zipfile.ZipFile(path):  # np.load also reads other formats
                 pass
             with memory_limit(), np.load(path, allow_pickle=False) as file:
                 columns: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Several validation sets in one loop, each judged by its own metric."""
+"""Evaluate several validation sets in one loop, each by its own metric."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ NAME = 'StratifiedMultiDatasetsEvaluator'
 
 @EVALUATOR.register_module()
 class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
-    """Judge each part of a ``ConcatDataset`` by a metric of its own.
+    """Evaluator that gives each part of a ``ConcatDataset`` its own metric.
 
-    MMDetection's class of this name gives every sample to every metric and
-    sorts the results out at the end, which no metric that works while the
-    detector runs can do. Here a sample goes to the metric of its data set,
-    by its position in the ``ConcatDataset``, which the sampler of a
-    validation loop (``shuffle=False``) keeps. Any metric can take part.
+    MMDetection's ``MultiDatasetsEvaluator`` gives every sample to every metric
+    and splits the results at the end, which a streaming metric does not
+    support. Here a sample goes to the metric of its data set, by its position
+    in the ``ConcatDataset``, which the sampler of a validation loop
+    (``shuffle=False``) keeps. Any metric can be used.
 
-    Metrics are called ``PREFIX/coco/bbox_mAP``. Strata of a data set are
+    Metrics are named ``PREFIX/coco/bbox_mAP``. Strata of a data set are
     written to ``WORK_DIR/PREFIX/``. Metrics that are appended later (the
     ``--out`` of MMDetection's ``tools/test.py``) get every sample.
 
@@ -80,7 +80,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
     def dataset_meta(self, meta: dict | Sequence[dict] | None) -> None:
         self._dataset_meta = meta
         number = len(self.dataset_prefixes)
-        # unlike data sets have a list of meta information
+        # data sets that differ have a list of meta information
         metas = [meta] * number if isinstance(meta, dict) else meta or [{}]
         self._ends = list(metas[0].get('cumulative_sizes', ()))
         if not len(metas) == len(self._ends) == number:
@@ -106,7 +106,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
 
         Args:
             data_samples: Predictions for a batch.
-            data_batch: What the loader gave for the whole batch.
+            data_batch: The whole batch, as the loader returned it.
         """
         samples = [
             x.to_dict() if isinstance(x, BaseDataElement) else x
@@ -121,7 +121,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
             parts.setdefault(place, []).append(sample)
         number = len(self.dataset_prefixes)
         for place, own in parts.items():
-            if place < number:  # the others are padding of the sampler
+            if place < number:  # the others are padding by the sampler
                 self.metrics[place].process(data_batch, own)
         for metric in self.metrics[number:]:
             metric.process(data_batch, samples)
@@ -130,7 +130,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
         """Evaluate each data set.
 
         Args:
-            size: Images of all data sets.
+            size: Number of images of all data sets.
 
         Returns:
             Metrics by name, with the prefix of the data set.
@@ -170,7 +170,10 @@ def _warn_of_unlike(metas: Sequence[dict]) -> None:
 
 
 def _check_prefixes(prefixes: Sequence[Any]) -> None:
-    """They name folders of the work dir, and tell the metrics apart."""
+    """Refuse prefixes that are not unique names of folders.
+
+    They name folders of the work dir and prefix the metrics.
+    """
     for prefix in prefixes:
         is_name = isinstance(prefix, str) and prefix not in ('', '.', '..')
         if not is_name or len(PurePath(prefix).parts) != 1 or '/' in prefix:
@@ -186,7 +189,7 @@ def _check_prefixes(prefixes: Sequence[Any]) -> None:
 
 
 def _check_files(metrics: Sequence[Any]) -> None:
-    """Strata and matches of two metrics must not be in one folder."""
+    """Refuse metrics that would write strata and matches to one folder."""
     files = [getattr(metric, 'strata_file', None) for metric in metrics]
     folders = [Path(x).resolve().parent for x in files if isinstance(x, str)]
     if len(set(folders)) < len(folders):

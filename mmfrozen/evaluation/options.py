@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import did_you_mean
 
-#: What MMDetection's metrics take and ours do not, and why.
+#: Options of MMDetection's metrics that ours do not support, and why.
 NOT_OFFERED = {
     'iou_thrs': 'the thresholds are .50:.05:.95',
     'file_client_args': 'MMDetection dropped it for backend_args',
@@ -18,7 +18,7 @@ NOT_OFFERED = {
 def refuse_unknown(
     name: str, unknown: Mapping[str, Any], known: Iterable[str]
 ) -> None:
-    """Refuse misspelt options with the nearest name.
+    """Refuse unknown options and suggest the nearest name.
 
     Raises:
         TypeError: If there are any.
@@ -41,10 +41,10 @@ def refuse_unknown(
 
 
 def check_metric(name: str, metric: str | list[str]) -> list[str]:
-    """Kinds of AP.
+    """Check the option ``metric`` and return it as a list.
 
     Raises:
-        ValueError: If one is not offered.
+        ValueError: If it is not ``'bbox'``, ``'segm'`` or both.
     """
     kinds = [metric] if isinstance(metric, str) else list(metric)
     for kind in kinds:
@@ -71,10 +71,10 @@ def check_metric(name: str, metric: str | list[str]) -> list[str]:
 def check_count(
     name: str, key: str, value: Any, least: int, *, optional: bool = False
 ) -> None:
-    """Refuse what is no number of at least ``least``.
+    """Refuse a value that is not an int of at least ``least``.
 
     Raises:
-        ValueError: Naming the option.
+        ValueError: If it is not; the option is named.
     """
     if optional and value is None:
         return

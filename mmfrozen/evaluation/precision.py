@@ -1,4 +1,4 @@
-"""Average precision of many categories, thresholds and resamples at once."""
+"""Compute AP of many categories, thresholds and resamples at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NUM_THRESHOLDS = len(IOU_THRESHOLDS)
 ALL_BITS = (1 << NUM_THRESHOLDS) - 1
 #: The recalls at which precision is read: 0, 0.01, ... 1.
 STEPS = 101
-#: Numbers that an intermediate table may hold: what stays in a processor's
-#: cache is averaged twice as fast.
+#: Numbers in an intermediate table: one that fits into the CPU cache is
+#: averaged twice as fast.
 TABLE = 1 << 17
-#: Resamples of a category that fills a table alone which are taken together.
+#: Least number of resamples at a time, for a category that fills a table.
 FEW = 8
 
 
@@ -31,27 +31,28 @@ def average_precision(
     weights: NDArray[np.integer] | None,
     thresholds: range = range(NUM_THRESHOLDS),
 ) -> NDArray[np.float64]:
-    """Average precision of each category under each resample of the images.
+    """Return the AP of each category on each resample of the images.
 
-    The value at a recall is the highest precision from there on, as in the
-    official packages. A detection in an image that counts w times counts w
+    Precision at a recall is the highest precision at this recall or above, as
+    in the official packages. A detection in an image of weight w counts w
     times in a row.
 
     Args:
-        categories: (N,) ascending.
-        images: (N,)
-        matched: (N,) bit t is set if the detection matched at threshold t;
-            within a category, scores fall.
-        ignored: (N,) bit t is set if it counts neither way.
-        num_gt: (B, num_categories) annotations to find.
-        weights: (B, num_images) how often an image counts; None for once.
-        thresholds: Those to average over.
+        categories: (N,) categories of the detections, ascending; within a
+            category, detections are sorted by falling score.
+        images: (N,) images of the detections.
+        matched: (N,) bit t is set if the detection matched at threshold t.
+        ignored: (N,) bit t is set if the detection is neither a true nor a
+            false positive.
+        num_gt: (B, num_categories) number of counted annotations.
+        weights: (B, num_images) weights of the images; None for 1.
+        thresholds: Indices of the IoU thresholds to average over.
 
     Returns:
-        (B, num_categories), NaN where there is nothing to find.
+        (B, num_categories) as fractions of 1; NaN without ground truth.
     """
     true, false = matched & ~ignored, ~matched & ~ignored & ALL_BITS
-    # what is false everywhere, or counts nowhere, needs no row of a table
+    # detections false or ignored at all thresholds need no row of a table
     is_key = (true > 0) | ((false > 0) & (false < ALL_BITS))
     times = None
     if weights is not None:
@@ -83,7 +84,7 @@ def _category_chunks(
     is_key: NDArray[np.bool_],
     resamples: int,
 ) -> Iterator[tuple[int, int]]:
-    """Ranges of categories whose tables stay small."""
+    """Yield ranges (first, end) of categories whose tables stay small."""
     if not len(categories):
         return
     rows = np.bincount(categories, is_key)
@@ -103,15 +104,15 @@ def _chunk_precision(
     thresholds: range,
     level: int,
 ) -> NDArray[np.float64]:
-    """(num_categories, B) of some categories, 0 where nothing is found.
+    """Return the AP of a range of categories, (num_categories, B).
 
     Args:
-        categories, images, true, false: (N,) of detections.
-        keys: (keys,) detections that have a row in the tables.
-        num_gt: (num_categories, B)
-        times: (num_images, B) how often an image counts; None for once.
-        thresholds: Those to average over.
-        level: Number of the first category.
+        categories, images, true, false: (N,) columns of the detections.
+        keys: (keys,) positions of detections with a row in the tables.
+        num_gt: (num_categories, B) number of counted annotations.
+        times: (num_images, B) weights of the images; None for 1.
+        thresholds: Indices of the IoU thresholds to average over.
+        level: Position of the first category.
     """
     result = np.zeros(num_gt.shape)
     if not len(keys):
@@ -141,7 +142,7 @@ Segments = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 def _segments(owners: NDArray[np.integer]) -> Segments:
-    """Start, length and owner of each run of equal numbers."""
+    """Return start, length and value of each run of equal numbers."""
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
     lengths = np.diff(starts, append=len(owners))
     return starts, lengths, owners[starts]
@@ -152,9 +153,10 @@ def _cumulate(
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
 ) -> NDArray[np.int32]:
-    """Cumulate the rows of each segment, in place.
+    """Compute the cumulative sum of rows within each segment, in place.
 
-    A sum over all segments may wrap; within one it is right again.
+    The int32 sum over all segments may overflow; the differences within a
+    segment are correct all the same.
     """
     np.cumsum(values, axis=0, dtype=values.dtype, out=values)
     before = values[starts - 1]
@@ -169,16 +171,16 @@ def _ignored_before(
     ignored: NDArray[np.int64],
     rows: NDArray[np.int64],
 ) -> NDArray[np.int32]:
-    """Weight of the ignored keys of the same category before some rows.
+    """Sum the weights of ignored keys of the same category before each row.
 
     Args:
-        own: (keys, B)
-        owners: (keys,) categories.
-        ignored: Positions of keys.
-        rows: Positions of keys.
+        own: (keys, B) weights of the keys.
+        owners: (keys,) categories of the keys.
+        ignored: Positions of the ignored keys.
+        rows: (rows,) positions of keys.
 
     Returns:
-        (rows, B)
+        (rows, B) sums of weights.
     """
     table = np.zeros((len(ignored) + 1, own.shape[1]), own.dtype)
     np.cumsum(own[ignored], axis=0, dtype=own.dtype, out=table[1:])
@@ -191,7 +193,7 @@ def _ignored_before(
 def _own_weights(
     images: NDArray[np.int32], times: NDArray[np.int32] | None
 ) -> NDArray[np.int32]:
-    """(rows, B): how often the image of each row counts."""
+    """Return the weight of each row's image, (rows, B)."""
     if times is None:
         return np.ones((len(images), 1), np.int32)
     return times[images]
@@ -204,12 +206,13 @@ def _false_before(
     false: NDArray[np.uint16],
     times: NDArray[np.int32] | None,
 ) -> NDArray[np.int32]:
-    """Sum what is false at all thresholds into the next row that is not.
+    """Sum the weights of detections that are false at all thresholds.
 
-    Nearly all detections are of that kind; so the tables need few rows.
+    Nearly all detections are; adding them to the next key of their category
+    keeps the tables small.
 
     Returns:
-        (keys, B): weight between a key and the key before it.
+        (keys, B) weights between the previous key and this one.
     """
     plain = np.flatnonzero(false == ALL_BITS)
     segment = np.searchsorted(keys, plain)
@@ -233,29 +236,29 @@ def _area(
     num_gt: NDArray[np.float64],
     segments: Segments,
 ) -> NDArray[np.float64]:
-    """Mean precision over the recalls from the rows of true detections.
+    """Return the mean precision over ``STEPS`` recalls.
 
     Args:
-        hits: (rows, B) true detections of the category up to this one.
-        counted: (rows, B) true and false ones.
-        num_gt: (categories, B)
-        segments: Of the rows: categories.
+        hits: (rows, B) true positives of the category up to this row.
+        counted: (rows, B) true and false positives up to this row.
+        num_gt: (categories, B) number of counted annotations.
+        segments: Start, length and category of each category's rows.
 
     Returns:
-        (categories, B)
+        (categories, B) AP at one IoU threshold.
     """
     starts, lengths, owners = segments
     precision = hits / np.maximum(counted, 1, out=counted)
-    # the highest from there on; an earlier category is higher by 1, so that
-    # no later one counts, at the price of an error of 1e-13
+    # maximum from each row on; adding an offset of 1 per category keeps later
+    # categories out of it, at the price of an error of 1e-13
     level = np.repeat(-owners.astype(float), lengths)[:, None]
     precision += level
     backwards = precision[::-1]
     np.maximum.accumulate(backwards, axis=0, out=backwards)
     precision -= level
     recall = hits / np.repeat(np.maximum(num_gt, 1), lengths, axis=0)
-    # recalls reached beyond 0: as the official packages compare them, in
-    # floating point, in which 0.35 is below 35 x 0.01
+    # index of the highest recall reached, compared in floating point as in
+    # the official packages: there 0.35 is below 35 x 0.01
     reached = recall * 100
     reached += 1e-9
     np.floor(reached, out=reached)

@@ -18,16 +18,16 @@ from .strata import or_none
 def strata_path(
     strata_file: str | bool, dataset_prefix: str | None = None
 ) -> Path | None:
-    """Where the strata go.
+    """Return the path to which the strata are written.
 
     Args:
-        strata_file: A path; True for the work dir of the current run;
-            False for nowhere.
-        dataset_prefix: Folder in the work dir, where a run judges several
+        strata_file: A path; True for the work dir of the current run; False
+            for no file.
+        dataset_prefix: Folder in the work dir, if a run evaluates several
             data sets; None for the work dir itself.
 
     Returns:
-        None if they are not wanted, or if there is no run.
+        None without a file, or outside of a run.
     """
     if isinstance(strata_file, str):
         return Path(strata_file)
@@ -67,7 +67,7 @@ def _going_on() -> AbstractContextManager[None]:
 
 
 def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:
-    """Give the bins to the visualizer, such as ``lvis_strata/bbox/...``."""
+    """Send AP by bin to the visualizer, as ``lvis_strata/bbox/BY/NAME``."""
     show_scalars(
         {
             f'{prefix}_strata/{record.iou_type}/{x.by}/{x.name}': x.ap

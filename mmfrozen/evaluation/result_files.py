@@ -23,19 +23,20 @@ from .detections import DetectionArrays
 from .ground_truth import GroundTruth
 from .masks import Masks
 
-#: Suffixes of mmdet's dumps, whose labels are positions among classes.
+#: Suffixes of mmdet's dumps, whose labels are indices of classes.
 PICKLES = ('.pkl', '.pickle')
-#: Bytes of a result file that are parsed at a time: what stays in a
-#: processor's cache is parsed twice as fast.
+#: Bytes of a result file that are parsed at a time: a piece that fits into
+#: the CPU cache is parsed twice as fast.
 PIECE_BYTES = 1 << 18
-#: Bytes without the end of a result after which a file is another.
+#: Bytes without the end of a result after which a file is refused.
 MOST_OF_A_RESULT = 1 << 25
 #: Bytes at the end of a piece in which to look for the end of a result.
 TAIL_BYTES = 1 << 12
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
-#: Packages whose values pickles make by calls; none of them is made here.
+#: Packages whose classes and functions a pickle may call; the calls return
+#: inert objects here.
 CALLED = ('collections', 'pathlib', 'numpy', 'torch', 'mmengine', 'mmdet')
-#: Likewise, of Python itself; the last makes objects of old protocols.
+#: Likewise for Python itself; the last creates objects in old protocols.
 BUILTINS = ('set', 'frozenset', '_reconstructor')
 
 
@@ -45,19 +46,19 @@ def read_results(
     gt: GroundTruth,
     ids: np.ndarray | None = None,
 ) -> DetectionArrays:
-    """Read a result file of MMDetection, or anyone's COCO-format results.
+    """Read a result file of MMDetection, or results in COCO's format.
 
     Args:
         path: ``results.pkl`` of mmdet's ``DumpDetResults``, or a JSON list
             of results (COCO, LVIS), such as ``*.bbox.json`` and
             ``*.segm.json`` of mmdet's ``outfile_prefix``.
-        gt: Ground truth, for the category ids of labels.
+        gt: Ground truth, which maps labels to category ids.
         ids: From :func:`label_ids`, for a ``.pkl`` whose labels are not all
             categories of ``gt`` in the order of its file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds something else.
+        ValueError: If it does not hold results.
     """
     return DetectionArrays.join(list(result_parts(path, gt, ids)))
 
@@ -70,11 +71,11 @@ def result_parts(
 ) -> Iterator[DetectionArrays]:
     """Read a result file a few images at a time.
 
-    What stands together of an image is in one part.
+    Consecutive results of an image are in the same part.
 
     Args:
         path, gt, ids: See :func:`read_results`.
-        options: Of :meth:`DetectionArrays.from_dicts`, for JSON.
+        options: Options of :meth:`DetectionArrays.from_dicts`, for JSON.
     """
     path = Path(path)
     if not path.is_file():
@@ -101,7 +102,7 @@ def result_parts(
 
 
 def _whole_images(chunks: Iterable[list[Any]]) -> Iterator[list[Any]]:
-    """Cut between images."""
+    """Regroup chunks so that consecutive results of an image stay together."""
     rest: list[Any] = []  # results of one image
     for chunk in chunks:
         end = len(chunk)
@@ -125,7 +126,7 @@ def _json_chunks(path: Path) -> Iterator[list[Any]]:
     for text in _pieces(path):
         try:
             chunk = orjson.loads(text)
-        except orjson.JSONDecodeError:  # NaN, which Python writes
+        except orjson.JSONDecodeError:  # Python writes NaN, orjson refuses it
             chunk = json.loads(text)
         if not isinstance(chunk, list):
             raise ValueError(f'a JSON {type(chunk).__name__}')
@@ -133,10 +134,10 @@ def _json_chunks(path: Path) -> Iterator[list[Any]]:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """Cut a JSON list between two of its dicts: lists that are whole.
+    """Split a JSON list of results into several valid JSON lists.
 
-    No key or value of results has braces in it, so that ``}, {`` can only
-    stand between two results.
+    Keys and values of results have no braces, so ``}, {`` occurs only between
+    two results.
     """
     rest = b''
     with open(path, 'rb') as stream:
@@ -160,22 +161,23 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def label_ids(
     gt: GroundTruth, classes: Sequence[str] | None, *, by_class: bool = False
 ) -> np.ndarray:
-    """Category ids of a detector's labels.
+    """Return the category id of each label of a detector.
 
     Args:
         gt: Ground truth.
-        classes: Of the detector; None for all categories, in the order of
-            the file.
-        by_class: Labels follow the classes, some of which the file may lack,
-            as with ``CheckedCocoDataset``. MMDetection's data sets follow
-            the file instead.
+        classes: Class names of the detector; None for all categories, in the
+            order of the file.
+        by_class: Whether labels follow the order of ``classes``, some of
+            which the file may lack, as with ``CheckedCocoDataset``.
+            MMDetection's data sets follow the order of the file.
 
     Returns:
-        (classes,) :data:`~mmfrozen.categories.ABSENT` for what is absent.
+        (classes,) int64; :data:`~mmfrozen.categories.ABSENT` for a class that
+        the file lacks.
 
     Raises:
-        ValueError: If a class is no category, or if the order of the classes
-            is not that of the file where it has to be.
+        ValueError: If a class is not a category, or if the classes are not in
+            the order of the file although labels follow it.
     """
     ids = gt.category_ids[gt.file_order]
     if classes is None:
@@ -190,10 +192,10 @@ def label_ids(
 
 
 def to_category_ids(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Turn labels into category ids, ABSENT where there is none.
+    """Map labels to category ids, or ABSENT.
 
     Raises:
-        ValueError: If a label has no category.
+        ValueError: If a label is out of range.
     """
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(ids):
         raise ValueError(
@@ -205,7 +207,7 @@ def to_category_ids(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _from_samples(samples: Any, ids: np.ndarray) -> DetectionArrays:
-    """Take mmdet's dumped data samples apart."""
+    """Convert mmdet's dumped data samples to detections."""
     parts = []
     for sample in samples if isinstance(samples, list) else [None]:
         try:
@@ -241,18 +243,18 @@ def from_predictions(
     ids: np.ndarray,
     mask_scores: Any = None,
 ) -> tuple[DetectionArrays, np.ndarray]:
-    """Take the predictions for one image, of the categories that there are.
+    """Convert the predictions for one image, without absent categories.
 
     Args:
-        image_id: Its id.
+        image_id: Id of the image.
         bboxes: (N, 4) corners x1, y1, x2, y2 in pixels.
-        scores: (N,)
-        labels: (N,)
+        scores: (N,) scores.
+        labels: (N,) labels.
         ids: From :func:`label_ids`.
-        mask_scores: (N,)
+        mask_scores: (N,) scores of the masks; None if they have none.
 
     Returns:
-        Detections without masks, and their (K,) places among the N.
+        K detections without masks, and their (K,) positions among the N.
     """
     categories = to_category_ids(np.asarray(labels, np.int64).reshape(-1), ids)
     kept = np.flatnonzero(categories != ABSENT)
@@ -271,7 +273,10 @@ def from_predictions(
 
 
 class _Named(type):
-    """A class of a pickle; pickles of objects do not call it."""
+    """Metaclass of a pickle's classes, which refuses calls it does not know.
+
+    Objects in pickles of newer protocols are created without such a call.
+    """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         package, name = cls.__module__.partition('.')[0], cls.__name__
@@ -281,7 +286,7 @@ class _Named(type):
 
 
 class _Inert(metaclass=_Named):
-    """Stands for any object of a pickle that results do not need."""
+    """Placeholder for any object of a pickle that is not needed."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
         return super().__new__(cls)
@@ -291,7 +296,7 @@ class _Inert(metaclass=_Named):
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Unpickles tensors and plain values, and runs nothing of a file."""
+    """Unpickler of tensors and plain values that runs no code of a file."""
 
     def find_class(self, module: str, name: str) -> Any:
         known: Mapping[str, Any] = {
@@ -316,7 +321,7 @@ def _read_pickle(path: str | Path) -> Any:
     try:
         with open(path, 'rb') as stream, memory_limit():
             return _TensorUnpickler(stream).load()
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # a damaged file may raise anything
         raise ValueError(
             'results.pkl must hold tensors and plain values as mmdet dumps '
             f'them, got {str(path)!r} ({error!r}). Write it again with '

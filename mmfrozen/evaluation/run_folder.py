@@ -10,11 +10,11 @@ from mmengine.visualization import Visualizer
 
 
 def work_dir() -> Path | None:
-    """The work dir of the current run; None outside of a run.
+    """Return the work dir of the current run; None outside of a run.
 
-    The evaluator gets no runner. But the runner makes a logger that writes
+    The evaluator has no access to the runner. But the runner's logger writes
     to ``WORK_DIR/TIME/TIME.log`` (mmengine/runner/runner.py, `build_logger`),
-    and that logger is the current one.
+    and is the current logger.
     """
     if not MMLogger._instance_dict:
         return None
@@ -25,16 +25,16 @@ def work_dir() -> Path | None:
 
 
 def training_iter() -> int | None:
-    """Training steps that the current run has done; None outside of one."""
+    """Return the training steps of the current run; None outside of one."""
     if not MessageHub._instance_dict:
         return None
-    # RuntimeInfoHook writes the step that begins, counted from 0
+    # RuntimeInfoHook writes the index of the current step, from 0
     begun = MessageHub.get_current_instance().get_info('iter', None)
     return None if begun is None else begun + 1
 
 
 def show_scalars(scalars: dict[str, float]) -> None:
-    """Give scalars to the visualizer of the current run, if there is one."""
+    """Send scalars to the visualizer of the current run, if there is one."""
     if Visualizer._instance_dict and scalars:
         Visualizer.get_current_instance().add_scalars(
             scalars, step=training_iter() or 0

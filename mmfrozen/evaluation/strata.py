@@ -1,4 +1,4 @@
-"""AP by frequency, number of annotations, object size, and category."""
+"""Compute AP by class frequency, training counts, object size and category."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .greedy import AREAS
 from .ground_truth import GroundTruth
 from .matches import Matches
 
-#: Training images from which a category is common, and frequent: LVIS v1's
+#: Least training images of a common and of a frequent category: LVIS v1's
 #: rare categories have 1 to 10, common ones 11 to 100 (Gupta et al. 2019).
 COMMON, FREQUENT = 11, 101
 
 
 @dataclass(frozen=True)
 class TrainingCounts:
-    """How much each category is annotated in the training set.
+    """Numbers of training images and annotations of each category.
 
     Attributes:
-        images: (num_categories,) images that show it.
-        instances: (num_categories,) annotations, crowds left out.
-        source: What they were counted in.
+        images: (num_categories,) number of images with the category.
+        instances: (num_categories,) number of annotations, without crowds.
+        source: File that they come from.
     """
 
     images: NDArray[np.int64]
@@ -37,7 +37,11 @@ class TrainingCounts:
     source: str
 
     def only(self, keep: NDArray[np.bool_]) -> TrainingCounts:
-        """Counts of some categories."""
+        """Keep the counts of some categories.
+
+        Args:
+            keep: (num_categories,) bool.
+        """
         return replace(
             self, images=self.images[keep], instances=self.instances[keep]
         )
@@ -45,15 +49,15 @@ class TrainingCounts:
 
 @dataclass(frozen=True)
 class Bins:
-    """Categories in bins.
+    """A binning of the categories.
 
     Attributes:
         by: ``'frequency'``, ``'training_images'``,
             ``'training_annotations'``, ``'size'`` or ``'category'``.
-        names: Of the bins, lowest first.
-        lows: Least count of a bin, included; None where there is none.
-        highs: Greatest count, included; None where there is none.
-        members: (num_categories,) position of the bin; -1 for none.
+        names: Names of the bins, lowest first.
+        lows: Least count of each bin, inclusive; None without a bound.
+        highs: Greatest count of each bin, inclusive; None without a bound.
+        members: (num_categories,) index of each category's bin; -1 for none.
     """
 
     by: str
@@ -66,11 +70,11 @@ class Bins:
 def training_counts(
     train: str | Path | Mapping[str, Any], gt: GroundTruth
 ) -> TrainingCounts:
-    """Count a training annotation file.
+    """Count the images and annotations of each category for training.
 
     Args:
-        train: The file, or its content.
-        gt: Ground truth, whose categories the counts are for.
+        train: The training annotation file, or its content.
+        gt: Ground truth with the categories to count.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -118,7 +122,7 @@ def training_counts(
 
 
 def stated_counts(gt: GroundTruth) -> TrainingCounts | None:
-    """Take ``image_count`` and ``instance_count`` of an LVIS file."""
+    """Return the training counts that an LVIS file states, or None."""
     if gt.image_counts is None or gt.instance_counts is None:
         return None
     return TrainingCounts(
@@ -131,7 +135,10 @@ def stated_counts(gt: GroundTruth) -> TrainingCounts | None:
 def frequency_bins(
     gt: GroundTruth, counts: TrainingCounts | None = None
 ) -> Bins | None:
-    """LVIS's own bins r, c, f: by the file, else by training images."""
+    """Return LVIS's bins r, c, f, from the file or the training counts.
+
+    Without either, return None.
+    """
     names = ('r', 'c', 'f')
     if gt.frequencies:
         members = np.array([names.index(x) for x in gt.frequencies])
@@ -151,23 +158,23 @@ def frequency_bins(
 def log_spaced_bins(
     counts: NDArray[np.integer], by: str, per_decade: int = 2
 ) -> Bins:
-    """Bins whose bounds are evenly spaced on a log axis: 1-3, 4-9, 10-31...
+    """Bin counts evenly on a log axis: 1-3, 4-9, 10-31...
 
     Args:
         counts: (num_categories,) training images or annotations.
         by: ``'training_images'`` or ``'training_annotations'``.
-        per_decade: Bins from 1 to 10.
+        per_decade: Number of bins from 1 to 10.
 
     Returns:
-        Bins up to the greatest count; categories of count 0 have the bin
-        ``'0'``, which is there if any category is in it.
+        Bins up to the greatest count; the bin ``'0'`` exists only if a
+        category has count 0.
     """
     greatest = int(counts.max(initial=1))
-    edges = [1]  # the least integers of the bins
+    edges = [1]  # least count of each bin
     step = 0
     while edges[-1] <= greatest:
         step += 1
-        # rounding keeps 10, 100, ... where they are
+        # rounding makes powers of ten exact, so that ceil keeps them
         edge = int(np.ceil(round(10 ** (step / per_decade), 6)))
         if edge > edges[-1]:
             edges.append(edge)
@@ -188,7 +195,10 @@ def log_spaced_bins(
 
 
 def default_bins(gt: GroundTruth, counts: TrainingCounts | None) -> list[Bins]:
-    """Frequency, training annotations and training images, where known."""
+    """Return bins by frequency, training annotations and training images.
+
+    Binnings whose counts are not known are left out.
+    """
     frequency = frequency_bins(gt, counts)
     bins = [] if frequency is None else [frequency]
     if counts is not None:
@@ -206,13 +216,14 @@ def stratify(
     *,
     confidence: float = 0.95,
 ) -> list[Stratum]:
-    """AP of each bin of each binning, of each object size, each category.
+    """Compute AP of each bin, object size and category, with intervals.
 
     Args:
-        matches: Of one evaluation.
+        matches: Matches of one evaluation.
         bins: Binnings of its categories.
-        weights: Of :func:`~.bootstrap.image_weights`; None for no interval.
-        confidence: Of the intervals.
+        weights: (B, num_images) from :func:`~.bootstrap.image_weights`; None
+            for no intervals.
+        confidence: Confidence level of the intervals.
 
     Returns:
         Strata in the order of ``bins``, then sizes, then categories.
@@ -251,7 +262,7 @@ Columns = tuple[
 def _images(
     matches: Matches, bins: Bins, area: str = 'all'
 ) -> NDArray[np.int64]:
-    """Images with something to find of each bin."""
+    """Count the images with counted annotations of each bin, (bins,)."""
     return np.array(
         [
             matches.num_images_of(bins.members == index, area)
@@ -263,7 +274,7 @@ def _images(
 def _columns(
     matches: Matches, area: str, weights: NDArray[np.integer] | None
 ) -> Columns:
-    """AP, AP in each resample, instances and images of each category."""
+    """Return AP, AP on resamples, instances and images of each category."""
     once = np.ones((1, len(matches.image_ids)), np.int32)
     every = once if weights is None else np.vstack([once, weights])
     point, *drawn = matches.ap_per_class(area=area, image_weights=every)
@@ -278,7 +289,7 @@ def _strata(
     num_images: NDArray[np.int64],
     confidence: float,
 ) -> Iterator[Stratum]:
-    """Each bin of a binning."""
+    """Yield the stratum of each bin."""
     point, drawn, instances, images = columns
     value = in_bins(bins, point, mean)
     draws = in_bins(bins, drawn, mean)
@@ -303,7 +314,7 @@ def _strata(
 
 
 def in_bins(bins: Bins, values: NDArray[Any], what: Any) -> NDArray[Any]:
-    """Mean or sum over the categories of each bin, (..., categories)."""
+    """Reduce (..., categories) to (..., bins) with a mean or sum."""
     if bins.by == 'category':
         return values
     members = [bins.members == index for index in range(len(bins.names))]
@@ -311,12 +322,12 @@ def in_bins(bins: Bins, values: NDArray[Any], what: Any) -> NDArray[Any]:
 
 
 def mean(values: NDArray[np.float64], axis: int = -1) -> Any:
-    """Mean without NaN; NaN where nothing is left."""
+    """Return the mean ignoring NaN; NaN if all values are."""
     there = ~np.isnan(values)
     with np.errstate(invalid='ignore'):
         return np.where(there, values, 0).sum(axis) / there.sum(axis)
 
 
 def or_none(value: Any) -> float | None:
-    """What JSON can hold: None for NaN."""
+    """Return a float, or None for NaN, which JSON cannot hold."""
     return None if value is None or np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Base class of the LVIS and COCO metrics: streaming, distribution, strata."""
+"""Base class of the LVIS and COCO metrics: streaming, distributed, strata."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ from .result_files import from_predictions, label_ids
 from .strata import default_bins, stated_counts, stratify, training_counts
 from .stream_matcher import MAX_DETS, Matcher, Part
 
-#: Images that are matched at a time: few enough to keep, enough to be fast.
+#: Number of images that are matched at a time: a trade-off of memory and
+#: speed.
 BATCH_IMAGES = 256
 SEVERAL = (
     'Judge each data set by its own metric: '
@@ -49,15 +50,15 @@ SEVERAL = (
 
 
 class StratifiedMetric(CocoMetric):
-    """Streaming evaluation with strata; see its two subclasses.
+    """Base of the streaming metrics with strata; see its two subclasses.
 
-    Images are matched while the detector runs, in the process that ran it,
-    and only what matched is kept; masks are gone after 256 images.
+    Images are matched while the detector runs, on the same rank, and only
+    the matches are kept; masks are freed every ``BATCH_IMAGES`` images.
     """
 
     protocol: Protocol
-    #: Of this metric's part of a ``ConcatDataset``: names a folder of the
-    #: work dir. StratifiedMultiDatasetsEvaluator sets it.
+    #: Prefix of this metric's data set in a ``ConcatDataset``, and name of its
+    #: folder in the work dir. StratifiedMultiDatasetsEvaluator sets it.
     dataset_prefix: str | None = None
 
     def __init__(
@@ -113,14 +114,14 @@ class StratifiedMetric(CocoMetric):
         self.strata_file = strata_file
         self.save_matches = save_matches
         self._load(ann_file, train_ann_file)
-        if metric_items is not None:  # a wrong one is refused now
+        if metric_items is not None:  # refuse wrong ones now
             for matcher in self._matchers.values():
                 self._pick(self._measure(matcher.join([])))
         self._clear()
 
     @classmethod
     def _options(cls) -> list[str]:
-        """Names of all options, for the nearest to a misspelt one."""
+        """Return the names of all options, to suggest one if misspelt."""
         return [
             name
             for base in cls.__mro__
@@ -138,20 +139,20 @@ class StratifiedMetric(CocoMetric):
         with get_local_path(ann_file, self.backend_args) as path:
             self._all = GroundTruth.read(path)
         self._counts = stated_counts(self._all)
-        # the main process writes the strata: the others need no counts
+        # only rank 0 writes the strata and needs the counts
         if train_file is not None and is_main_process():
             with get_local_path(train_file, self.backend_args) as path:
                 self._counts = training_counts(path, self._all)
-        self._coco_api = self._all  # MMDetection asks only whether it is there
+        self._coco_api = self._all  # MMDetection only checks that it is set
         self._use(self._label_ids(None))
 
     def _use(self, ids: np.ndarray) -> None:
-        """Judge the detector by its own categories.
+        """Restrict the evaluation to the categories of the detector.
 
         Args:
-            ids: Of its labels.
+            ids: Category ids of its labels.
         """
-        self.cat_ids = ids.tolist()  # MMDetection's name
+        self.cat_ids = ids.tolist()  # MMDetection reads this attribute
         self.gt = self._all.only(ids)
         self.counts = None
         if self._counts is not None:
@@ -168,13 +169,13 @@ class StratifiedMetric(CocoMetric):
         }
 
     def _num_matched(self) -> int:
-        """Detections to match: as many as any of the metrics needs."""
+        """Return the ``max_dets`` of matching, enough for all metrics."""
         return self.max_dets
 
     def _label_ids(
         self, classes: Sequence[str] | None, *, by_class: bool = False
     ) -> np.ndarray:
-        """Category ids of the labels, as the data set has them."""
+        """Return the category id of each label of the data set."""
         return label_ids(self._all, classes, by_class=by_class)
 
     def _clear(self) -> None:
@@ -193,7 +194,7 @@ class StratifiedMetric(CocoMetric):
     @dataset_meta.setter
     def dataset_meta(self, meta: dict | None) -> None:
         self._dataset_meta = meta
-        if isinstance(meta, list):  # of a ConcatDataset of unlike data sets
+        if isinstance(meta, list):  # of a ConcatDataset of different data sets
             meta = meta[0]
         self._refuse_several(meta or {})
         if meta and meta.get('classes'):
@@ -201,10 +202,12 @@ class StratifiedMetric(CocoMetric):
             self._use(self._label_ids(meta['classes'], by_class=by_class))
 
     def _refuse_several(self, meta: dict) -> None:
-        """Images of several data sets share ids, which tell them apart here.
+        """Refuse a ``ConcatDataset`` of several annotation files.
+
+        Its data sets may share image ids, by which images are told apart.
 
         Raises:
-            ValueError: If a ``ConcatDataset`` has not the annotated images.
+            ValueError: If its length is not the number of annotated images.
         """
         ends = meta.get('cumulative_sizes') or [0]
         if len(ends) > 1 and ends[-1] != len(self._all.image_ids):
@@ -215,14 +218,14 @@ class StratifiedMetric(CocoMetric):
             )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Take the predictions of a batch; match them when they are many."""
+        """Collect the predictions of a batch; match once they are enough."""
         if self.outfile_prefix is not None:
             super().process(data_batch, data_samples)
         if self.format_only:
             return
         for sample in data_samples:
             image_id = int(sample['img_id'])
-            if image_id in self._seen:  # a sampler's padding
+            if image_id in self._seen:  # padding by the sampler
                 self._num_repeated += 1
                 continue
             self._seen.add(image_id)
@@ -242,7 +245,7 @@ class StratifiedMetric(CocoMetric):
         )
         if 'segm' not in self.metrics or 'masks' not in pred:
             return detections
-        # encoding takes most of the time: only what will be compared
+        # encoding is slow: encode only masks that will be compared
         wanted = self._matchers['segm'].is_judged(
             detections.image_ids, detections.category_ids
         )
@@ -260,16 +263,16 @@ class StratifiedMetric(CocoMetric):
             self._waiting, self._new = [], []
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Join what all processes matched, and average it.
+        """Gather the matches of all ranks and compute the metrics.
 
-        MMDetection cuts what a sampler padded by counting the results; here an
-        image that came twice is known by its id.
+        MMDetection removes the sampler's padding by counting the results;
+        here a repeated image is recognised by its id.
 
         Args:
-            size: Images of the data set.
+            size: Number of images in the data set.
 
         Returns:
-            Metrics by name, in all processes.
+            Metrics by name, on all ranks.
         """
         if self.outfile_prefix is not None:
             self._write_results(size)
@@ -286,7 +289,7 @@ class StratifiedMetric(CocoMetric):
                     self._refuse_repeated(shares)
                     outcome = [self._publish([parts for parts, *_ in shares])]
                 except (ValueError, OSError) as error:
-                    outcome = [error]  # every process has to stop
+                    outcome = [error]  # raise on all ranks
             broadcast_object_list(outcome)
         self._clear()
         if isinstance(outcome[0], Exception):
@@ -294,7 +297,7 @@ class StratifiedMetric(CocoMetric):
         return outcome[0]
 
     def _write_results(self, size: int) -> None:
-        """MMDetection's result files, as its own metric writes them."""
+        """Write result files as MMDetection's metric does."""
         pairs = collect_results(self.results, size, self.collect_device)
         if is_main_process():
             self.results2json([p for _, p in pairs], self.outfile_prefix)
@@ -304,10 +307,12 @@ class StratifiedMetric(CocoMetric):
             )
 
     def _refuse_repeated(self, shares: list[tuple[Any, set, int]]) -> None:
-        """A sampler pads each process but the first with an image at most.
+        """Refuse more repeated image ids than padding explains.
+
+        A sampler pads each rank but the first with one image at most.
 
         Raises:
-            ValueError: If more images came with an id that had come before.
+            ValueError: If there are more.
         """
         seen = [ids for _, ids, _ in shares]
         repeated = sum(number for *_, number in shares)
@@ -319,10 +324,10 @@ class StratifiedMetric(CocoMetric):
             )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Refuse MMDetection's evaluator that calls it without `evaluate`.
+        """Refuse an evaluator that calls this instead of :meth:`evaluate`.
 
         Raises:
-            TypeError: Always: what matched is not in the results.
+            TypeError: Always, as the results do not contain the matches.
         """
         raise TypeError(
             f'{self._name} must be evaluated by its own evaluate(), got '
@@ -332,10 +337,10 @@ class StratifiedMetric(CocoMetric):
     def _publish(
         self, shares: Sequence[dict[str, list[Part]]]
     ) -> dict[str, float]:
-        """Average what matched, and write and show the strata.
+        """Compute the metrics, write the strata and visualize them.
 
         Args:
-            shares: Parts by kind of AP, one dict for each process.
+            shares: Parts by kind of AP, one dict per rank.
 
         Returns:
             Metrics by name, with the prefix.
@@ -368,15 +373,15 @@ class StratifiedMetric(CocoMetric):
         return metrics
 
     def _settings(self) -> dict[str, int | None]:
-        """Options that change metrics without changing their names."""
+        """Return the options that affect metrics but not their names."""
         return {'max_dets': self.max_dets}
 
     def _measure(self, matches: Matches) -> dict[str, float]:
-        """Metrics by MMDetection's names, without the kind of AP."""
+        """Return metrics by MMDetection's names, without the kind of AP."""
         raise NotImplementedError
 
     def _pick(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Keep the metrics named in `metric_items`, or all."""
+        """Select the metrics named in `metric_items`; all if it is None."""
         if self.metric_items is None:
             return metrics
         for item in self.metric_items:
@@ -441,7 +446,13 @@ def _numpy(values: Any) -> Any:
 
 
 def _pack(masks: Any, kept: np.ndarray, wanted: np.ndarray) -> Masks:
-    """Encode the wanted of the kept masks of an image."""
+    """Encode the masks of an image that are both kept and wanted.
+
+    Args:
+        masks: N masks, as an array or as RLE dicts.
+        kept: (K,) positions of the kept detections.
+        wanted: (K,) bool, which of these need a mask.
+    """
     places = kept[wanted].tolist()
     if hasattr(masks, 'detach'):
         chosen = encode_mask_results(masks[places].detach().cpu().numpy())

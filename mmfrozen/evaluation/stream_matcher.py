@@ -1,4 +1,4 @@
-"""Match detections image by image while they are produced, in any process."""
+"""Match detections in batches of images, on any rank, and join the results."""
 
 from __future__ import annotations
 
@@ -31,15 +31,19 @@ from .ground_truth import GroundTruth
 from .matches import IouType, Matches, Protocol
 from .precision import ALL_BITS
 
-#: Detections that the official packages keep, see ``max_dets``.
+#: Number of detections that the official packages keep, see ``max_dets``.
 MAX_DETS = {'coco': 100, 'lvis': 300}
-#: Masks that are unpacked at a time.
+#: Number of masks that are unpacked at a time.
 MASKS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Part:
-    """What detections of some images matched; columns as in Matches."""
+    """Matched detections of some images; columns as in :class:`Matches`.
+
+    Attributes:
+        seen: Positions of the images, in ascending order.
+    """
 
     seen: NDArray[np.int64]
     categories: NDArray[np.int32]
@@ -57,14 +61,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Places:
-    """Where N detections are, which boxes and masks have in common.
+    """Positions and ranks of N detections, shared by boxes and masks.
 
     Attributes:
-        images: (N,) positions in the ground truth.
-        categories: (N,) likewise.
-        keys: (N,) one number for both.
-        order: (N,) by image (and category, for COCO), then falling score.
-        ranks: (N,) how many of the same stand before in that order.
+        images: (N,) positions of their images in the ground truth.
+        categories: (N,) positions of their categories in the ground truth.
+        keys: (N,) key of image and category.
+        order: (N,) sorts by image (and category, for COCO), then by falling
+            score.
+        ranks: (N,) rank by score, from 0, within the image (and category, for
+            COCO).
     """
 
     images: NDArray[np.int32]
@@ -75,10 +81,10 @@ class Places:
 
 
 class Matcher:
-    """Matches images as they come, and joins what matched.
+    """Matcher of detections in batches of images, which are then joined.
 
-    Images can come in any order, from any process, and more than once: of
-    an image that came again the first is kept.
+    Batches can come in any order and from any rank. If an image is in more
+    than one, the first is kept.
 
     Args: see :func:`match`.
     """
@@ -116,15 +122,15 @@ class Matcher:
         self._is_lenient = self._key_set(self._key(*gt.not_exhaustive.T))
 
     def _key(self, images: Any, categories: Any) -> NDArray[np.int64]:
-        """One number for an image and a category."""
+        """Return one key for an image and a category, as positions."""
         return np.asarray(images, np.int64) * len(self.gt.category_ids) + (
             categories
         )
 
     def _sort_annotations(self) -> None:
-        """By image and category, in each as in the file."""
+        """Sort annotations by image and category, stably."""
         gt = self.gt
-        # the official package leaves out what has no area
+        # LVIS's official package drops annotations without area
         has_area = (gt.areas > 0) | (self.protocol == 'coco')
         used = np.flatnonzero(has_area)
         keys = self._key(gt.images[used], gt.categories[used])
@@ -142,7 +148,7 @@ class Matcher:
         )
 
     def _judged_keys(self) -> BitSet | None:
-        """Images and categories that LVIS judges; None for all."""
+        """Return the keys that LVIS judges; None for COCO, where all are."""
         if self.protocol == 'coco':
             return None
         absent = self._key(*self.gt.negative.T)
@@ -154,13 +160,13 @@ class Matcher:
     def is_judged(
         self, image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Tell which detections can count for or against the detector.
+        """Return (N,) bool: detections that can be true or false positives.
 
-        What is not annotated at all cannot.
+        Those of unknown images and categories cannot.
 
         Args:
-            image_ids: (N,)
-            category_ids: (N,)
+            image_ids: (N,) image ids of the detections.
+            category_ids: (N,) category ids of the detections.
         """
         images, is_image = locate(self.gt.image_ids, image_ids)
         categories, is_category = locate(self.gt.category_ids, category_ids)
@@ -174,14 +180,14 @@ class Matcher:
         detections: DetectionArrays,
         scores: NDArray[np.float64] | None = None,
     ) -> Places:
-        """Find and rank detections.
+        """Locate detections in the ground truth and rank them by score.
 
         Args:
-            detections: All those of some images.
-            scores: (N,) None for theirs.
+            detections: All detections of some images.
+            scores: (N,) scores for ranking; None for ``detections.scores``.
 
         Raises:
-            ValueError: For images or categories that are not annotated.
+            ValueError: For images or categories not in the ground truth.
         """
         images = locate_images(self.gt, detections.image_ids)
         categories = locate_categories(self.gt, detections.category_ids)
@@ -202,11 +208,11 @@ class Matcher:
         """Match the detections of some images.
 
         Args:
-            detections: All those of these images.
+            detections: All detections of these images.
             seen: Ids of the images that the detector was run on; None for
                 those that have detections.
-            places: Of the detections, from any matcher of the same ground
-                truth and protocol; None to find them.
+            places: Places of the detections, from any matcher of the same
+                ground truth and protocol; None to compute them.
 
         Raises:
             ValueError: See :func:`match`.
@@ -224,7 +230,7 @@ class Matcher:
             judged &= self._is_judged(at.keys)
         areas = self._areas(detections, judged)
         if self.protocol == 'lvis':
-            judged &= areas > 0  # what the official package leaves out
+            judged &= areas > 0  # as the official package does
         other = np.flatnonzero(usable & ~judged)
         order = at.order[judged[at.order]]
         order = order[np.argsort(at.keys[order], kind='stable')]
@@ -259,7 +265,13 @@ class Matcher:
         false: NDArray[np.int64],
         at: Places,
     ) -> Errors:
-        """Types of the false detections, and whom they were meant for."""
+        """Return the error types and target annotations of false detections.
+
+        Args:
+            detections: All detections.
+            false: (F,) positions of the false ones.
+            at: Places of all detections.
+        """
         counted = np.flatnonzero(~self._gt_ignored[0])
         used = self._annotations[counted]
         groups = pair_groups(
@@ -282,7 +294,7 @@ class Matcher:
         groups: NDArray[np.int64],
         least: float,
     ) -> Overlaps:
-        """Compare detections with annotations, both positions."""
+        """Compute the overlaps of detections and annotations, as positions."""
         is_crowd = self._is_crowd[annotations]
         if self.iou_type == 'bbox':
             assert detections.boxes is not None
@@ -309,8 +321,12 @@ class Matcher:
         keys: NDArray[np.int64],
         areas: NDArray[np.float64],
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int32]]:
-        """(4, N) bits that matched, and that count neither way; (N,) what
-        was found."""
+        """Match sorted detections in each area range.
+
+        Returns:
+            ``matched`` and ``ignored`` bits, (4, N) each, and the annotations
+            matched at IoU 0.5 among all areas, (N,); -1 for none.
+        """
         groups = pair_groups(keys, self._gt_keys)
         every = np.arange(len(self._annotations))
         overlaps = self._overlaps(
@@ -339,7 +355,7 @@ class Matcher:
     def _areas(
         self, detections: DetectionArrays, used: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """Areas in square pixels, (N,); of masks only where used."""
+        """Return areas in square pixels, (N,); of masks only where used."""
         if self.iou_type == 'bbox':
             assert detections.boxes is not None
             return detections.boxes[:, 2] * detections.boxes[:, 3]
@@ -348,12 +364,12 @@ class Matcher:
         for some in np.split(places, range(MASKS, len(places), MASKS)):
             if len(some):
                 assert detections.masks is not None
-                # pycocotools 2.0.11 fails for more than 255 on numpy 2
+                # pycocotools 2.0.11 fails for more than 255 masks on numpy 2
                 areas[some] = hotcoco.mask.area(detections.masks.rles(some))
         return areas
 
     def join(self, parts: Sequence[Part]) -> Matches:
-        """Put parts together, as if all images had come at once."""
+        """Join parts, with the same result as matching all images at once."""
         gt = self.gt
         is_seen = np.zeros(len(gt.image_ids), bool)
         fresh = []
@@ -366,7 +382,7 @@ class Matcher:
             for name in Part.__dataclass_fields__
             if name not in ('seen', 'unjudged_images')
         }
-        # equal scores: by image, in an image as they came
+        # equal scores: sort by image, stably within an image
         order = np.lexsort(
             (columns['images'], -columns['scores'], columns['categories'])
         )
@@ -398,7 +414,7 @@ class Matcher:
 
 
 def _without(part: Part, is_seen: NDArray[np.bool_]) -> Part:
-    """Leave out images that came before."""
+    """Remove images that an earlier part contains."""
     if not is_seen[part.seen].any():
         return part
     keep = ~is_seen[part.images]
@@ -422,7 +438,7 @@ def _without(part: Part, is_seen: NDArray[np.bool_]) -> Part:
 def _ranked(
     groups: NDArray[np.integer], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Order by group and falling score, and places within the groups."""
+    """Return the order by group and falling score, and ranks in the groups."""
     low = groups.min(initial=0)
     if groups.max(initial=0) - low < 1 << 16:
         groups = (groups - low).astype(np.uint16)  # is sorted 5 x as fast

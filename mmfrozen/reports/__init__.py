@@ -1,1 +1,1 @@
-"""Tables, charts and pages from what runs and traces recorded."""
+"""Tables, charts and pages from the records of runs and traces."""

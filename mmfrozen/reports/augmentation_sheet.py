@@ -16,7 +16,7 @@ from matplotlib.path import Path as MaskPath
 
 from .page import as_written
 
-#: Classes by the number of training images that hold them, as in LVIS.
+#: Frequency groups of classes by number of training images, as in LVIS.
 GROUPS = ('rare', 'common', 'frequent')
 COLOURS = {
     'rare': '#ff2d55',
@@ -27,22 +27,22 @@ COLOURS = {
 COLUMNS = 4
 TILE_INCHES = 3.2
 DOTS_PER_INCH = 160
-OPACITY = 0.35  # of masks
+OPACITY = 0.35  # of mask fills
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One augmented image, no larger than it is shown.
+    """An augmented image, reduced to at most the size of a tile.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) left, top, right, bottom in its pixels; None where
-            boxes are of another kind.
-        labels: (N,) classes.
-        outlines: One tuple a mask, of (P, 2) points in its pixels, holes
-            turning the other way; None if there are none.
-        ignored: (N,) bool, objects that the losses leave out.
-        name: Of the image.
+        boxes: (N, 4) left, top, right, bottom in its pixels; None if they
+            are not axis-aligned boxes.
+        labels: (N,) class labels.
+        outlines: One tuple per mask, of (P, 2) points in its pixels; holes
+            have the opposite orientation. None without masks.
+        ignored: (N,) bool, objects that the losses ignore.
+        name: Stem of the image file; empty if unknown.
     """
 
     image: np.ndarray
@@ -54,7 +54,7 @@ class Sample:
 
 
 def group_of(num_images: int) -> str:
-    """Tell LVIS's group of a class: rare up to 10 images, common to 100."""
+    """Return LVIS's group of a class: rare up to 10 images, common to 100."""
     return (
         'rare'
         if num_images <= 10
@@ -63,17 +63,17 @@ def group_of(num_images: int) -> str:
 
 
 def sample_of(item: Any) -> Sample:
-    """Read what a pipeline returns, packed or not.
+    """Convert the output of a pipeline, packed or not.
 
     Args:
         item: MMDetection's ``inputs`` with ``data_samples``, or its results
-            dict with ``img``; of several branches the first is taken.
+            dict with ``img``; of several branches the first is used.
 
     Returns:
         The sample, reduced to the pixels of a tile.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If the output is neither.
     """
     if isinstance(item, dict) and 'inputs' in item:
         inputs, found = item['inputs'], item['data_samples']
@@ -110,7 +110,7 @@ def sample_of(item: Any) -> Sample:
 
 
 def _objects(instances: Any, ignored: bool) -> Any:
-    """Read one group of packed instances."""
+    """Return boxes, labels, masks and ignore flags of packed instances."""
     get = instances.get if instances is not None else lambda _: None
     labels = get('labels')
     labels = np.zeros(0, int) if labels is None else np.asarray(labels)
@@ -137,7 +137,7 @@ def _boxes(boxes: Any) -> np.ndarray | None:
 
 
 def _outlines(masks: Any, scale: float) -> list[Any] | None:
-    """Trace masks, which are drawn one at a time, at the size of a tile."""
+    """Trace the contours of masks at the size of a tile, one by one."""
     if masks is None:
         return None
     height, width = (
@@ -156,11 +156,11 @@ def _outlines(masks: Any, scale: float) -> list[Any] | None:
 
 
 def _as_rgb(channels: np.ndarray, scale: float) -> np.ndarray:
-    """Make BGR of any range something to look at.
+    """Convert BGR or grey channels of any value range to RGB.
 
     Args:
-        channels: (C, H, W).
-        scale: At most 1.
+        channels: (C, H, W) of any dtype.
+        scale: Factor of height and width, at most 1.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -193,10 +193,10 @@ def draw_sheet(
     """Draw samples with masks, boxes and names in their group's colour.
 
     Args:
-        samples: One tile each.
-        classes: Names by label.
-        num_images: (C,) training images that hold each class.
-        title: Of the sheet.
+        samples: Samples, one tile each.
+        classes: Class names by label.
+        num_images: (C,) number of training images with each class.
+        title: Title of the sheet.
 
     Returns:
         The figure.
@@ -242,7 +242,7 @@ def draw_tile(
     """Draw one sample.
 
     Returns:
-        The group of each object.
+        The group of each object, or ``'ignored'``.
     """
     groups = [
         'ignored' if ignored else _group(label, num_images)
@@ -253,7 +253,7 @@ def draw_tile(
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axis.set(xticks=[], yticks=[])
     axis.set_title(f'{sample.name}   {len(groups)} objects', fontsize=7, pad=2)
-    # rare ones last, so that they are on top; and named first
+    # rare objects are drawn last, to be on top, and labelled first
     order = sorted(range(len(groups)), key=lambda i: -_rank(groups[i]))
     for i in order if sample.outlines is not None else ():
         _draw_mask(axis, sample.outlines[i], COLOURS[groups[i]])
@@ -295,7 +295,7 @@ def _name(label: int, classes: Sequence[str]) -> str:
 def _draw_mask(
     axis: Axes, outlines: Sequence[np.ndarray], colour: str
 ) -> None:
-    """Tint a mask, and draw its outline along the outer pixels."""
+    """Fill a mask transparently and draw its outline."""
     if outlines:
         rings = [MaskPath([*ring, ring[0]], closed=True) for ring in outlines]
         axis.add_patch(
@@ -316,9 +316,9 @@ def _write(
     group: str,
     taken: list[tuple[float, float, float, float]],
 ) -> None:
-    """Write a name at its box, where no other name is yet."""
+    """Write a name at its box, unless it would overlap another name."""
     height, width = sample.image.shape[:2]
-    point = max(width, height) / (TILE_INCHES * 72)  # pixels a point
+    point = max(width, height) / (TILE_INCHES * 72)  # pixels per point
     text = text if len(text) <= 22 else f'{text[:21]}…'
     size = 5 * point * 0.58 * len(text), 5 * point * 1.3
     left = min(max(float(box[0]), 0), max(width - size[0], 0))

@@ -1,4 +1,4 @@
-"""Read the config in a checkpoint without running it."""
+"""Read the text of a config without executing it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from mmdet.registry import MODELS
 
-#: Where what a backbone's config may name is defined. Detectors are not
-#: among it: some read and run further config files.
+#: Modules whose classes a backbone's config may name. Detectors are not
+#: included: some read and execute further config files.
 TRUSTED = (
     'torch.',
     'mmcv.',
@@ -17,23 +17,22 @@ TRUSTED = (
     'mmdet.models.layers',
     'mmfrozen.models',
 )
-#: Arguments of timm that would read a file of the checkpoint's choice.
+#: Arguments of timm that would read a file chosen by the checkpoint.
 LOADING = ('checkpoint_path', 'pretrained')
 
 
 class _NotPlainError(ValueError):
-    """Something in the text of a config that would have to be run."""
+    """Code in the text of a config that would have to be executed."""
 
 
 def read_plain_config(text: str) -> dict[str, Any]:
-    """Read a config as mmengine writes it into a work dir, and run nothing.
+    """Parse a config that mmengine dumped to a work dir, without executing it.
 
     Returns:
-        Its keys.
+        The values by key.
 
     Raises:
-        ValueError: If anything in it is not plain, as in
-            :func:`read_backbone_config`.
+        ValueError: If it is not plain, see :func:`read_backbone_config`.
     """
     found = {}
     for node in _parse(text):
@@ -50,15 +49,15 @@ def read_plain_config(text: str) -> dict[str, Any]:
 def read_backbone_config(text: str) -> dict[str, Any] | None:
     """Find ``model.backbone`` in the text of a config.
 
-    mmengine's own reader executes the text. Here it is only parsed: calls
-    of ``dict``, lists, tuples, numbers, text, True, False and None.
+    mmengine's own reader executes the text. Here it is only parsed; allowed
+    are calls of ``dict``, lists, tuples, numbers, text, True, False and None.
 
     Returns:
         The config of the backbone, without wrappers such as FrozenBackbone;
         None if the text has none.
 
     Raises:
-        ValueError: If it holds anything else.
+        ValueError: If it contains anything else.
     """
     try:
         return _find_backbone(text)
@@ -92,7 +91,7 @@ def _parse(text: str) -> list[ast.stmt]:
 
 
 def _items(node: ast.expr) -> dict[Any, ast.expr]:
-    """Entries of ``dict(a=1)`` or ``{'a': 1}``."""
+    """Return the entries of ``dict(a=1)`` or ``{'a': 1}``."""
     if isinstance(node, ast.Dict) and None not in node.keys:
         keys = [_value(key) for key in node.keys if key]
         try:
@@ -130,13 +129,13 @@ def _show(node: ast.AST) -> str:
 
 
 def check_types(config: Any) -> None:
-    """Check that a config names nothing but parts of backbones.
+    """Refuse a config with types other than parts of backbones.
 
-    mmengine's registry imports whatever dotted name it does not know, so
-    that a ``type`` could run any function.
+    mmengine's registry imports any dotted name that it does not know, so a
+    ``type`` could call any function.
 
     Raises:
-        ValueError: If it names anything else.
+        ValueError: If it has other types.
     """
     if isinstance(config, (list, tuple)):
         for item in config:

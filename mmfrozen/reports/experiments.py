@@ -1,4 +1,4 @@
-"""Table of all experiments: sizes, FLOPs, reported AP."""
+"""Make the table of all experiments: sizes, FLOPs, reported AP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADS = (
     'saved',
     'AP',
 )
-#: How the head of a config quotes the paper.
+#: Quotation of the paper in the head of a config.
 REPORTED = re.compile(r'The paper reports(.*?)\[second-hand\]', re.S)
 NOT_COUNTED = '-'
 
@@ -38,13 +38,15 @@ class Experiment:
     """One experiment.
 
     Attributes:
-        name: Of its config.
-        parameters: All of them.
-        trainable: Those that train.
-        frozen_flops: Of a training step, an image; None if not counted.
-        finetuned_flops: Of its control's.
+        name: Name of its config.
+        parameters: Number of all parameters.
+        trainable: Number of trainable parameters.
+        frozen_flops: FLOPs of a training step per image; None if they were
+            not counted.
+        finetuned_flops: The same of its control.
         is_unrun: Whether the head of its config says "not run".
-        reported: What the paper reports, as that head says.
+        reported: AP that the paper reports, as quoted in that head; empty
+            without a quotation.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Experiment:
 
 
 def find_experiments(folder: Path) -> list[Path]:
-    """Configs of the frozen experiments of a folder, by name.
+    """Return the configs of a folder's frozen experiments, sorted by name.
 
     Raises:
         FileNotFoundError: If there are none.
@@ -72,10 +74,10 @@ def find_experiments(folder: Path) -> list[Path]:
 
 
 def count_sizes(path: Path) -> tuple[int, int]:
-    """Count the parameters of an experiment without memory for them.
+    """Count the parameters of an experiment without allocating them.
 
     Returns:
-        All, and those that train.
+        Numbers of all and of trainable parameters.
     """
     model = meta.build(Config.fromfile(path).model.deepcopy()).train()
     counts = count_parameters(model)
@@ -85,13 +87,13 @@ def count_sizes(path: Path) -> tuple[int, int]:
 def count_flops(
     paths: Sequence[Path], report: Callable[[str], None] = lambda name: None
 ) -> dict[str, tuple[float, float]]:
-    """Count a training step of experiments and of their controls.
+    """Count the FLOPs of a training step of experiments and their controls.
 
     Returns:
-        FLOPs an image, frozen and fine-tuned, by name of the config.
+        FLOPs per image, frozen and fine-tuned, by name of the config.
 
     Raises:
-        ValueError: If one cannot be traced, with the part that failed.
+        ValueError: If a step cannot be traced.
     """
     found = {}
     processes = min(os.cpu_count() or 1, len(paths))
@@ -107,7 +109,7 @@ def count_flops(
 
 
 def read_head(path: Path) -> tuple[bool, str]:
-    """Read whether an experiment is not run, and what the paper reports."""
+    """Read from a config's head if it was not run, and the paper's AP."""
     head = path.read_text().split('"""')[1]
     found = REPORTED.search(head)
     reported = ' '.join(found[1].split()).rstrip(' ,;') if found else ''
@@ -123,10 +125,10 @@ def list_experiments(
     """Measure every experiment of a folder.
 
     Args:
-        folder: With ``frozen/`` and ``finetuned/``.
-        flops: Of an experiment and its control, by name, from
+        folder: Folder with ``frozen/`` and ``finetuned/``.
+        flops: FLOPs of an experiment and its control by name, from
             :func:`count_flops` or :func:`read_flops`.
-        report: Told what is being measured.
+        report: Called with the name of each experiment.
     """
     experiments = []
     for path in find_experiments(folder):
@@ -143,7 +145,7 @@ def list_experiments(
 
 
 def row(experiment: Experiment) -> list[str]:
-    """The cells of an experiment."""
+    """Return the cells of an experiment's row."""
     e = experiment
     cells = [
         e.name,
@@ -158,7 +160,7 @@ def row(experiment: Experiment) -> list[str]:
             f'{flops / 1e12:.3f}'
             for flops in (e.frozen_flops, e.finetuned_flops)
         ]
-        # of what is shown, so that a table read back says the same
+        # from rounded values, so that a table read back gives the same
         share = saved(*map(float, shown)) or 0.0
         cells += [*shown, f'{share:.0%}']
     paper = f'; paper [1]: {e.reported}' if e.reported else ''
@@ -167,7 +169,7 @@ def row(experiment: Experiment) -> list[str]:
 
 
 def markdown(experiments: Iterable[Experiment]) -> str:
-    """The table, between the marks that it is found by."""
+    """Return the table in Markdown, between its begin and end marks."""
     rows = [
         '| ' + ' | '.join([f'`{cells[0]}`', *cells[1:]]) + ' |'
         for cells in map(row, experiments)
@@ -178,7 +180,7 @@ def markdown(experiments: Iterable[Experiment]) -> str:
 
 
 def read_flops(table: str) -> dict[str, tuple[float | None, float | None]]:
-    """Read the FLOPs of every experiment from the table's text."""
+    """Read the FLOPs of every experiment from the text of the table."""
     found = {}
     for line in table.splitlines():
         cells = [cell.strip(' `') for cell in line.strip('|').split('|')]
@@ -186,16 +188,16 @@ def read_flops(table: str) -> dict[str, tuple[float | None, float | None]]:
             continue
         try:
             found[cells[0]] = float(cells[4]) * 1e12, float(cells[5]) * 1e12
-        except ValueError:  # the ruler
+        except ValueError:  # the line between head and rows
             continue
     return found  # type: ignore[return-value]
 
 
 def replace_table(text: str, table: str) -> str:
-    """Put a table in the place of the one in a text.
+    """Replace the table in a text.
 
     Raises:
-        ValueError: If the text has no place for it.
+        ValueError: If the text has no marks for it.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of charts and tables."""
+"""Write self-contained HTML pages of charts and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator
 
 from ..atomic_write import replacing, write_text
 
-#: The same colour for the same thing in every chart.
+#: Colours of states and of gains and losses, in all charts.
 COLOURS = {
     'frozen': '#1f77b4',
     'finetuned': '#e07b39',
@@ -27,7 +27,7 @@ COLOURS = {
     'loss': '#c0392b',
 }
 
-#: Fixed ids and no date: the same numbers make the same file.
+#: Fixed ids and no date, so that the same data give the same file.
 SVG = {'svg.hashsalt': 'mmfrozen', 'svg.fonttype': 'none'}
 
 STYLE = """
@@ -47,24 +47,24 @@ figcaption, .note { color: #555; font-size: .9rem; }
 
 
 def paragraph(text: str, *, note: bool = False) -> str:
-    """A paragraph of plain text."""
+    """Return a paragraph of plain text as HTML."""
     return f'<p{" class=note" if note else ""}>{escape(text)}</p>'
 
 
 def section(title: str, parts: Iterable[str]) -> str:
-    """A headed section of parts that are HTML already."""
+    """Return a section with a heading; its parts are HTML."""
     return f'<section><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, totals: int = 0
 ) -> str:
-    """A table of text cells, the first column to the left.
+    """Return a table of text cells as HTML, the first column left-aligned.
 
     Args:
-        head: One title a column.
-        rows: Cells as they are to be shown.
-        totals: How many of the last rows are totals.
+        head: Titles of the columns.
+        rows: Text of the cells.
+        totals: Number of rows at the end that are totals.
     """
     rows = list(rows)
     lines = []
@@ -80,7 +80,7 @@ def table(
 
 
 def figure(chart: Figure, caption: str) -> str:
-    """A chart as inline SVG, with its caption."""
+    """Return a chart as inline SVG with a caption."""
     buffer = io.StringIO()
     with mpl.rc_context(SVG):
         as_written(chart).savefig(
@@ -95,13 +95,14 @@ def figure(chart: Figure, caption: str) -> str:
 
 
 def as_written(chart: Figure) -> Figure:
-    """Draw names as they are: no `$` begins a formula, no line breaks off."""
+    """Make a chart draw its text literally, without formulas in `$`."""
     for text in chart.findobj(Text):
         text.set_parse_math(False)
         text.set_text(drawable(text.get_text()))
     for axis in chart.findobj(Axis):
         if isinstance(axis.get_major_locator(), FixedLocator):
-            # set again when it is drawn; panels may share it
+            # the formatter sets tick labels again when the chart is drawn,
+            # and panels may share it
             texts = axis.get_major_formatter().format_ticks(
                 axis.get_majorticklocs()
             )
@@ -110,7 +111,7 @@ def as_written(chart: Figure) -> Figure:
 
 
 def drawable(text: str) -> str:
-    """Replace what fonts have no sign for: controls, halves of pairs."""
+    """Replace characters that fonts lack: controls and lone surrogates."""
     return ''.join(
         '\N{REPLACEMENT CHARACTER}'
         if unicodedata.category(sign) in ('Cc', 'Cf', 'Cs') and sign != '\n'
@@ -120,12 +121,12 @@ def drawable(text: str) -> str:
 
 
 def save_png(chart: Figure, path: Path, **options: Any) -> None:
-    """Write a chart as a PNG file atomically, names as they are.
+    """Write a chart as a PNG file atomically, with literal text.
 
     Args:
-        chart: To be drawn.
-        path: Of the file; an older one is replaced.
-        options: Of ``Figure.savefig``.
+        chart: The chart.
+        path: Path of the file; an older one is replaced.
+        options: Options of ``Figure.savefig``.
     """
     with replacing(path) as part:
         as_written(chart).savefig(part, format='png', **options)
@@ -137,13 +138,13 @@ def write_page(
     """Write a page that needs no other file and no network.
 
     Args:
-        path: Of the file.
-        title: Of the page.
-        parts: Its content.
+        path: Path of the file.
+        title: Title of the page.
+        parts: Content as HTML.
         replace: Whether an older page may be replaced.
 
     Raises:
-        FileExistsError: If the file is there and not to be replaced.
+        FileExistsError: If the file exists and may not be replaced.
     """
     if not replace:
         check_new(path)
@@ -153,15 +154,15 @@ def write_page(
         '<meta name=viewport content="width=device-width">'
         f'<title>{escape(title)}</title><style>{STYLE}</style>'
         f'<h1>{escape(title)}</h1>{"".join(parts)}</html>\n',
-        errors='backslashreplace',  # names of files may be any bytes
+        errors='backslashreplace',  # file names may contain any bytes
     )
 
 
 def check_new(path: Path, option: str = '--html') -> None:
-    """Refuse a path that exists, before time is spent on its content.
+    """Refuse a path that exists, before its content is computed.
 
     Raises:
-        FileExistsError: In the words of the command line.
+        FileExistsError: If it exists; the message names the option.
     """
     if Path(path).exists():
         raise FileExistsError(
@@ -171,10 +172,10 @@ def check_new(path: Path, option: str = '--html') -> None:
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that has anything in it, before charts are drawn.
+    """Refuse a folder that is not empty, before charts are drawn.
 
     Raises:
-        FileExistsError: In the words of the command line.
+        FileExistsError: If it is not; the message names the option.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(

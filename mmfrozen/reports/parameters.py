@@ -1,4 +1,4 @@
-"""Table of the frozen and trained parameters of a model."""
+"""Make a table of the frozen and trained parameters of a model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..run_files import ModuleReport
 
 
 def parameter_table(rows: Sequence[ModuleReport], title: str) -> Table:
-    """Set the parts of a model under one another, with their sum.
+    """Make a table with one row per module of a model, and their sum.
 
     Args:
         rows: From :func:`mmfrozen.freezing.describe`.
-        title: Head of the table.
+        title: Title of the table.
 
     Returns:
-        Parameters in millions (M, 1e6), and the norm layers whose running
-        statistics move in training.
+        Parameters in millions (M, 1e6), and numbers of norm layers whose
+        running statistics are updated in training.
     """
     table = Table(title=title)
     table.add_column('part', no_wrap=True)

@@ -21,7 +21,7 @@ from ..freezing.weights_file import check_file, is_local
 from ..run_files import Verification
 from .config_text import check_types, read_backbone_config
 
-COUNTER = 'num_batches_tracked'  # absent from old files, then 0
+COUNTER = 'num_batches_tracked'  # taken as 0 where an old file lacks it
 
 
 def verify(
@@ -34,17 +34,17 @@ def verify(
     Tensors are matched by name (torchvision's layout, timm's, and whole
     detectors). Where names differ, the backbone is built from the
     checkpoint's config and loads the classifier as it did in training.
-    Nothing in a file is executed; its config is parsed, not run.
+    No code in a file is executed; its config is only parsed.
 
     Args:
         checkpoint: A ``.pth`` that a run wrote.
-        against: The classifier's weights; by default what the checkpoint's
-            own config names.
-        report: Called with what is done next.
+        against: The classifier's weights; None for those that the
+            checkpoint's own config names.
+        report: Called with a description of each step.
 
     Raises:
-        ValueError: If a file is not what it should be.
-        FileNotFoundError: If it is not there.
+        ValueError: If a file does not have the expected content.
+        FileNotFoundError: If a file does not exist.
     """
     report(f'reading {checkpoint}')
     check_file(checkpoint, 'CHECKPOINT')
@@ -75,14 +75,16 @@ def verify(
 
 
 def _stage_namer(content: Any) -> Callable[[str], str] | None:
-    """Name stages as in the records of a run, where the checkpoint has its
-    config; None where its names are all there is."""
+    """Return a function that names stages as in the records of a run.
+
+    Without a usable config in the checkpoint, return None.
+    """
     try:
         config = dict(_read_config(content) or {})
-        config.pop('init_cfg', None)  # nothing is loaded
+        config.pop('init_cfg', None)  # load no weights
         check_types(config)
         return backbone_namer(meta.build(ConfigDict(config)))
-    except Exception:  # names are no reason to fail: the tensors have some
+    except Exception:  # stages can be named by the tensors instead
         return None
 
 
@@ -92,7 +94,7 @@ def _named_classifier(config: dict[str, Any] | None) -> str | None:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """Tensors of a file, whichever way it wraps them."""
+    """Return the tensors of a file by name, without common wrappers."""
     for key in ('state_dict', 'model'):
         if isinstance(content, Mapping):
             inner = content.get(key)
@@ -110,7 +112,7 @@ def _backbone_tensors(content: Any, path: str) -> dict[str, Tensor]:
         k.removeprefix('backbone.'): v
         for k, v in _tensors(content).items()
         if k.startswith('backbone.')
-        and not k.startswith('backbone.adapters.')  # they train beside it
+        and not k.startswith('backbone.adapters.')  # adapters are trained
     }
     if isinstance(content, Mapping) and REFERENCE in content:
         raise ValueError(
@@ -133,7 +135,8 @@ def _read_config(content: Any) -> dict[str, Any] | None:
 
 
 def _read_weights(path: str) -> dict[str, Tensor]:
-    """Tensors of a weights file; none where only the backbone can read it."""
+    """Return the tensors of a weights file; empty for formats that only the
+    backbone can read."""
     if path.endswith('.safetensors'):
         return load_file(path)
     if path.startswith('timm://') or path.endswith('.npz'):
@@ -144,13 +147,13 @@ def _read_weights(path: str) -> dict[str, Tensor]:
 def _match_names(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """Find the source of every tensor; None if one has none.
+    """Return the source of every tensor; None if one is not found.
 
-    Names may differ by what all of them begin with, on either side: a
-    wrapper's ``model.``, or the ``encoder.`` of the file's own network.
+    Names may differ by a common prefix on either side: a wrapper's
+    ``model.``, or the ``encoder.`` of the network in the file.
     """
     plain = {k.removeprefix('backbone.'): t for k, t in weights.items()}
-    # timm's FeatureListNet names a.b.c a_b.c
+    # timm's FeatureListNet renames a.b.c to a_b.c
     known = {k.replace('.', '_', 1): t for k, t in plain.items()} | plain
     bare = {name: name for name in own}
     while True:
@@ -163,14 +166,17 @@ def _match_names(
             return matches[0]
         heads = {name.partition('.')[0] for name in bare}
         if matches or len(heads) > 1 or not all('.' in n for n in bare):
-            return None  # two networks in one file match, or none does
+            return None  # the match is ambiguous, or there is none
         bare = {k.partition('.')[2]: v for k, v in bare.items()}
 
 
 def _prefixes(
     name: str, known: Mapping[str, Tensor], plain: Mapping[str, Tensor]
 ) -> list[str]:
-    """What may stand before a tensor's name in a file; nothing, if it can."""
+    """Return possible prefixes of a tensor's name in a file.
+
+    If the name itself is in the file, it is only the empty prefix.
+    """
     if name in known:
         return ['']
     return [k.removesuffix(name) for k in plain if k.endswith(f'.{name}')]
@@ -198,7 +204,11 @@ def _match(
 def _build(
     config: dict[str, Any] | None, classifier: str, own: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Let the backbone load the classifier, as at the start of the run."""
+    """Build the backbone and load the classifier as at the run's start.
+
+    Returns:
+        The tensors in ``own``, as loaded from the classifier.
+    """
     if not config:
         raise ValueError(
             'CHECKPOINT must have its config (meta.cfg) where its tensors '
@@ -215,7 +225,7 @@ def _build(
             backbone = MODELS.build(ConfigDict(config, init_cfg=init_cfg))
             recorder = LoadRecorder(backbone)
             backbone.init_weights()
-    except Exception as error:  # whatever the config makes of its class
+    except Exception as error:  # a class of the config may raise anything
         reason = str(error).strip().splitlines()[-1:] or ['']
         raise ValueError(
             f'model.backbone of the checkpoint must load {classifier!r}, got '

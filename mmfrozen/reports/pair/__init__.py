@@ -1,1 +1,1 @@
-"""A frozen run beside its control: cost first, then AP."""
+"""Compare a frozen run with its control: cost first, then AP."""

@@ -1,4 +1,4 @@
-"""AP of a run and its control after equal steps, and after equal time."""
+"""Compare AP of a run and its control after equal steps and equal time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..strata.record import Estimate
 
 CONFIDENCE = 0.95
 IOU_TYPES: dict[IouType, str] = {'bbox': 'box AP', 'segm': 'mask AP'}
-#: Costs that the page shows beside the times, as far as both runs have them.
+#: Costs that the page shows in addition to times, if both runs recorded them.
 COSTS = (
     'FLOPs of a step',
     'CUDA allocated, peak',
@@ -36,10 +36,10 @@ class ApGain:
     """One AP of a run and its control, as fractions of 1.
 
     Attributes:
-        name: Such as ``'box APr'``.
-        run: Of the run, with its interval over images.
-        control: Of the control.
-        gain: Their difference, on the same resamples of the images.
+        name: Name of the AP, such as ``'box APr'``.
+        run: AP of the run, with its interval over images.
+        control: AP of the control, likewise.
+        gain: Their difference, with an interval by paired bootstrap.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ApGain:
 
     @property
     def verdict(self) -> str:
-        """What the interval of the difference says, in words."""
+        """Interpretation of the interval of the difference."""
         if self.gain.low is None:
             return 'no interval'
         if not self.gain.is_clear:
@@ -59,12 +59,12 @@ class ApGain:
 
 @dataclass(frozen=True)
 class Budget:
-    """A run beside the control, each at the end of its own schedule.
+    """A run and its control, each at the end of its own schedule.
 
     Attributes:
         title: ``'equal steps'`` or ``'equal time'``.
         run_steps: Training steps of the run.
-        control_steps: Of the control.
+        control_steps: Training steps of the control.
         gains: AP of both.
     """
 
@@ -76,17 +76,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class PairComparison:
-    """What freezing brought.
+    """Comparison of a run with its control: costs and AP.
 
     Attributes:
         experiment: Name of the config.
-        state: Of the run.
-        control: Of its control.
-        times: Of steps in turn; None where they were not measured.
-        costs: Of one training step, from what the runs recorded.
-        budgets: Equal steps, and equal time if it was asked for.
-        seed: Of both runs; None where it is not known.
-        num_images: Evaluated; None where there are no intervals.
+        state: State of the run.
+        control: State of the control.
+        times: Times of steps in turn; None where they were not measured.
+        costs: Costs of one training step that the runs recorded.
+        budgets: Equal steps, and equal time if it was requested.
+        seed: Seed of the run; None where it is not known.
+        num_images: Number of evaluated images; None without intervals.
     """
 
     experiment: str
@@ -99,8 +99,11 @@ class PairComparison:
     num_images: int | None
 
     def seconds(self, budget: Budget) -> tuple[float, float]:
-        """Training time of the run and the control: steps at the median of
-        the steps in turn. Without times, steps."""
+        """Return the training times of run and control, in seconds.
+
+        They are numbers of steps times the median time of a step; without
+        measured times, numbers of steps.
+        """
         if self.times is None:
             return budget.run_steps, budget.control_steps
         return (
@@ -119,15 +122,15 @@ def compare_pair(
 
     Args:
         run: Work dir of the run, ``STATE/NAME``.
-        control: Of its control, likewise, of as many steps.
-        longer: Of the run that took as long as the control; None if there
-            is none.
-        times: Of steps in turn.
+        control: Work dir of its control, trained for as many steps.
+        longer: Work dir of the run that was trained for as long as the
+            control; None if there is none.
+        times: Times of steps in turn; None if they were not measured.
 
     Raises:
-        FileNotFoundError: If one was not trained.
-        ValueError: If they were evaluated otherwise, or a file in them is
-            not what it should be.
+        FileNotFoundError: If a run was not trained.
+        ValueError: If the runs were evaluated differently, or a file in the
+            work dirs does not have the expected content.
     """
     runs = {'equal steps': run}
     if longer is not None:
@@ -163,7 +166,10 @@ def compare_pair(
 def _read_matches(
     run: Path, control: Path, iou_type: IouType
 ) -> tuple[Matches, Matches, list[Bins]] | None:
-    """What the last evaluations matched, and bins by frequency (LVIS)."""
+    """Read the matches of the last evaluations, and frequency bins (LVIS).
+
+    Without matches of either run, return None.
+    """
     files = []
     for work_dir in (run, control):
         found = work_dir.glob(f'**/{MATCHES.format(iou_type=iou_type)}')
@@ -199,7 +205,7 @@ def _paired(
 
 
 def _plain(run: Path, control: Path) -> list[ApGain]:
-    """Without intervals, from what the evaluators logged."""
+    """Return the logged APs of both runs, without intervals."""
     a, b = (read_aps(read_run(path).metrics) for path in (run, control))
     return [
         ApGain(name, *map(Estimate, (a[name], b[name], a[name] - b[name])))

@@ -1,4 +1,4 @@
-"""The page and the picture of a pair."""
+"""Write the page and the chart that compare a pair of runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CAPTION = (
 
 
 def draw_pair(pair: PairComparison) -> Figure | None:
-    """AP against training time, or steps where no steps were timed.
+    """Draw AP against training time, or against steps without times.
 
     Returns:
         None if the runs share no AP.
@@ -79,7 +79,7 @@ def draw_pair(pair: PairComparison) -> Figure | None:
 def _draw(
     axes: Axes, state: str, x: list[float], estimates: list[Estimate]
 ) -> None:
-    colour, marker = LOOKS.get(state, LOOKS['unknown'])  # any folder's name
+    colour, marker = LOOKS.get(state, LOOKS['unknown'])  # any folder name
     y, low, high = (
         np.array([np.nan if v is None else 100 * v for v in values])
         for values in zip(
@@ -103,7 +103,7 @@ def _draw(
 
 
 def describe(pair: PairComparison) -> list[str]:
-    """What the figures mean, one paragraph each."""
+    """Return notes on the figures, one paragraph each."""
     found = []
     if pair.times is not None:
         times = pair.times
@@ -131,10 +131,10 @@ def describe(pair: PairComparison) -> list[str]:
 
 
 def write_pair_page(folder: Path, pair: PairComparison) -> tuple[Path, ...]:
-    """Write the page, and the picture beside it, over older ones.
+    """Write the page and the chart, replacing older ones.
 
     Returns:
-        Paths of the page and, if there is one, the picture.
+        Paths of the page and, if there is one, the chart.
     """
     chart = draw_pair(pair)
     cost, *aps = make_tables(pair)

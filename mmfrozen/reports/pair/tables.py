@@ -1,4 +1,4 @@
-"""Tables of a pair, for console and HTML: cost first, then AP."""
+"""Make the tables of a pair for console and HTML: cost first, then AP."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DASH = '\N{EN DASH}'
 
 @dataclass(frozen=True)
 class PairTable:
-    """Cells as they are shown.
+    """A table with formatted cells.
 
     Attributes:
-        title: Of the table.
-        head: One title a column.
-        rows: The cells.
+        title: Title of the table.
+        head: Titles of the columns.
+        rows: Text of the cells.
     """
 
     title: str
@@ -33,7 +33,7 @@ class PairTable:
 
 
 def make_tables(pair: PairComparison) -> list[PairTable]:
-    """What a step costs, and what AP came of equal steps and time."""
+    """Make the table of costs, and one of AP for each budget."""
     return [_cost(pair), *(_aps(pair, budget) for budget in pair.budgets)]
 
 

@@ -1,1 +1,1 @@
-"""What runs left in their work dirs, side by side."""
+"""Compare runs by the logs and records in their work dirs."""

@@ -1,4 +1,4 @@
-"""Charts of runs side by side: cost against AP, and learning curves."""
+"""Draw charts of several runs: cost against AP, and learning curves."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from .style import (
     thin,
 )
 
-#: Heads of AP that charts show, as far as a run has them.
+#: APs that charts show, if a run has them.
 OVERALL = ('box AP', 'mask AP', 'AP')
 RARE = ('box APr', 'mask APr')
-#: Measured costs that differ by less, as a fraction, are drawn as equal.
+#: Relative difference of measured costs below which no arrow is drawn.
 NOISE = 0.02
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost of a step.
+    """A cost of a training step.
 
     Attributes:
-        name: With its unit.
-        read: Returns it for a run; None where it is not known.
-        noise: Two measured values that differ by less, as a fraction of the
-            larger, say nothing about their runs.
+        name: Name and unit.
+        read: Returns the cost of a run; None where it is not known.
+        noise: Relative difference, as a fraction of the larger value, below
+            which two measured values do not differ significantly.
     """
 
     name: str
@@ -77,7 +77,7 @@ COSTS = (
 def draw_costs(
     runs: Sequence[ComparedRun], pairs: Sequence[Pair]
 ) -> Figure | None:
-    """Cost against AP, an arrow from each control to its frozen run.
+    """Draw cost against AP, with an arrow from each control to its run.
 
     Returns:
         A panel for each AP and each cost; None if no run has both.
@@ -172,7 +172,7 @@ def _arrow(axes: Axes, pair: Pair, ap: str, cost: Cost) -> None:
 
 
 def draw_learning(runs: Sequence[ComparedRun]) -> Figure | None:
-    """AP and loss against progress, training time and FLOPs.
+    """Draw AP and loss against progress, training time and FLOPs.
 
     Returns:
         None if nothing was logged.
@@ -204,7 +204,14 @@ def draw_learning(runs: Sequence[ComparedRun]) -> Figure | None:
 def draw_curves(
     axes: Axes, runs: Sequence[ComparedRun], row: str, scale: Scale
 ) -> None:
-    """Draw the loss, or the AP with this head, of all runs."""
+    """Draw one curve per run.
+
+    Args:
+        axes: Where to draw.
+        runs: The runs.
+        row: ``'loss'``, or the name of an AP.
+        scale: The horizontal axis.
+    """
     styles = dashes(runs)
     for run in runs:
         iters, values = _points(run, row)
@@ -232,7 +239,7 @@ def _points(run: ComparedRun, row: str) -> tuple[list[int], list[float]]:
 
 
 def _leave_out_first_losses(axes: Axes, runs: Sequence[ComparedRun]) -> None:
-    """The first losses are so large that nothing else could be read."""
+    """Limit the axis, as the first losses are much larger than the others."""
     losses = [loss for run in runs for loss in _points(run, 'loss')[1]]
     if len(losses) < 20:
         return

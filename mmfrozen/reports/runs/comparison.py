@@ -18,22 +18,25 @@ from .work_dir import read_run
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """What a work dir tells, for charts.
+    """Data of one run for the comparison, read from its work dir.
 
     Attributes:
         path: The work dir, as it was typed.
-        label: Short name, unlike that of the other runs.
+        label: Short name, unique among the runs.
         experiment: Name of its config, without the state.
-        state: Of the backbone: one of ``STATES``, or ``'unknown'``.
-        backbone: Parameter counts; None for stock runs. All that follows
-            may be missing likewise.
-        cost: Of a step: of the start that was timed longest.
-        aps: Of the last evaluation, as fractions of 1, by column head.
-        step: Training step of that evaluation.
+        state: State of the backbone: one of ``STATES``, or ``'unknown'``.
+        backbone: State and parameter counts; None for stock runs.
+        cost: Cost of a step, from the start of the run with most timed
+            steps; None if it was not recorded.
+        aps: APs of the last evaluation as fractions of 1, by column title;
+            empty if there are none.
+        step: Training step of that evaluation; None before the first.
         curve: Logged steps and evaluations.
-        drift: Of the backbone, in order.
-        missing: What is not there, and what would write it.
-        logged_step_seconds: Median time of a step, as MMDetection logs it.
+        drift: Drift of the backbone, in order of training; empty if it was
+            not recorded.
+        missing: Data that is missing, and what would write it.
+        logged_step_seconds: Median time of a step in MMDetection's log; None
+            before the first was logged.
     """
 
     path: str
@@ -51,7 +54,7 @@ class ComparedRun:
 
     @property
     def iters_per_epoch(self) -> int | None:
-        """Training steps of an epoch, from the loader, else from the log."""
+        """Training steps per epoch, from the loader, else from the log."""
         known = self.cost.iters_per_epoch if self.cost else None
         return known or self.curve.iters_per_epoch
 
@@ -64,7 +67,7 @@ class ComparedRun:
 
     @property
     def seed(self) -> int | None:
-        """Of the run; None where StepCostHook did not run."""
+        """Seed of the run; None without a record of StepCostHook."""
         return self.cost.seed if self.cost else None
 
 
@@ -73,8 +76,8 @@ class Pair:
     """A run and its control.
 
     Attributes:
-        run: Whose backbone is frozen.
-        control: Whose backbone trains.
+        run: The run with a frozen backbone.
+        control: The run whose backbone trains.
     """
 
     run: ComparedRun
@@ -82,7 +85,7 @@ class Pair:
 
     @property
     def is_even(self) -> bool:
-        """Whether both were evaluated after as much training, to 5 %."""
+        """Whether both were evaluated after equally many steps, to 5 %."""
         steps = sorted(
             run.curve.evaluations[-1].iter if run.curve.evaluations else 0
             for run in (self.run, self.control)
@@ -91,15 +94,15 @@ class Pair:
 
 
 def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
-    """Read work dirs.
+    """Read the work dirs of several runs.
 
     Args:
-        paths: Of the runs.
+        paths: The work dirs.
 
     Raises:
-        FileNotFoundError: If one is no work dir.
-        ValueError: If one is named twice, holds a file that cannot be
-            read, or was evaluated otherwise than the others.
+        FileNotFoundError: If a path is not a work dir.
+        ValueError: If a work dir is named twice, has an invalid file, or was
+            evaluated with other settings than the others.
     """
     seen: dict[Path, Path] = {}
     for path in paths:
@@ -150,10 +153,10 @@ def _read(path: Path, label: str, experiment: str, state: str) -> ComparedRun:
 
 
 def read_drift(work_dir: Path) -> list[DriftRecord]:
-    """Read what DriftHook wrote; empty where it did not run.
+    """Read the records of DriftHook; empty if it did not run.
 
     Raises:
-        ValueError: If the file is not what the hook writes.
+        ValueError: If the file does not have the hook's content.
     """
     records = DRIFT.read(work_dir) or []
     if any(ALL not in record.stages for record in records):
@@ -167,8 +170,8 @@ def read_drift(work_dir: Path) -> list[DriftRecord]:
 def find_pairs(runs: Sequence[ComparedRun]) -> list[Pair]:
     """Pair each frozen run with its controls.
 
-    A control is a fine-tuned run or one from scratch of the same
-    experiment; where both are named with several seeds, of the same seed.
+    A control is a run of the same experiment, fine-tuned or from scratch.
+    Controls of the same seed are preferred, if there are any.
     """
     pairs = []
     for run in runs:

@@ -21,9 +21,9 @@ PARTS = {
     'optimizer': 'optimizer',
     'hooks': 'other hooks',
 }
-#: Time of a step by MMDetection's own log.
+#: Name of the time of a step according to MMDetection's own log.
 LOGGED = 'time of a step, as logged'
-#: What has to be equal for two costs to be compared.
+#: Fields that have to be equal for two costs to be comparable.
 CONDITIONS = {
     'batch_shape': 'batch (N, H, W)',
     'dtype': 'dtype',
@@ -36,14 +36,15 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class CostRow:
-    """One quantity of two runs.
+    """A quantity of a run and its control.
 
     Attributes:
-        name: What it is.
-        unit: In which unit: ``FLOPs``, ``bytes``, ``s``, ``J``.
-        run: Of the run; None where it was not measured.
-        control: Of its control.
-        ratio: The first over the second; None where it is not defined.
+        name: Name of the quantity.
+        unit: ``'FLOPs'``, ``'bytes'``, ``'s'``, ``'J'`` or
+            ``'parameters'``.
+        run: Value of the run; None where it was not measured.
+        control: Value of its control, likewise.
+        ratio: Run over control; None where it is not defined.
     """
 
     name: str
@@ -55,13 +56,13 @@ class CostRow:
 
 @dataclass(frozen=True)
 class CostComparison:
-    """Two runs side by side.
+    """Comparison of the costs of two runs.
 
     Attributes:
         run: Work dir of the run.
         control: Work dir of its control.
         rows: Quantities.
-        warnings: What makes them hard to compare, and what is missing.
+        warnings: Differences in conditions, and missing records.
     """
 
     run: str
@@ -75,13 +76,13 @@ def compare(
     control: StepCost | None,
     logged: Sequence[float | None] = (None, None),
 ) -> list[CostRow]:
-    """Compare one training step of a run with its control's.
+    """Compare the cost of a training step of a run and its control.
 
     Args:
-        run: Of the run, the frozen one; None if it has no record.
-        control: Of its control.
-        logged: Times of a step that MMDetection has logged, which are shown
-            where one of the two has no record.
+        run: Cost of the frozen run; None if it has no record.
+        control: Cost of its control, likewise.
+        logged: Times of a step in MMDetection's log, which are added if one
+            of the two has no measured times.
 
     Returns:
         FLOPs, times (medians), memory and energy of one process.
@@ -127,7 +128,7 @@ def _row(
 
 
 def find_differences(run: StepCost, control: StepCost) -> list[str]:
-    """Say in which conditions two costs were measured differently."""
+    """Return the differences in the conditions of two costs, one per line."""
     found = []
     for field, name in CONDITIONS.items():
         a, b = getattr(run, field), getattr(control, field)
@@ -145,14 +146,14 @@ def find_differences(run: StepCost, control: StepCost) -> list[str]:
 
 
 def compare_work_dirs(run: Path, control: Path) -> CostComparison:
-    """Compare two work dirs: what their steps cost, what they train.
+    """Compare step costs and trainable parameters of two work dirs.
 
     Args:
         run: Work dir of the run.
-        control: Of its control.
+        control: Work dir of its control.
 
     Raises:
-        FileNotFoundError: If one is no work dir.
+        FileNotFoundError: If a path is not a work dir.
         ValueError: If they are the same, or a file in one cannot be read.
     """
     if Path(run).resolve() == Path(control).resolve():
@@ -187,7 +188,7 @@ def _parameter_rows(records: list[RunRecord]) -> list[CostRow]:
 
 
 def comparison_table(comparison: CostComparison) -> Table:
-    """Draw a comparison, with units that people read."""
+    """Draw a comparison as a table, in readable units."""
     table = Table(
         title='One training step; a multiply-add is 2 FLOPs',
         caption='\n'.join(comparison.warnings) or None,

@@ -1,4 +1,4 @@
-"""Charts of backbone drift and of the parts of a step."""
+"""Draw charts of backbone drift and of the parts of a training step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .style import (
     thin,
 )
 
-#: Colours of what a step consists of, in order.
+#: Colours of the parts of a step, in the order of ``PARTS``.
 PART_COLOURS = ('#b8c4ce', '#1f77b4', '#63a7d8', '#e07b39', '#8e44ad', '#ddd')
 FLOPS = {
     'forward': ('forward', '#1f77b4'),
@@ -35,7 +35,7 @@ FLOPS = {
 
 
 def draw_drift(runs: Sequence[ComparedRun]) -> Figure | None:
-    """Drift of the backbone beside AP, over the run and by stage.
+    """Draw the drift of the backbone and AP, over the run and by stage.
 
     Returns:
         None if no run recorded a drift.
@@ -96,10 +96,10 @@ def _draw_stages(axes: Axes, run: ComparedRun, style: dict[str, Any]) -> None:
 
 
 def draw_parts(runs: Sequence[ComparedRun]) -> Figure | None:
-    """Time and FLOPs of a step by part, a bar a run.
+    """Draw time and FLOPs of a step by part, one bar per run.
 
     Returns:
-        None if no run recorded them.
+        None if no run recorded times.
     """
     shown = sorted(
         (run for run in runs if run.cost and run.cost.seconds),
@@ -123,7 +123,7 @@ def draw_parts(runs: Sequence[ComparedRun]) -> Figure | None:
     return chart
 
 
-#: By name of a part its colour and its length for each run.
+#: Colour and lengths (one per run) of each part, by its name.
 Bars = dict[str, tuple[str, list[float]]]
 
 
@@ -156,7 +156,7 @@ def _times(runs: Sequence[ComparedRun]) -> Bars:
             assert run.cost is not None
             spread = run.cost.seconds.get(part)
             steps = run.cost.seconds['step'].num
-            # an update of every k-th step is a k-th of it to a step
+            # spread the time of updates over all steps
             widths.append(
                 spread.median * spread.num / steps if spread else 0.0
             )

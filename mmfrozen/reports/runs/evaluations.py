@@ -1,4 +1,4 @@
-"""Whether the AP of several runs means the same."""
+"""Check that several runs were evaluated with the same settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from ...run_files import STRATA
 
 
 def check_evaluations(work_dirs: Sequence[Path]) -> None:
-    """Refuse to set AP side by side that was measured otherwise.
+    """Refuse to compare APs that were measured with different settings.
 
-    Runs without ``strata.json``, and what older files do not say, pass.
+    Runs without ``strata.json``, and settings missing in older files, are
+    not checked.
 
     Args:
-        work_dirs: Of the runs.
+        work_dirs: Work dirs of the runs.
 
     Raises:
         ValueError: If settings or annotations of two runs differ.
@@ -24,7 +25,7 @@ def check_evaluations(work_dirs: Sequence[Path]) -> None:
     for work_dir in work_dirs:
         for file in sorted(Path(work_dir).glob(f'**/{STRATA.name}')):
             evaluation = STRATA.read(file)
-            assert evaluation is not None  # it was found
+            assert evaluation is not None  # glob has found it
             folder = str(file.parent.relative_to(work_dir))
             for record in evaluation.records:
                 measured = {

@@ -14,10 +14,10 @@ TAIL = re.compile(rf'_({"|".join(STATES)})$')
 
 
 def find_experiment(path: Path) -> str:
-    """Name the experiment of a run: its config, without the state.
+    """Return the experiment of a run: the name of its config without state.
 
-    MMDetection leaves the config in the work dir; where there is none, or
-    several, the folder's name serves.
+    MMDetection copies the config to the work dir; if there is none, or
+    several, the folder's name is used.
     """
     configs = [p.stem for p in Path(path).glob('*.py')]
     name = configs[0] if len(configs) == 1 else Path(path).resolve().name
@@ -25,11 +25,12 @@ def find_experiment(path: Path) -> str:
 
 
 def find_state(path: Path) -> str:
-    """Tell the state of a run's backbone.
+    """Return the state of a run's backbone, or ``'unknown'``.
 
-    By ``backbone.json``, else by the folder that holds the work dir, else by
-    the end of the names of work dir and config. Second phases are no
-    controls: those of earlier releases say ``finetuned`` in their record.
+    It is taken from ``backbone.json``, else from the parent folder of the
+    work dir, else from the end of the names of work dir and config. Records
+    of second phases by earlier releases have the state ``finetuned``; they
+    are recognised by these names, as they are not controls.
     """
     path = Path(path).resolve()
     told = _told_by_names(path)
@@ -56,8 +57,11 @@ def _told_by_names(path: Path) -> str:
 def make_labels(
     paths: Sequence[Path], names: Sequence[tuple[str, str]]
 ) -> list[str]:
-    """Make short names that differ: state, else with the experiment, else
-    the end of the path that tells it from the others."""
+    """Make short unique labels of runs.
+
+    A label is the state, with the experiment if there are several, and with
+    the end of the path where labels would be equal.
+    """
     experiments = {experiment for experiment, _ in names}
     short = [
         state if len(experiments) == 1 else f'{experiment}, {state}'

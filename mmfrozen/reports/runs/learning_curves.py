@@ -9,7 +9,7 @@ from typing import Any
 
 from .work_dir import find_logs, is_evaluation, read_log
 
-#: Names of an AP after the evaluator's prefix, by head of the column.
+#: Names of each AP after the evaluator's prefix, by column title.
 AP_NAMES = {
     'box AP': ('bbox_AP', 'bbox_mAP'),
     'mask AP': ('segm_AP', 'segm_mAP'),
@@ -28,9 +28,9 @@ class LoggedStep:
     """One line of the training log.
 
     Attributes:
-        iter: Training steps done.
+        iter: Number of training steps done.
         loss: Sum of all losses, averaged by the logger; may be NaN.
-        seconds: Training time since the run began, evaluations left out.
+        seconds: Training time since the run began, without evaluations.
     """
 
     iter: int
@@ -40,11 +40,11 @@ class LoggedStep:
 
 @dataclass(frozen=True)
 class LoggedEvaluation:
-    """One evaluation.
+    """One evaluation in the log.
 
     Attributes:
-        iter: Training steps done.
-        aps: AP as a fraction of 1, by head of the column.
+        iter: Number of training steps done.
+        aps: AP as a fraction of 1, by column title.
     """
 
     iter: int
@@ -53,13 +53,14 @@ class LoggedEvaluation:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What a run logged while it trained.
+    """Losses and evaluations that a run logged.
 
     Attributes:
-        steps: In order of ``iter``. What a resumed run did again counts
-            once, as it was done last.
-        evaluations: Likewise.
-        iters_per_epoch: As the log tells; None where it does not.
+        steps: Logged steps in order of ``iter``. Of steps that a resumed run
+            repeated, the last repetition is kept.
+        evaluations: Evaluations, likewise.
+        iters_per_epoch: Training steps per epoch, inferred from the log;
+            None where that is not possible.
     """
 
     steps: list[LoggedStep]
@@ -67,7 +68,10 @@ class LearningCurve:
     iters_per_epoch: int | None
 
     def seconds_at(self, iteration: int) -> float | None:
-        """Training time up to a step, between those that were logged."""
+        """Return the training time up to a step, by linear interpolation.
+
+        After the last logged step it is extrapolated; None without any.
+        """
         before = LoggedStep(0, math.nan, 0.0)
         for step in self.steps:
             if step.iter >= iteration:
@@ -84,7 +88,7 @@ def read_learning_curve(work_dir: Path) -> LearningCurve:
     """Read the logs of all starts of a run.
 
     Args:
-        work_dir: Of the run, which may be going on.
+        work_dir: Work dir of the run, which may still be running.
 
     Raises:
         FileNotFoundError: If nothing was logged there.
@@ -98,7 +102,7 @@ def read_learning_curve(work_dir: Path) -> LearningCurve:
             if is_step(line) or is_evaluation(line)
         ]
         steps = [line['step'] for line in start if is_step(line)]
-        if steps:  # this start did again what came after its checkpoint
+        if steps:  # this start repeated the steps after its checkpoint
             lines = _before(lines, steps[0])
         lines += start
     steps_only = [line for line in lines if is_step(line)]
@@ -109,19 +113,18 @@ def read_learning_curve(work_dir: Path) -> LearningCurve:
 
 
 def is_step(line: dict[str, Any]) -> bool:
-    """Tell a line about training steps from the others of a log."""
+    """Return whether a line of a log is about training steps."""
     return 'loss' in line and 'step' in line
 
 
 def read_aps(metrics: dict[str, Any]) -> dict[str, float]:
-    """Pick the APs out of an evaluation.
+    """Select the APs of an evaluation.
 
     Args:
         metrics: Values by name, such as ``lvis/bbox_APr``.
 
     Returns:
-        By head of the column; those that are not defined are left out
-        (evaluators write -1).
+        APs by column title, without undefined ones (evaluators write -1).
     """
     found: dict[str, float] = {}
     for head, names in AP_NAMES.items():
@@ -137,14 +140,14 @@ def _is_defined(value: object) -> bool:
 
 
 def iters_per_epoch(lines: list[dict[str, Any]]) -> int | None:
-    """Infer the length of an epoch, which the log does not hold.
+    """Infer the length of an epoch, which the log does not contain.
 
     Step ``i`` in epoch ``e`` means ``(e - 1) * length < i <= e * length``.
 
     Returns:
-        The least length that fits all lines; it is exact where the last
-        line of an epoch was logged, and after a few epochs anyway. None
-        within the first epoch, and where epochs are not logged.
+        The least number of steps that fits all lines; it is exact if the
+        last step of an epoch was logged, and after a few epochs in any case.
+        None within the first epoch, and if epochs are not logged.
     """
     places: list[tuple[int, int]] = [
         (x['step'], x['epoch']) for x in lines if x.get('epoch')
@@ -155,7 +158,7 @@ def iters_per_epoch(lines: list[dict[str, Any]]) -> int | None:
 
 
 def _before(lines: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-    """The lines of a log up to the first that is about ``step``."""
+    """Return the lines before the first about ``step`` or a later step."""
     for index, line in enumerate(lines):
         if is_step(line) and line['step'] >= step:
             return lines[:index]
@@ -180,7 +183,7 @@ def _read_evaluations(
         if is_step(line):
             done = line['step']
             continue
-        # in epochs, which are never more than steps, or in steps
+        # it counts epochs, which are fewer than steps, or steps
         step = line.get('step', 0)
         iteration = step if step >= done else max(done, step * (length or 0))
         evaluations[iteration] = LoggedEvaluation(iteration, read_aps(line))

@@ -1,4 +1,4 @@
-"""The page and the pictures of a comparison of runs."""
+"""Write the page and the charts of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DPI = 150
 def draw_charts(
     runs: Sequence[ComparedRun], pairs: Sequence[Pair]
 ) -> dict[str, Figure]:
-    """Draw what the runs have data for, by name of the chart."""
+    """Draw the charts for which the runs have data, by name."""
     charts = {
         'costs': draw_costs(runs, pairs),
         'learning': draw_learning(runs),
@@ -65,7 +65,7 @@ def write_compare_page(
     """Write tables, charts and notes as one page.
 
     Raises:
-        FileExistsError: If the file is there.
+        FileExistsError: If the file exists.
     """
     parts = [page.paragraph(CONVENTION, note=True)]
     for table in make_tables(record):
@@ -96,7 +96,7 @@ def write_compare_page(
 
 
 def _glue(cell: str) -> str:
-    """Keep a ratio in one line."""
+    """Prevent a line break within a ratio."""
     return cell.replace('x ', 'x\N{NO-BREAK SPACE}')
 
 
@@ -104,8 +104,8 @@ def write_pictures(folder: Path, charts: dict[str, Figure]) -> None:
     """Write the charts as PNG.
 
     Args:
-        folder: New or empty; see :func:`~..page.check_empty`.
-        charts: By name of the file.
+        folder: A new or empty folder; see :func:`~..page.check_empty`.
+        charts: Charts by name of the file.
     """
     for name, chart in charts.items():
         page.save_png(

@@ -1,4 +1,4 @@
-"""Dataclasses of compared runs, for tables and JSON."""
+"""Summarize compared runs in dataclasses, for tables and JSON."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .step_costs import peak_bytes, total_flops
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in short. What is not known is None or empty.
+    """Summary of a run. Unknown values are None or empty.
 
     Attributes:
-        run: Its work dir.
+        run: Path of the work dir.
         label: Short name.
         experiment: Name of the config, without the state.
-        state: Of the backbone.
+        state: State of the backbone.
         step: Training step of the last evaluation.
-        aps: Of that evaluation, as fractions of 1.
-        flops: Of a step in one process, 2 a multiply-add.
-        peak_bytes: Allocated on CUDA, resident on other devices.
-        step_seconds: Median.
-        joules_per_step: Mean.
-        parameters: Of the model.
-        drift: Relative L2 of the backbone's move at the end.
-        evaluations: All of them.
-        missing: What the work dir lacks.
+        aps: APs of that evaluation, as fractions of 1.
+        flops: FLOPs of a step in one process, 2 per multiply-add.
+        peak_bytes: Peak memory: allocated on CUDA, resident on other devices.
+        step_seconds: Median time of a step.
+        joules_per_step: Mean energy of a step.
+        parameters: Parameter counts of the model.
+        drift: Relative L2 of the backbone's drift at the end.
+        evaluations: All evaluations.
+        missing: Data that the work dir lacks.
     """
 
     run: str
@@ -53,14 +53,14 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class PairSummary:
-    """A frozen run and its control.
+    """Comparison of a frozen run with its control.
 
     Attributes:
         run: Label of the frozen run.
         control: Label of its control.
         gains: Difference of the APs, as fractions of 1.
-        costs: Of both, with their ratios.
-        warnings: What makes them hard to compare.
+        costs: Costs of both, with their ratios.
+        warnings: Differences in conditions of training and measurement.
     """
 
     run: str
@@ -72,13 +72,13 @@ class PairSummary:
 
 @dataclass(frozen=True)
 class RunsRecord:
-    """What mmfrozen compare found.
+    """Result of ``mmfrozen compare``.
 
     Attributes:
-        runs: In the order in which they were named.
-        pairs: Of them.
-        seeds: Pairs of several seeds together.
-        notes: What is missing, one line each.
+        runs: The runs, in the order of the command line.
+        pairs: Pairs of these runs.
+        seeds: Summaries of pairs that differ in their seed.
+        notes: Missing data, warnings and verdicts, one per line.
     """
 
     runs: list[RunSummary]
@@ -90,7 +90,7 @@ class RunsRecord:
 def summarise(
     runs: Sequence[ComparedRun], pairs: Sequence[Pair]
 ) -> RunsRecord:
-    """Put runs and their pairs into a record."""
+    """Summarize runs and their pairs."""
     notes = [f'{r.label} lacks {what}' for r in runs for what in r.missing]
     paired = {run.label for pair in pairs for run in (pair.run, pair.control)}
     alone = [run.label for run in runs if run.label not in paired]
@@ -111,7 +111,7 @@ def summarise(
 
 
 def summarise_run(run: ComparedRun) -> RunSummary:
-    """Put a run into a record."""
+    """Summarize a run."""
     last = run.drift[-1].stages['all'] if run.drift else None
     return RunSummary(
         run=run.path,
@@ -132,7 +132,7 @@ def summarise_run(run: ComparedRun) -> RunSummary:
 
 
 def summarise_pair(pair: Pair) -> PairSummary:
-    """Put a pair into a record."""
+    """Summarize a pair."""
     run, control = pair.run, pair.control
     warnings = []
     if not pair.is_even:
@@ -153,5 +153,5 @@ def summarise_pair(pair: Pair) -> PairSummary:
 
 
 def pair_seconds(pair: Pair) -> tuple[float | None, float | None]:
-    """Logged times of a step, for runs without a record of their parts."""
+    """Return the logged times of a step, for runs without measured times."""
     return pair.run.logged_step_seconds, pair.control.logged_step_seconds

@@ -1,4 +1,4 @@
-"""Several seeds of one experiment and its control: mean, spread, interval."""
+"""Summarize pairs over seeds: mean, standard deviation and interval."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy import stats
 from .comparison import Pair
 
 CONFIDENCE = 0.95
-#: AP on LVIS varies by as much with the seed alone: Li et al., "Exploring
-#: Plain Vision Transformer Backbones for Object Detection", 5 runs.
+#: Variation of AP on LVIS by the seed alone: Li et al., "Exploring Plain
+#: Vision Transformer Backbones for Object Detection", 5 runs.
 SEED_SPREAD = 0.003
 
 
@@ -24,10 +24,10 @@ class SeedGain:
         run: Mean of the runs.
         run_spread: Standard deviation of the runs.
         control: Mean of the controls.
-        control_spread: Their standard deviation.
+        control_spread: Standard deviation of the controls.
         gain: Mean of the differences in pairs of the same seed.
-        low: Lower end of its interval over seeds (Student's t).
-        high: Upper end.
+        low: Lower bound of its interval over seeds (Student's t).
+        high: Upper bound.
     """
 
     run: float
@@ -40,21 +40,21 @@ class SeedGain:
 
     @property
     def is_shown(self) -> bool:
-        """Whether there is a difference that seeds alone do not explain."""
+        """Whether the difference exceeds the variation by seeds alone."""
         excludes_zero = self.low > 0 or self.high < 0
         return excludes_zero and abs(self.gain) >= SEED_SPREAD
 
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """Pairs of one experiment that differ in their seed.
+    """Summary of pairs of one experiment that differ in their seed.
 
     Attributes:
         experiment: Name of the config.
         run: State of the runs.
         control: State of the controls.
-        seeds: Of the pairs.
-        gains: By AP that all of them have.
+        seeds: Seeds of the pairs.
+        gains: Gains by name of the AP, for APs that all pairs have.
     """
 
     experiment: str
@@ -65,7 +65,7 @@ class SeedSummary:
 
     @property
     def verdict(self) -> str:
-        """Which APs differ, in one line."""
+        """The APs that differ, in one line."""
         shown = [ap for ap, gain in self.gains.items() if gain.is_shown]
         found = f'a difference in {", ".join(shown)}' if shown else ''
         return (
@@ -77,14 +77,14 @@ class SeedSummary:
 
 
 def over_seeds(pairs: Sequence[Pair]) -> list[SeedSummary]:
-    """Put pairs together that differ in their seed only.
+    """Group and summarize pairs that differ only in their seed.
 
     Args:
-        pairs: A run and a control of the same seed each.
+        pairs: Pairs of runs; those of unknown or unequal seeds are left out.
 
     Returns:
-        One for each experiment and state of the control that was trained
-        with two seeds or more.
+        One summary for each experiment and states of run and control, if
+        there are two seeds or more and none is repeated.
     """
     groups: dict[tuple[str, str, str], dict[int, Pair]] = {}
     repeated = set()
@@ -94,7 +94,7 @@ def over_seeds(pairs: Sequence[Pair]) -> list[SeedSummary]:
         if seed is None or seed != pair.control.seed:
             continue
         if groups.setdefault(key, {}).setdefault(seed, pair) is not pair:
-            repeated.add(key)  # which of them belong together is not known
+            repeated.add(key)  # the pairing is ambiguous
     return [
         SeedSummary(*key, sorted(group), _gains(list(group.values())))
         for key, group in groups.items()
@@ -121,8 +121,8 @@ def paired_gain(run: Sequence[float], control: Sequence[float]) -> SeedGain:
     """Compare one AP of runs and controls, in pairs of the same seed.
 
     Args:
-        run: Of two runs or more, as fractions of 1.
-        control: Of their controls, in the same order.
+        run: AP of two runs or more, as fractions of 1.
+        control: AP of their controls, in the same order.
     """
     gaps = np.subtract(run, control)
     half = stats.t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)

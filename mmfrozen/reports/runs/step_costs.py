@@ -1,4 +1,4 @@
-"""Read what StepCostHook wrote."""
+"""Read the records of StepCostHook."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FLOPS_UNITS = (
 
 
 def read_step_costs(work_dir: Path) -> list[StepCost]:
-    """Read all starts of a run.
+    """Read the step costs of all starts of a run.
 
     Args:
-        work_dir: Of the run.
+        work_dir: Work dir of the run.
 
     Returns:
-        In their order; empty where StepCostHook did not run.
+        One record per start, in order; empty if StepCostHook did not run.
 
     Raises:
-        ValueError: If the file is not what the hook writes.
+        ValueError: If the file does not have the hook's content.
     """
     costs = STEP_COST.read(work_dir) or []
     if any(cost.seconds and 'step' not in cost.seconds for cost in costs):
@@ -40,19 +40,19 @@ def read_step_costs(work_dir: Path) -> list[StepCost]:
 
 
 def choose(costs: list[StepCost]) -> StepCost | None:
-    """Choose the start that was timed longest; the later of equals."""
+    """Return the record with most timed steps; of equals, the latest."""
     return max(reversed(costs), key=lambda c: c.num_steps, default=None)
 
 
 def total_flops(cost: StepCost | None) -> Flops | None:
-    """FLOPs of a step in one process, over all components."""
+    """Return the FLOPs of a step in one process, summed over components."""
     if cost is None or cost.flops is None:
         return None
     return sum_flops(cost.flops.components.values())
 
 
 def peak_bytes(cost: StepCost | None) -> int | None:
-    """CUDA's allocated peak, elsewhere the resident set's."""
+    """Return the peak memory in bytes: allocated on CUDA, else resident."""
     if cost is None:
         return None
     memory = cost.memory
@@ -60,5 +60,5 @@ def peak_bytes(cost: StepCost | None) -> int | None:
 
 
 def flops_unit(most: float) -> tuple[int, str]:
-    """The unit in which so many FLOPs make a number that can be read."""
+    """Return the factor and name of a readable unit for so many FLOPs."""
     return next(x for x in FLOPS_UNITS if most >= x[0] or x[0] == 1)

@@ -1,4 +1,4 @@
-"""Colours, markers, legends and axes of the charts of runs."""
+"""Define colours, markers, legends and axes for the charts of runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..page import COLOURS
 from .comparison import ComparedRun
 from .step_costs import flops_unit, total_flops
 
-#: Colour and marker of a state.
+#: Colour and marker of each state.
 LOOKS = {
     'frozen': (COLOURS['frozen'], 'o'),
     'partial': ('#63a7d8', 'D'),
@@ -26,18 +26,18 @@ LOOKS = {
     'unknown': ('#222222', 'X'),
 }
 DASHES = ('-', '--', '-.', ':')
-BLOCKS = 150  # points of a curve
+BLOCKS = 150  # points of a thinned curve
 PANEL = (3.6, 2.7)  # inches
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A horizontal axis along which training goes on.
+    """A horizontal axis for the progress of training.
 
     Attributes:
-        name: With its unit.
-        read: Returns the places of training steps on it; None for a run
-            that cannot tell.
+        name: Name and unit.
+        read: Returns the positions of a run's training steps on the axis;
+            None for a run without the necessary data.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Scale:
 
 
 def find_scales(runs: Sequence[ComparedRun]) -> list[Scale]:
-    """Epochs if all runs know them, else steps; then time; FLOPs if known."""
+    """Return the axes: epochs or steps, training time, and FLOPs if known."""
     progress = progress_scale(runs)
     ends = [run.curve.steps[-1].seconds for run in runs if run.curve.steps]
     unit, seconds = ('h', 3600) if max(ends, default=0) > 5400 else ('min', 60)
@@ -57,7 +57,7 @@ def find_scales(runs: Sequence[ComparedRun]) -> list[Scale]:
 
 
 def progress_scale(runs: Sequence[ComparedRun]) -> Scale:
-    """Epochs if all runs know them, else steps."""
+    """Return an axis of epochs if known for all runs, else of steps."""
     if all(run.iters_per_epoch for run in runs):
         return Scale('epoch', _epochs)
     return Scale('training step', lambda run, iters: [float(i) for i in iters])
@@ -79,7 +79,7 @@ def _time(
 
 
 def _step_flops(run: ComparedRun) -> int:
-    """FLOPs of a step in all processes; 0 if not known."""
+    """Return the FLOPs of a step in all processes; 0 if not known."""
     flops = total_flops(run.cost)
     return flops.total * run.cost.world_size if flops and run.cost else 0
 
@@ -100,7 +100,7 @@ def _flops_scale(most: int) -> Scale:
 
 
 def name_experiments(runs: Sequence[ComparedRun]) -> dict[str, str]:
-    """A letter for each experiment; none if there is only one."""
+    """Return a letter for each experiment; empty if there is only one."""
     names = list(dict.fromkeys(run.experiment for run in runs))
     if len(names) < 2:
         return {}
@@ -113,13 +113,13 @@ def name_experiments(runs: Sequence[ComparedRun]) -> dict[str, str]:
 
 
 def dashes(runs: Sequence[ComparedRun]) -> dict[str, str]:
-    """A line style for each experiment."""
+    """Return a line style for each experiment."""
     names = dict.fromkeys(run.experiment for run in runs)
     return {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
 
 
 def plain(axes: Axes) -> None:
-    """Nothing but the data, and what it is read by."""
+    """Style axes plainly: a light grid, no upper and right frame."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(color='#e8e8e8', lw=0.7, zorder=0)
     axes.set_axisbelow(True)
@@ -129,12 +129,12 @@ def plain(axes: Axes) -> None:
 def add_legends(
     chart: Figure, runs: Sequence[ComparedRun], *, lines: bool
 ) -> None:
-    """States by colour above the chart, experiments below it.
+    """Add a legend of states above a chart and of experiments below it.
 
     Args:
-        chart: Whose legends they are.
-        runs: That are drawn.
-        lines: Whether they are drawn as lines, or as dots.
+        chart: The chart.
+        runs: The runs in the chart.
+        lines: Whether runs are drawn as lines rather than dots.
     """
     states = {run.state for run in runs}
     entries = []
@@ -173,7 +173,7 @@ def add_legends(
 def thin(
     x: Sequence[float], y: Sequence[float]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Average a long curve in blocks, so that it can be read and stored."""
+    """Average a long curve in ``BLOCKS`` blocks."""
     if len(x) <= 2 * BLOCKS:
         return x, y
     return _averages(x), _averages(y)

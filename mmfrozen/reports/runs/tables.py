@@ -1,4 +1,4 @@
-"""Tables of compared runs, for console and HTML."""
+"""Make tables of compared runs, for console and HTML."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from .record import PairSummary, RunsRecord, RunSummary
 from .seeds import CONFIDENCE, SeedSummary
 from .step_costs import flops_unit
 
-#: Of the ratios of a pair: names of cost rows. The first that both have
-#: counts.
+#: Cost rows for each ratio of a pair, in order of preference.
 RATIOS = (
     ('FLOPs of a step',),
     ('CUDA allocated, peak', 'resident set in steps, peak'),
@@ -23,19 +22,19 @@ RATIOS = (
     ('energy of a step',),
 )
 
-#: Labels from this many characters on are long.
+#: Length of a label, in characters, from which numbers replace it.
 LONG = 16
 
 
 @dataclass(frozen=True)
 class RunsTable:
-    """Cells as they are shown, absent ones as ``-``.
+    """A table with formatted cells; absent values are ``-``.
 
     Attributes:
-        title: With the convention.
+        title: Title, with units and conventions.
         head: Titles of the columns.
-        runs: One row a run.
-        pairs: One row a pair: differences or ratios.
+        runs: One row per run.
+        pairs: One row per pair: differences or ratios.
     """
 
     title: str
@@ -45,7 +44,7 @@ class RunsTable:
 
 
 def short_names(record: RunsRecord) -> dict[str, str]:
-    """Names of the runs for narrow tables: numbers, where labels are long."""
+    """Return names for narrow tables by label: numbers if labels are long."""
     labels = [run.label for run in record.runs]
     is_long = max(map(len, labels)) >= LONG
     return {
@@ -57,14 +56,14 @@ def short_names(record: RunsRecord) -> dict[str, str]:
 def make_tables(
     record: RunsRecord, names: dict[str, str] | None = None
 ) -> list[RunsTable]:
-    """What came of the runs, and what their steps cost.
+    """Make the tables of AP, of AP over seeds, and of step costs.
 
     Args:
         record: The comparison.
-        names: How to call the runs, by label (default: as it says).
+        names: Names of the runs by label (default: the labels).
 
     Returns:
-        Tables, without columns that would be empty.
+        Tables without empty columns.
     """
     names = names or {run.label: run.label for run in record.runs}
     tables = (
@@ -155,7 +154,7 @@ def _run_costs(run: RunSummary, unit: float) -> list[str]:
 
 
 def number(value: float | None, form: str, factor: float = 1) -> str:
-    """Format what may be absent."""
+    """Format a number times a factor; ``-`` for None."""
     return '-' if value is None else format(factor * value, form)
 
 
@@ -184,7 +183,7 @@ def _without_empty(table: RunsTable) -> RunsTable:
 
 
 def draw_table(table: RunsTable) -> Table:
-    """Draw a table for the console: long names fold, numbers do not."""
+    """Draw a table for the console; long names are folded."""
     drawn = Table(
         title=table.title,
         box=SIMPLE_HEAD,
@@ -206,7 +205,7 @@ def draw_table(table: RunsTable) -> Table:
 
 
 def markdown(table: RunsTable) -> str:
-    """Write a table as Markdown, its title above it."""
+    """Return a table in Markdown, with its title above it."""
     lines = [table.head, ['---'] * len(table.head), *table.runs, *table.pairs]
     rows = [
         f'| {" | ".join(cell.replace("|", "&#124;") for cell in line)} |'

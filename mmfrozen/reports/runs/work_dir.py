@@ -11,24 +11,24 @@ from ...errors import is_number
 from ...memory_limit import read_record
 from ...run_files import BACKBONE, RunRecord
 
-#: Numbers of a log that are computed with.
+#: Keys of a log that must be numbers.
 COUNTED = ('time', 'step')
 
 
 def read_run(work_dir: Path) -> RunRecord:
-    """Read what the guard, the logger and the evaluator left behind.
+    """Read the records of the guard hook, the logger and the evaluator.
 
     Args:
         work_dir: The run's work dir; resumed runs have several time-stamped
-            folders in it, which are read in their order.
+            folders in it, which are read in order.
 
     Raises:
         FileNotFoundError: If nothing was logged there.
-        ValueError: If a log holds anything else than it should.
+        ValueError: If a log has invalid content.
     """
     work_dir = Path(work_dir)
     logs = find_logs(work_dir)
-    # what `mim test` found stands beside them, in TIME/TIME.json
+    # results of `mim test` are next to them, in TIME/TIME.json
     logs += sorted(work_dir.glob('*/[0-9]*_[0-9]*.json'))
     lines = [line for log in logs for line in read_log(log)]
     steps = [x['time'] for x in lines if 'loss' in x and 'time' in x]
@@ -44,10 +44,10 @@ def read_run(work_dir: Path) -> RunRecord:
 
 
 def find_logs(work_dir: Path) -> list[Path]:
-    """Find the logs of a run's starts, in their order.
+    """Find the logs of a run, one per start, in order.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there are none.
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
@@ -59,15 +59,15 @@ def find_logs(work_dir: Path) -> list[Path]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read a log, one record a line.
+    """Read a log with one record per line.
 
     Args:
-        path: Of the log; its last line may be half written by a run that is
-            still going, and is left out then.
+        path: Path of the log. Its last line is ignored if it is incomplete,
+            since the run may still be writing it.
 
     Raises:
-        ValueError: If any other line is no JSON object, or if its steps or
-            seconds are no numbers.
+        ValueError: If any other line is not a JSON object, or if its steps
+            or seconds are not numbers.
     """
     remedy = 'Remove the line, or the folder.'
     text = read_record(path, 'Remove the folder.')
@@ -92,5 +92,5 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def is_evaluation(line: dict[str, Any]) -> bool:
-    """Tell an evaluation, which holds an AP, from other lines of a log."""
+    """Return whether a line of a log is an evaluation, with an AP."""
     return any(key.endswith(('_AP', '_mAP', '/mAP')) for key in line)

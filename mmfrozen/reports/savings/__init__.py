@@ -1,1 +1,1 @@
-"""What freezing saves: a training step traced on shapes alone."""
+"""Report what freezing saves in a training step, traced on shapes alone."""

@@ -1,4 +1,4 @@
-"""Charts of what freezing saves."""
+"""Draw charts of what freezing saves in a training step."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .tables import GIB, GIGA, percent
 
 TERA = 1e12
 
-#: Shades of a side's colour, by what the FLOPs are for.
+#: Opacity of a side's colour by kind of FLOPs.
 KINDS = {'forward': 1.0, 'inputs': 0.65, 'weights': 0.35}
 SIDE_COLOURS = (COLOURS['frozen'], COLOURS['finetuned'])
 
 
 def component_chart(savings: Savings, macs: bool = False) -> Figure:
-    """Stacked bars of every component, frozen above its control."""
+    """Draw stacked bars of FLOPs by component, frozen above its control."""
     rows = [
         row for row in match_components(savings) if _share(savings, row) > 1e-3
     ]
@@ -76,7 +76,7 @@ def _stack(
 
 
 def _note(axes: Axes, place: int, totals: Sequence[int], scale: float) -> None:
-    """Write what is saved behind the bars."""
+    """Write the saving next to the end of the bars."""
     share = saved(totals[0], totals[1])
     if share is not None and abs(share) >= 5e-3:
         axes.annotate(
@@ -90,7 +90,7 @@ def _note(axes: Axes, place: int, totals: Sequence[int], scale: float) -> None:
 
 
 def memory_chart(savings: Savings) -> Figure:
-    """What each side's memory holds at its fullest, as stacked bars."""
+    """Draw stacked bars of what each side's memory holds at its peak."""
     chart = Figure(figsize=(9, 2.1), layout='constrained')
     axes = chart.add_subplot()
     looks = (('#4d4d4d', 1.0), ('#a6a6a6', 1.0), (None, 1.0), (None, 0.4))
@@ -136,11 +136,11 @@ def memory_chart(savings: Savings) -> Figure:
 def timeline_chart(
     savings: Savings, memory_bytes: int | None = None
 ) -> Figure:
-    """Bytes alive through the step, over the FLOPs done, a line a side.
+    """Draw live bytes over the FLOPs done in the step, one line per side.
 
     Args:
         savings: The pair.
-        memory_bytes: A line for what there is.
+        memory_bytes: Memory of the GPU, shown as a line; None for no line.
     """
     chart = Figure(figsize=(9, 3.6), layout='constrained')
     axes = chart.add_subplot()
@@ -179,8 +179,12 @@ def timeline_chart(
 
 
 def ap_chart(savings: Savings, ap: tuple[float, float]) -> Figure:
-    """The paper's arrow: from the control to the frozen one, cost against
-    AP."""
+    """Draw cost against AP, with an arrow from control to frozen run.
+
+    Args:
+        savings: The pair.
+        ap: AP of the frozen run and of its control.
+    """
     chart = Figure(figsize=(6, 3.6), layout='constrained')
     axes = chart.add_subplot()
     batch = savings.work.batch_size
@@ -225,7 +229,7 @@ def _clean(axes: Axes) -> None:
 
 
 def headline(savings: Savings) -> str:
-    """The result in a sentence."""
+    """Return the result in one sentence."""
     frozen, control = (side.step for side in savings.sides)
     shares = [
         saved(a, b)

@@ -1,4 +1,4 @@
-"""Differences between a traced step and its control's."""
+"""Compare a traced training step with that of its control."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...tracing.traced_step import ComponentCost
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of both steps.
+    """A quantity of both steps.
 
     Attributes:
-        name: What it is.
+        name: Name of the quantity.
         unit: ``'FLOPs'``, ``'B'`` or ``''``.
-        frozen: Of the frozen one.
-        control: Of its control.
+        frozen: Value of the frozen step.
+        control: Value of the control's step.
     """
 
     name: str
@@ -28,17 +28,17 @@ class Quantity:
 
     @property
     def saved(self) -> float | None:
-        """Share saved: 0.4 is 40 % less than the control."""
+        """Share of the control that is saved: 0.4 is 40 % less."""
         return saved(self.frozen, self.control)
 
 
 def saved(frozen: float, control: float) -> float | None:
-    """Share of the control that is saved; None where it is 0."""
+    """Return the share of the control that is saved; None if that is 0."""
     return 1 - frozen / control if control else None
 
 
 def compare_totals(savings: Savings) -> list[Quantity]:
-    """Set the sums of both steps side by side."""
+    """Return the totals of both steps."""
     sides = [side.step for side in savings.sides]
     totals = [step.total for step in sides]
     flops = [total.flops for total in totals]
@@ -66,8 +66,10 @@ def compare_totals(savings: Savings) -> list[Quantity]:
 def match_components(
     savings: Savings,
 ) -> Iterator[tuple[str, ComponentCost, ComponentCost]]:
-    """Pair the components of both steps by name, in the frozen one's order;
-    what only one has is empty in the other."""
+    """Yield the components of both steps by name, in the frozen one's order.
+
+    A component that one step lacks is empty there.
+    """
     frozen, control = (
         {c.name: c for c in side.step.components} for side in savings.sides
     )
@@ -82,7 +84,7 @@ def match_components(
 
 
 def to_record(savings: Savings) -> dict[str, Any]:
-    """All of it as plain data, for JSON; timelines thinned out."""
+    """Return plain data for JSON, with fewer points in the timelines."""
     record = asdict(savings)
     for side in ('frozen', 'control'):
         step = record[side]['step']
@@ -98,11 +100,11 @@ def to_record(savings: Savings) -> dict[str, Any]:
 def thin_out(
     timeline: list[tuple[int, int]], points: int
 ) -> list[tuple[int, int]]:
-    """Keep the highest point of each of some hundred stretches.
+    """Keep the highest point of each interval, and the first and last point.
 
     Args:
-        timeline: FLOPs so far and bytes alive.
-        points: How many stretches of equal FLOPs.
+        timeline: FLOPs so far and live bytes.
+        points: Number of intervals of equal FLOPs.
     """
     if not timeline:
         return []

@@ -1,4 +1,4 @@
-"""HTML report of what freezing saves."""
+"""Write the HTML report of what freezing saves in a training step."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def write_report(
     """Write the report.
 
     Args:
-        path: A new file.
+        path: Path of a new file.
         savings: The pair.
-        macs: Multiply-adds instead of FLOPs in bars and tables.
-        memory_bytes: What there is, a line in the timeline.
-        batches: The largest that fit into it.
-        ap: AP of both, for the arrow.
+        macs: Show multiply-adds instead of FLOPs in bars and tables.
+        memory_bytes: Memory of the GPU, shown as a line in the timeline.
+        batches: Largest batches that fit into it.
+        ap: AP of both, for the chart of cost against AP.
 
     Raises:
-        FileExistsError: If the file is there.
+        FileExistsError: If the file exists.
     """
     parts = [paragraph(headline(savings))]
     parts += [paragraph(line, note=True) for line in conditions(savings)]

@@ -1,4 +1,4 @@
-"""Tables of what freezing saves."""
+"""Make tables of what freezing saves in a training step."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ GIB = 2**30
 
 
 def percent(share: float | None) -> str:
-    """35.2 %, in one piece; a dash where it is not defined."""
+    """Format a share as ``35.2 %``, without a line break; ``-`` for None."""
     return '-' if share is None else f'{100 * share + 0.0:.1f}\u00a0%'
 
 
 def giga(flops: float, macs: bool = False) -> str:
-    """FLOPs in units of 1e9, or multiply-adds."""
+    """Format FLOPs, or half as many multiply-adds, in units of 1e9."""
     return f'{flops / (2 if macs else 1) / GIGA:,.1f}'
 
 
 def mebi(nbytes: float) -> str:
-    """Bytes in MiB."""
+    """Format bytes in MiB."""
     return f'{nbytes / MIB:,.0f}'
 
 
 def mega(number: float) -> str:
-    """Parameters in millions."""
+    """Format a number of parameters in millions."""
     return f'{number / MEGA:.2f}'
 
 
 def unit_name(macs: bool) -> str:
-    """How FLOPs are headed."""
+    """Return the unit of FLOPs with its convention."""
     return 'GMACs, 1 a multiply-add' if macs else 'GFLOPs, 2 a multiply-add'
 
 
 def flop_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
-    """Rows of :func:`flop_head`; the last is the sum."""
+    """Return the rows for :func:`flop_head`; the last is the sum."""
 
     def row(name: str, *costs: ComponentCost) -> list[str]:
         cells = [name]
@@ -69,7 +69,7 @@ def flop_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
 
 
 def flop_head(savings: Savings) -> list[str]:
-    """Heads of the FLOPs' columns."""
+    """Return the column titles of the FLOPs by component."""
     return [
         'component',
         *(
@@ -82,7 +82,7 @@ def flop_head(savings: Savings) -> list[str]:
 
 
 def memory_rows(savings: Savings) -> list[list[str]]:
-    """Rows of :func:`memory_head`; the last is the sum."""
+    """Return the rows for :func:`memory_head`; the last is the sum."""
 
     def row(name: str, a: ComponentCost, b: ComponentCost) -> list[str]:
         return [
@@ -101,7 +101,7 @@ def memory_rows(savings: Savings) -> list[list[str]]:
 
 
 def memory_head(savings: Savings) -> list[str]:
-    """Heads of the memory's columns."""
+    """Return the column titles of parameters and memory by component."""
     frozen, control = (side.label for side in savings.sides)
     return [
         'component',
@@ -115,7 +115,7 @@ def memory_head(savings: Savings) -> list[str]:
 
 
 def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
-    """Rows of :func:`total_head`."""
+    """Return the rows for :func:`total_head`."""
     batch = savings.work.batch_size
     quantities = compare_totals(savings)
     step = next(q for q in quantities if q.name == 'step')
@@ -135,7 +135,7 @@ def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
 
 
 def total_head(savings: Savings) -> list[str]:
-    """Heads of the totals' columns."""
+    """Return the column titles of the totals."""
     what = 'what ran of a step' if savings.left_out else 'a step'
     return [what, *(side.label for side in savings.sides), 'saved']
 
@@ -168,7 +168,7 @@ def draw(
 
 
 def draw_all(savings: Savings, macs: bool = False) -> list[Table]:
-    """The three tables of a pair."""
+    """Draw the three tables of a pair."""
     partial = 'PARTIAL, see above: ' if savings.left_out else ''
     return [
         draw(
@@ -191,7 +191,7 @@ def draw_all(savings: Savings, macs: bool = False) -> list[Table]:
 
 
 def batch_rows(batches: Sequence[LargestBatch]) -> list[list[str]]:
-    """Rows of the largest batches, a column a side."""
+    """Return the rows of the largest batches, one column per side."""
     return [
         ['images', *(str(batch.batch_size) for batch in batches)],
         ['peak, MiB', *(mebi(batch.peak_bytes) for batch in batches)],
@@ -200,14 +200,14 @@ def batch_rows(batches: Sequence[LargestBatch]) -> list[list[str]]:
 
 
 def draw_batches(batches: Sequence[LargestBatch], memory: str) -> Table:
-    """The largest batch of each side."""
+    """Draw the table of the largest batch of each side."""
     head = ['', *(batch.label for batch in batches)]
     title = f'Largest batch in {memory}, {MARGIN:.0%} of its peak left free'
     return draw(title, head, batch_rows(batches), 0)
 
 
 def conditions(savings: Savings) -> list[str]:
-    """Under what the numbers hold, a line each."""
+    """Return the conditions of the measurement and warnings, one per line."""
     work = savings.work
     step = savings.frozen.step
     lines = [f'{side.label}: {side.description}' for side in savings.sides]
@@ -239,7 +239,7 @@ def conditions(savings: Savings) -> list[str]:
 
 
 def describe_left_out(savings: Savings) -> list[str]:
-    """Say what is missing, in a line; none for whole steps."""
+    """Return a line on what is left out; empty for complete steps."""
     if not savings.left_out:
         return []
     line = f'PARTIAL: without {", ".join(savings.left_out)}'
@@ -254,14 +254,17 @@ def describe_left_out(savings: Savings) -> list[str]:
 
 
 def _idle_parameters(components: Sequence[ComponentCost]) -> int:
-    """Parameters of a backbone that trains by its word alone."""
+    """Return the trainable parameters of a backbone without gradients.
+
+    It is 0 if FLOPs for weight gradients were counted in the backbone.
+    """
     parts = [c for c in components if c.name.startswith('backbone')]
     moves = any(c.flops.backward_weight for c in parts)
     return 0 if moves else sum(c.trainable for c in parts)
 
 
 def describe_uncounted(savings: Savings, most: int = 8) -> str:
-    """What has no formula, in a line."""
+    """Return a line on the operators without a formula."""
     step = savings.control.step
     names = list(step.uncounted.items())
     shown = ', '.join(f'{name} x {calls}' for name, calls in names[:most])

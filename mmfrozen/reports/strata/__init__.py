@@ -1,1 +1,1 @@
-"""Whom it helps: two runs by class and by number of annotations."""
+"""Compare two runs by class and by number of training annotations."""

@@ -1,4 +1,4 @@
-"""Bar charts of strata and of the classes that changed most."""
+"""Draw bar charts of strata and of the classes that changed most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .text import FAMILIES, bin_label, format_estimate, quantity, short
 
 
 def draw_bins(gain: StrataGain) -> Figure:
-    """Bars a bin with intervals, one panel a family on a shared axis."""
+    """Draw one bar per bin with its interval, one panel per family."""
     families = {
         name: rows
         for name in FAMILIES
@@ -56,7 +56,7 @@ def _rows_axis(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _write_beside(axes: Axes, y: float, text: str, column: int = 0) -> None:
-    """Text to the right of a row, in columns of fixed width."""
+    """Write text to the right of a row, in columns of fixed width."""
     axes.annotate(
         text,
         (1, y),
@@ -76,7 +76,7 @@ def _colour(estimate: Estimate, gain: StrataGain) -> str:
 
 
 def whisker(axes: Axes, estimate: Estimate, y: float) -> None:
-    """Draw an interval, if there is one."""
+    """Draw the interval of an estimate, if there is one."""
     if estimate.low is None or estimate.high is None:
         return
     ends = 100 * estimate.low, 100 * estimate.high
@@ -88,7 +88,7 @@ def whisker(axes: Axes, estimate: Estimate, y: float) -> None:
 def draw_classes(
     gained: Sequence[ClassGain], lost: Sequence[ClassGain], gain: StrataGain
 ) -> Figure:
-    """The classes that moved most, with their intervals."""
+    """Draw the classes that changed most, with their intervals."""
     rows = [*gained, *reversed(lost)]
     chart = Figure(figsize=(9.5, 0.3 * len(rows) + 1.2), layout='constrained')
     axes = chart.subplots()

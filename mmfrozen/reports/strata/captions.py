@@ -1,4 +1,4 @@
-"""Captions of the charts, and notes on the method."""
+"""Write the captions of the charts, and notes on the method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .text import ap_name, format_estimate
 
 
 def conclude(gain: StrataGain) -> str:
-    """Say it in one sentence: all classes, then rare, common, frequent."""
+    """Summarize AP in a sentence: all classes, then rare, common, frequent."""
     rows = [*gain.family('all'), *gain.family('frequency')]
     parts = [
         f'{FREQUENCIES.get(row.label, row.label)} '
@@ -30,14 +30,14 @@ def conclude(gain: StrataGain) -> str:
 
 
 def _source(gain: StrataGain) -> str:
-    """Where the training annotations were counted, without folders."""
+    """Return the source of the training counts, without folders."""
     stated, _, file = gain.train_ann.rpartition(' in ')
     name = Path(file).name
     return f'as stated in {name}' if stated else f'counted in {name}'
 
 
 def curve_caption(gain: StrataGain) -> str:
-    """Say what the dots and the line are."""
+    """Return the caption of the chart by training annotations."""
     what = 'AP of the run'
     if gain.control is not None:
         what = 'AP of the run minus AP of its control'
@@ -71,7 +71,7 @@ def curve_caption(gain: StrataGain) -> str:
 
 
 def bins_caption(gain: StrataGain) -> str:
-    """Say what the bars are."""
+    """Return the caption of the chart by bin."""
     caption = (
         'Mean over the classes of each bin that have an instance to find. '
         'Frequency groups are those of LVIS, with bounds at 10 and 100 '
@@ -84,7 +84,7 @@ def bins_caption(gain: StrataGain) -> str:
 
 
 def errors_caption() -> str:
-    """Say what the types of error are."""
+    """Return the caption of the chart of errors, which explains the types."""
     types = '; '.join(f'{name}: {text}' for name, text in TYPES.items())
     return (
         'AP at IoU 0.5 that the classes would gain if all errors of one type '
@@ -95,14 +95,14 @@ def errors_caption() -> str:
 
 
 def kinds(gain: StrataGain) -> tuple[str, str]:
-    """Name the two ends of the ranking."""
+    """Return the names of the two ends of the ranking."""
     if gain.control is None:
         return 'highest AP', 'lowest AP'
     return 'gained most', 'lost most'
 
 
 def ranking_caption(gain: StrataGain) -> str:
-    """Say which classes are ranked."""
+    """Return a note on which classes are ranked."""
     known = [row for row in gain.classes if row.shown.value is not None]
     ranked = sum(row.val_images >= gain.min_images for row in known)
     return (
@@ -113,7 +113,7 @@ def ranking_caption(gain: StrataGain) -> str:
 
 
 def examples_caption(gain: StrataGain) -> str:
-    """Say what the examples are examples of."""
+    """Return the caption of the example images."""
     where = 'the object on which the two runs differ most in that direction'
     if gain.control is None:
         where = 'the object that was detected best (lowest AP: worst)'
@@ -125,7 +125,7 @@ def examples_caption(gain: StrataGain) -> str:
 
 
 def method(gain: StrataGain) -> list[str]:
-    """Say how the figures were measured and what they leave open."""
+    """Return notes on how the figures were measured, and their limits."""
     protocol = (
         'LVIS protocol: a class is judged only in images where it is '
         'annotated or known to be absent; {} detections an image'

@@ -1,4 +1,4 @@
-"""Counts and names of each category, from the annotations."""
+"""Collect counts and names of each category from the annotations."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from .record import ClassGain, Estimate
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What the annotations say of each category.
+    """Names and counts of C categories.
 
     Attributes:
-        ids: (C,)
-        names: (C,)
+        ids: (C,) category ids.
+        names: (C,) category names.
         frequencies: (C,) ``'r'``, ``'c'`` or ``'f'``.
-        train_annotations: (C,)
-        train_images: (C,)
-        val_images: (C,) images that hold it.
-        val_instances: (C,) instances to find.
+        train_annotations: (C,) number of training annotations.
+        train_images: (C,) number of training images with the category.
+        val_images: (C,) number of validation images with it.
+        val_instances: (C,) number of instances in them. Both leave out crowds
+            and ignored instances.
     """
 
     ids: NDArray[np.int64]
@@ -35,7 +36,7 @@ class ClassTable:
 
     @classmethod
     def of(cls, annotations: Annotations) -> ClassTable:
-        """Count what is to be found, crowds and ignored ones left out."""
+        """Make the table from annotations."""
         gt, counts = annotations.ground_truth, annotations.counts
         counted = ~gt.is_crowd & ~gt.is_ignored
         num = len(gt.category_ids)
@@ -58,7 +59,7 @@ class ClassTable:
         control: Estimate | None = None,
         gain: Estimate | None = None,
     ) -> ClassGain:
-        """Put a category together."""
+        """Return the gain of a category, with its names and counts."""
         return ClassGain(
             category_id=int(self.ids[index]),
             name=self.names[index],

@@ -50,23 +50,23 @@ NO_ERRORS = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be compared.
+    """Options of a comparison.
 
     Attributes:
-        run: Results or a work dir.
-        control: Likewise; None to look at one run.
+        run: Result file or work dir of the run.
+        control: The same of its control; None to report one run.
         ann: Annotations of the evaluated images.
         train_ann: Annotations of the training images; None for the counts
             that an LVIS file states.
         iou_type: Boxes or masks.
-        protocol: None to see it from ``ann``.
-        num_resamples: Of the images.
-        seed: Of the resamples.
-        min_images: Images that a class must be in to be ranked.
-        images: Folder of the images; None to look beside ``ann``.
-        config: Of the detectors, whose classes the labels of a ``.pkl``
-            are; None for that in a work dir, or for all categories.
-        confidence: Of the intervals.
+        protocol: Evaluation protocol; None to infer it from ``ann``.
+        num_resamples: Number of bootstrap resamples of the images.
+        seed: Seed of the bootstrap.
+        min_images: Least number of images with a class for it to be ranked.
+        images: Folder of the images; None to look near ``ann``.
+        config: Config of the detectors, whose classes define the labels of a
+            ``.pkl``; None for the config in a work dir, else all categories.
+        confidence: Confidence level of the intervals.
     """
 
     run: Path
@@ -90,14 +90,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found, and what it was found in.
+    """Result of a comparison, with the data for example images.
 
     Attributes:
-        gain: The record.
-        annotations: Of the evaluated images.
-        files: The images; None if they were not found.
-        detections: By name of the run; empty unless those of every run are
-            there.
+        gain: Figures of the comparison.
+        annotations: Annotations of the evaluated images.
+        files: Image files; None if they were not found.
+        detections: Detections by name of the run; empty unless they are
+            known for every run.
     """
 
     gain: StrataGain
@@ -111,16 +111,16 @@ def compare(
     report: Callable[[str], None] = lambda step: None,
     track: Track = iter,
 ) -> Comparison:
-    """Compare a run with its control, or look at one run.
+    """Compare a run with its control, or report one run.
 
     Args:
-        request: What to compare.
-        report: Called with what is done next.
+        request: Options of the comparison.
+        report: Called with a description of each step.
         track: Wraps the steps of the resampling for a progress bar.
 
     Raises:
-        ValueError: If a file does not hold what it should.
-        OSError: If it is not there.
+        ValueError: If a file does not have the expected content.
+        OSError: If a file does not exist.
     """
     files = [find_results(path, request.iou_type) for path in request.paths]
     names = _names(request.paths, files)
@@ -186,7 +186,7 @@ def compare(
             table.val_images,
         ),
     )
-    # pictures show both runs
+    # example images show both runs
     complete = len(detections) == len(files)
     return Comparison(
         gain,
@@ -202,7 +202,7 @@ def _errors(
     annotations: Annotations,
     track: Track,
 ) -> dict[str, Any]:
-    """Fields of :class:`StrataGain` that say why."""
+    """Return the fields of :class:`StrataGain` on types of error."""
     samples = resample_errors(
         matches, request.num_resamples, seed=request.seed, track=track
     )
@@ -222,7 +222,7 @@ def _compare_records(
     names: Sequence[str],
     annotations: Annotations,
 ) -> Comparison:
-    """What is left of evaluations whose detections are gone."""
+    """Compare ``strata.json`` of runs without their detections."""
     missing = [f for f in files if f.name != STRATA.name]
     if missing:
         raise ValueError(
@@ -271,7 +271,7 @@ def _compare_records(
 
 
 def _same_limit(evaluated: Sequence[Matches | StrataRecord]) -> int | None:
-    """Refuse to compare what counts other numbers of detections."""
+    """Refuse different limits of detections; return the common one."""
     limits = sorted({one.max_dets or 0 for one in evaluated})
     if len(limits) > 1:
         raise ValueError(

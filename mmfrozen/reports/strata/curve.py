@@ -1,4 +1,4 @@
-"""Scatter plot of gains against training annotations."""
+"""Draw a scatter plot of gains against training annotations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .record import FREQUENCIES, ClassGain, StrataGain
 from .text import points, quantity
 
 FREQUENCY_COLOURS = {'r': '#8e44ad', 'c': '#d1930f', 'f': '#12888a'}
-NONE_AT = 0.4  # where the log axis shows classes without annotations
-TITLE = 'title:'  # marks what is no link
+NONE_AT = 0.4  # position of classes without annotations on the log axis
+TITLE = 'title:'  # marks links that become tooltips
 
 
 def draw_by_annotations(gain: StrataGain) -> Figure:
-    """One dot a class against its training annotations, with running mean.
+    """Draw one dot per class against its training annotations, and the mean.
 
-    The lower half repeats the running mean and its interval at their own
-    scale, because single classes move much more than the mean does.
+    The lower panel repeats the running mean and its interval at their own
+    scale, because single classes vary much more than the mean.
     """
     has_mean = gain.running_mean is not None
     ratios = (5, 3) if has_mean else (1,)
@@ -60,7 +60,7 @@ def draw_by_annotations(gain: StrataGain) -> Figure:
 
 
 def _limit(gain: StrataGain) -> float:
-    """Half height of the axis: all dots but the wildest, in points."""
+    """Return the limit of the axis in points: most dots are within it."""
     sizes = [
         abs(100 * row.shown.value)
         for row in gain.classes
@@ -75,7 +75,7 @@ def _limit(gain: StrataGain) -> float:
 
 
 def num_outside(gain: StrataGain) -> int:
-    """Classes that the chart draws as triangles at its edge."""
+    """Count the classes that the chart draws as triangles at its edge."""
     limit = _limit(gain)
     return sum(
         row.shown.value is not None and abs(100 * row.shown.value) > limit
@@ -86,7 +86,7 @@ def num_outside(gain: StrataGain) -> int:
 def _scatter(
     axes: Axes, rows: Sequence[ClassGain], label: str, limit: float
 ) -> None:
-    """One dot a class; triangles at the edge for what lies beyond it."""
+    """Draw one dot per class; triangles at the edge for those beyond it."""
     for marker, low, high in (
         ('o', -limit, limit),
         ('^', math.nextafter(limit, math.inf), math.inf),
@@ -123,7 +123,7 @@ def _title(row: ClassGain) -> str:
 
 
 def add_titles(html: str) -> str:
-    """Turn the links of the dots into what a mouse shows over them."""
+    """Turn the links of the dots into tooltips."""
     return re.sub(
         rf'<a xlink:href="{TITLE}([^"]*)"[^>]*>(.*?)</a>',
         r'<g><title>\1</title>\2</g>',
@@ -166,7 +166,7 @@ def _mean(axes: Axes, gain: StrataGain, label: str | None = None) -> None:
 
 
 def _count_axis(axes: Axes, counts: Sequence[int]) -> None:
-    """Plain numbers; classes without annotations at a tick named 0."""
+    """Label the log axis with plain numbers, and 0 at ``NONE_AT``."""
     top = max([*counts, 10])
     has_none = 0 in counts
     first = math.floor(math.log10(min([c for c in counts if c], default=1)))

@@ -1,4 +1,4 @@
-"""Charts of error types and of calibration."""
+"""Draw charts of error types and of calibration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNS = (COLOURS['frozen'], COLOURS['finetuned'])
 
 
 def draw_errors(gain: StrataGain) -> Figure:
-    """Bars a type of error, one panel for all classes and each frequency."""
+    """Draw bars by type of error, in panels for all classes and each group."""
     panels = [
         rows
         for by in ('all', 'frequency')
@@ -52,7 +52,7 @@ def _legend(chart: Figure) -> None:
 
 
 def group_by_bin(gain: StrataGain, by: str) -> list[list[ErrorCost]]:
-    """The types of error of each bin of a family."""
+    """Return the error costs of each bin of a family."""
     groups: dict[str, list[ErrorCost]] = {}
     for row in gain.errors:
         if row.bin.family == by:
@@ -81,7 +81,7 @@ def _error_bars(
 
 
 def draw_calibration(gain: StrataGain) -> Figure:
-    """Precision against score, one panel for all classes and each group."""
+    """Draw precision against score, in panels for all classes and groups."""
     wanted = [
         row
         for row in gain.calibration[0]

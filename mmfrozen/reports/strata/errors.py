@@ -1,4 +1,4 @@
-"""Why a run is better or worse: error types, in pairs with intervals."""
+"""Compare two runs by types of error, with paired bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Track = Callable[[Sequence[int]], Iterable[int]]
 
 
 def know_errors(runs: Sequence[Matches | StrataRecord]) -> bool:
-    """Whether all runs say them; those of earlier releases do not."""
+    """Return whether all runs have error types; old records have none."""
     return all(run.errors is not None for run in runs)
 
 
@@ -31,12 +31,12 @@ def resample_errors(
     seed: int = 0,
     track: Track = iter,
 ) -> dict[str, list[Samples]]:
-    """Mend each type of error in runs, on the same resamples of the images.
+    """Compute AP50 gains by fixing errors, on the same resamples for all runs.
 
     Args: As for :func:`~.paired_bootstrap.resample`.
 
     Returns:
-        AP50 gained, by type, one for each run.
+        Gains by type of error, one for each run.
     """
     num_images = len(runs[0].image_ids)
     weights = image_weights(num_images, max(num_resamples, 1), seed)
@@ -66,13 +66,13 @@ def error_costs(
     families: Sequence[Bins],
     confidence: float,
 ) -> tuple[ErrorCost, ...]:
-    """What each type costs all classes, and each bin.
+    """Return what each type of error costs all classes and each bin.
 
     Args:
         runs: The run, and the control if there is one.
-        samples: Of :func:`resample_errors`.
+        samples: From :func:`resample_errors`.
         families: Binnings of the classes.
-        confidence: Of the intervals.
+        confidence: Confidence level of the intervals.
     """
     counts = [count_errors(run) for run in runs]
     found = []
@@ -97,7 +97,7 @@ def describe_errors(
 ) -> tuple[
     tuple[tuple[Confusion, ...], ...], tuple[tuple[Calibration, ...], ...]
 ]:
-    """Confusions between frequencies, and calibration, of each run."""
+    """Return confusions of frequency bins, and calibration, of each run."""
     bins = error_bins(runs[0], families)
     (frequency,) = (x for x in bins if x.by == 'frequency')
     return (
@@ -109,11 +109,11 @@ def describe_errors(
 def recorded_costs(
     records: Sequence[StrataRecord], bins: Sequence[BinGain]
 ) -> tuple[ErrorCost, ...]:
-    """Costs of two ``strata.json``, which have no intervals.
+    """Return the error costs of records, without intervals.
 
     Args:
-        records: Of the run, and of the control if there is one.
-        bins: Of the same comparison, for the sizes of the bins.
+        records: Records of the run, and of the control if there is one.
+        bins: Bins of the same comparison, for their sizes.
     """
     sizes = {(row.family, row.label): row for row in bins}
     run, *rest = (

@@ -1,4 +1,4 @@
-"""Example images with the detections of two runs side by side."""
+"""Draw example images with the detections of two runs side by side."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..page import COLOURS
 from .example_panel import Crop, Panel, crop_around, join_panels, outlines
 from .image_files import ImageFiles
 
-MOST_SHOWN = 3  # detections of a panel
-MOST_TRIED = 20  # objects whose image is looked for
+MOST_SHOWN = 3  # detections in a panel
+MOST_TRIED = 20  # objects whose image file is searched
 RUN_COLOURS = (COLOURS['frozen'], COLOURS['finetuned'])
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of one class.
+    """An example image of one class.
 
     Attributes:
-        image_id: The image it is cut from.
-        jpeg: The picture as a file: one panel a run.
+        image_id: Id of the image that it is cropped from.
+        jpeg: Content of a JPEG file, with one panel per run.
     """
 
     image_id: int
@@ -36,7 +36,7 @@ class Example:
 
     @property
     def uri(self) -> str:
-        """The picture as a data URI."""
+        """The image as a data URI."""
         return f'data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}'
 
 
@@ -45,11 +45,11 @@ class _OfClass:
     """The N detections of one class.
 
     Attributes:
-        run: All detections.
-        has_masks: Show masks rather than boxes.
-        rows: (N,) positions in them.
-        image_ids: (N,)
-        scores: (N,)
+        run: All detections of the run.
+        has_masks: Whether to show masks rather than boxes.
+        rows: (N,) positions in ``run``.
+        image_ids: (N,) image ids.
+        scores: (N,) scores, of the masks if they have their own.
         boxes: (N, 4) x, y, width, height in pixels.
     """
 
@@ -65,7 +65,7 @@ class _OfClass:
         cls, run: DetectionArrays, category_id: int, has_masks: bool
     ) -> _OfClass:
         rows = np.flatnonzero(run.category_ids == category_id)
-        assert run.boxes is not None  # where all of a file is read
+        assert run.boxes is not None  # result files are read with boxes
         own = run.mask_scores if has_masks else None
         scores = run.scores if own is None else own
         return cls(
@@ -78,14 +78,17 @@ class _OfClass:
         )
 
     def rle(self, index: int) -> dict[str, Any] | None:
-        """Mask of a detection; None if there is none or boxes are shown."""
+        """Return the RLE mask of a detection; None if boxes are shown."""
         if not self.has_masks or self.run.masks is None:
             return None
         found: dict[str, Any] = self.run.masks.rles(self.rows[[index]])[0]
         return found
 
     def highest(self, image_id: int, crop: Crop) -> list[int]:
-        """Detections whose centres are in the crop, highest score first."""
+        """Return the best detections whose centres are in the crop.
+
+        They are at most ``MOST_SHOWN`` positions, highest score first.
+        """
         middle = self.boxes[:, :2] + self.boxes[:, 2:] / 2
         inside = (
             (self.image_ids == image_id)
@@ -98,13 +101,13 @@ class _OfClass:
 
 
 class Examples:
-    """Draws the object of a class on which two runs differ most.
+    """Drawer of the object of a class on which two runs differ most.
 
     Args:
         gt: Ground truth.
         runs: Detections by name of the run: one, or the run and its control.
-        files: Where the images are.
-        has_masks: Outline masks rather than boxes.
+        files: Finds the image files.
+        has_masks: Whether to outline masks rather than boxes.
     """
 
     def __init__(
@@ -121,16 +124,15 @@ class Examples:
         self.has_masks = has_masks
 
     def draw(self, category_id: int, sign: int) -> Example | None:
-        """Draw a class.
+        """Draw an example of a class.
 
         Args:
-            category_id: The class.
-            sign: 1 for the object where the first run is furthest ahead, -1
-                where it is furthest behind.
+            category_id: Category id of the class.
+            sign: 1 for the object on which the first run is most ahead, -1
+                for that on which it is most behind.
 
         Returns:
-            None if no object of the class has an image file that can be
-            read.
+            None if no readable image file was found.
         """
         category = int(np.searchsorted(self.gt.category_ids, category_id))
         counted = ~self.gt.is_crowd & ~self.gt.is_ignored
@@ -142,7 +144,7 @@ class Examples:
         quality = [self._quality(objects, dets) for dets in found]
         ahead = quality[0] - (quality[1] if len(quality) > 1 else 0)
         size = self.gt.boxes[objects, 2:].prod(axis=1)
-        # among equals the larger object, which shows more
+        # of equals, prefer the larger object
         for index in np.lexsort((-size, -sign * ahead))[:MOST_TRIED]:
             target = int(objects[index])
             image_id = int(self.gt.image_ids[self.gt.images[target]])
@@ -154,7 +156,7 @@ class Examples:
     def _quality(
         self, objects: NDArray[np.int64], dets: _OfClass
     ) -> NDArray[np.float64]:
-        """Best score x IoU of the detections that match, for each object."""
+        """Return the best score x IoU of each object, from IoU 0.5 on."""
         best = np.zeros(len(objects))
         order = np.argsort(dets.image_ids, kind='stable')
         ids = dets.image_ids[order]
@@ -180,7 +182,7 @@ class Examples:
         ]
         try:
             image: Image.Image = Image.open(path)
-            if image.size != (width, height):  # a viewer's rotation
+            if image.size != (width, height):  # rotated by EXIF
                 image = ImageOps.exif_transpose(image)
             return image.convert('RGB')
         except (
@@ -194,7 +196,7 @@ class Examples:
     def _compose(
         self, image: Image.Image, target: int, found: list[_OfClass]
     ) -> bytes:
-        """Draw an object in a panel a run."""
+        """Draw an object with one panel per run; return the JPEG."""
         crop = crop_around(self.gt.boxes[target], image.size)
         image_id = int(self.gt.image_ids[self.gt.images[target]])
         panels = []
@@ -206,7 +208,7 @@ class Examples:
         return join_panels(panels, list(self.runs), RUN_COLOURS[: len(panels)])
 
     def _draw_truth(self, panel: Panel, target: int) -> None:
-        """Outline the objects of a class in an image."""
+        """Outline the annotated objects of the target's class and image."""
         gt = self.gt
         same = (gt.images == gt.images[target]) & (
             gt.categories == gt.categories[target]
@@ -220,7 +222,7 @@ class Examples:
 def _draw_found(
     panel: Panel, dets: _OfClass, place: tuple[int, Crop], colour: str
 ) -> None:
-    """Outline the best detections of a class in a part of an image."""
+    """Outline and label the best detections of a class in a crop."""
     shown = dets.highest(*place)
     for index in shown:
         box = dets.boxes[index]

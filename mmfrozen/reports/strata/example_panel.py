@@ -20,20 +20,20 @@ from ..page import drawable
 Crop = tuple[int, int, int, int]
 
 SIDE = 270  # pixels of a panel
-HEAD = 22  # pixels of the line above it
+HEAD = 22  # pixels of the line above a panel
 GAP = 6  # pixels between two panels
 LINE = 16  # pixels of a line of text
-CONTEXT = 2.2  # side of the crop / longer side of the object
-SMALLEST_CROP = 80  # pixels of the image
+CONTEXT = 2.2  # side of the crop, relative to the longer side of the object
+SMALLEST_CROP = 80  # side of the crop in pixels of the image
 QUALITY = 82
 
 
 class Panel:
-    """A square picture of a part of an image.
+    """A square panel with a crop of an image.
 
     Args:
         image: The image.
-        crop: Its part: left, top, right, bottom in pixels.
+        crop: Left, top, right, bottom in pixels of the image.
     """
 
     def __init__(self, image: Image.Image, crop: Crop) -> None:
@@ -64,7 +64,7 @@ class Panel:
                 )
 
     def tag(self, point: NDArray[np.float64], text: str, colour: str) -> None:
-        """Write above a point of the image, beneath what is there already."""
+        """Write above a point of the image, moved down to avoid overlaps."""
         ((x, y),) = self._place(point[None])
         width = _font().getlength(text)
         x = min(max(x, 2), SIDE - width - 2)
@@ -92,14 +92,14 @@ class Panel:
 def outlines(
     box: NDArray[np.float64], rle: dict[str, Any] | None
 ) -> Iterator[NDArray[np.float64]]:
-    """Closed lines around a mask or, without one, its box.
+    """Yield the outlines of a mask, or the box if there is no mask.
 
     Args:
         box: x, y, width, height in pixels.
-        rle: Compressed mask.
+        rle: Compressed RLE mask; None for the box.
 
     Yields:
-        (P, 2) x, y in pixels.
+        (P, 2) x, y in pixels, of a closed line.
     """
     if rle is not None:
         lines, _ = cv2.findContours(
@@ -114,7 +114,7 @@ def outlines(
 
 
 def crop_around(box: NDArray[np.float64], size: tuple[int, int]) -> Crop:
-    """Square around a box as far as the image reaches.
+    """Return a square crop around a box, moved and cut to fit the image.
 
     Args:
         box: x, y, width, height in pixels.
@@ -133,7 +133,7 @@ def crop_around(box: NDArray[np.float64], size: tuple[int, int]) -> Crop:
 def join_panels(
     panels: Sequence[Panel], names: Sequence[str], colours: Sequence[str]
 ) -> bytes:
-    """Set panels beside one another under their names: a JPEG file."""
+    """Join panels side by side under their names; return a JPEG file."""
     width = len(panels) * (SIDE + GAP) - GAP
     picture = Image.new('RGB', (width, SIDE + HEAD), 'white')
     draw = ImageDraw.Draw(picture)
@@ -149,7 +149,7 @@ def join_panels(
 
 
 def _fit(text: str) -> str:
-    """The end of a name that is too wide for a panel."""
+    """Return a name, without its beginning if it is too wide for a panel."""
     shown = drawable(text).replace('\n', ' ')
     while _font().getlength(shown) > SIDE and len(shown) > 2:
         shown = '\N{HORIZONTAL ELLIPSIS}' + shown[2:]

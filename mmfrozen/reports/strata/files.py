@@ -1,4 +1,4 @@
-"""Compare two ``strata.json`` where the detections are gone."""
+"""Compare two ``strata.json`` of runs whose detections were not kept."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NOTE = (
 
 
 def read_strata(path: Path, iou_type: str) -> StrataRecord:
-    """Read one kind of AP of what an evaluation wrote.
+    """Read the record of one kind of AP from a ``strata.json``.
 
     Raises:
-        ValueError: If the file is no such file, or lacks that kind of AP.
+        ValueError: If the file is invalid, or lacks that kind of AP.
     """
     evaluation = STRATA.read(path)
     found = [] if evaluation is None else evaluation.records
@@ -37,10 +37,10 @@ def read_strata(path: Path, iou_type: str) -> StrataRecord:
 def check_record(
     path: Path, record: StrataRecord, annotations: Annotations
 ) -> None:
-    """Check that a record is of these annotations.
+    """Refuse a record of other annotations.
 
     Raises:
-        ValueError: If it has another protocol or other images.
+        ValueError: If it has another protocol or other annotations.
     """
     num_images = len(annotations.ground_truth.image_ids)
     wanted = (annotations.protocol, num_images)
@@ -57,10 +57,10 @@ def check_record(
 def file_bins(
     run: StrataRecord, control: StrataRecord | None
 ) -> tuple[BinGain, ...]:
-    """Bins that both files have, all categories together first.
+    """Return the bins that both records have, starting with all categories.
 
     Raises:
-        ValueError: If a bin of one name holds other categories or objects.
+        ValueError: If bins of one name differ in categories or instances.
     """
     others = _by_name(control)
     for row in run.strata:
@@ -92,7 +92,7 @@ def file_bins(
 
 
 def _all(record: StrataRecord) -> Stratum:
-    """All categories as one part, which the file does not have."""
+    """Return the stratum of all categories, which the record lacks."""
     rows = [row for row in record.strata if row.by == 'category']
     known = [row.ap for row in rows if row.ap is not None]
     return Stratum(
@@ -112,10 +112,10 @@ def _all(record: StrataRecord) -> Stratum:
 def file_classes(
     run: StrataRecord, control: StrataRecord | None, table: ClassTable
 ) -> tuple[ClassGain, ...]:
-    """The categories of the annotations.
+    """Return the gain of each category of the annotations.
 
     Raises:
-        ValueError: If a file has other categories.
+        ValueError: If a record lacks a category.
     """
     others, own = _by_name(control), _by_name(run)
     rows = []
@@ -141,7 +141,7 @@ def _estimates(
     others: dict[tuple[str, str], Stratum],
     control: StrataRecord | None,
 ) -> tuple[Estimate, Estimate | None, Estimate | None]:
-    """Estimates of the run, the control and their difference."""
+    """Return the estimates of the run, the control and their difference."""
     own = Estimate(row.ap, row.ap_low, row.ap_high)
     if control is None:
         return own, None, None

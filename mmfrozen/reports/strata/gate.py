@@ -1,4 +1,4 @@
-"""Whether a run fell below its control: for scripts and CI."""
+"""Check whether a run is worse than its control, for scripts and CI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .record import BinGain, StrataGain
 from .text import points
 
-#: What can be watched: the family and label of its bin.
+#: Figures that can be watched, with the family and label of their bin.
 WATCHED = {
     'AP': ('all', 'all'),
     'APr': ('frequency', 'r'),
@@ -17,14 +17,14 @@ WATCHED = {
 
 
 def failures(gain: StrataGain, names: Sequence[str]) -> list[str]:
-    """Say which figures of the run lie below the interval of the control.
+    """Return the figures of a run below the interval of its control.
 
     Args:
         gain: A run and its control, with intervals.
         names: Keys of ``WATCHED``.
 
     Returns:
-        One line for each that does.
+        One line for each of these figures.
 
     Raises:
         ValueError: If there is no control or no interval to compare with.
@@ -49,10 +49,10 @@ def failures(gain: StrataGain, names: Sequence[str]) -> list[str]:
 def check_watched(
     names: Sequence[str], *, has_control: bool, num_resamples: int
 ) -> None:
-    """Refuse to watch figures without an interval, before time is spent.
+    """Refuse to watch figures without an interval, before they are computed.
 
     Raises:
-        ValueError: As :func:`failures`.
+        ValueError: If there is no control or no interval to compare with.
     """
     if names and not (has_control and num_resamples):
         raise _nothing_to_compare(names[0])

@@ -10,16 +10,16 @@ from ...annotation_faults import outside
 
 
 class ImageFiles:
-    """Finds the files of an annotation file's images.
+    """Finder of the image files of an annotation file.
 
     Args:
-        records: Images of the annotation file by id.
-        ann: That file.
-        root: Folder of the images; by default they are looked for where
-            COCO and LVIS have them beside their annotations.
+        records: Image entries of the annotation file by id.
+        ann: Path of the annotation file.
+        root: Folder of the images; None to search the folders near the
+            annotations, as COCO and LVIS are laid out.
 
     Raises:
-        FileNotFoundError: If ``root`` holds none of the first ten.
+        FileNotFoundError: If ``root`` contains none of the first ten images.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ImageFiles:
             )
 
     def find(self, image_id: int) -> Path | None:
-        """Return the path of an image, None if there is no such file."""
+        """Return the path of an image; None if the file was not found."""
         for root in self._roots:
             for name in self._names[image_id]:
                 if (root / name).is_file():
@@ -49,12 +49,12 @@ class ImageFiles:
 
 
 def _names(record: Mapping[str, Any]) -> list[str]:
-    """Names by which a file may go, the most specific first."""
+    """Return possible relative paths of an image, the most specific first."""
     parts = str(record.get('coco_url') or '').split('/')
     names = [record.get('file_name'), '/'.join(parts[-2:]), parts[-1]]
     if names[0]:
         names.append(Path(names[0]).name)
-    # they are joined to several folders: an absolute name lies in none
+    # skip absolute names: these names are joined to several folders
     kept = [x for x in names if x and x[0] != '/' and not outside(x, '/')]
     return list(dict.fromkeys(kept)) or [str(record['id'])]
 

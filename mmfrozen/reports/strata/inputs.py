@@ -24,22 +24,22 @@ from ...evaluation.strata import (
 )
 from ...run_files import STRATA
 
-#: Names of result files in a work dir, and how deep they may lie.
+#: Names of result files in a work dir.
 RESULTS = ('*.pkl', '*.pickle', '*.{iou_type}.json', '*results*.json')
-#: What the metrics of mmfrozen keep of an evaluation.
+#: Name of the matches that mmfrozen's metrics write.
 MATCHES = 'matches.{iou_type}.npz'
-DEPTH = 3
-#: Shares of images and of classes without a detection that are told.
+DEPTH = 3  # levels of folders that are searched, with the work dir
+#: Shares of images and of classes without a detection that cause a note.
 MANY_IMAGES, MANY_CLASSES = 0.2, 0.5
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What both runs are judged by.
+    """Annotations that both runs are evaluated with.
 
     Attributes:
-        ground_truth: Of the evaluated images.
-        counts: Of the training set.
+        ground_truth: Ground truth of the evaluated images.
+        counts: Counts of the training set.
         families: Bins by frequency, training annotations, training images.
         protocol: ``'lvis'`` or ``'coco'``.
     """
@@ -53,18 +53,18 @@ class Annotations:
 def read_annotations(
     ann: Path, train_ann: Path | None, protocol: Protocol | None = None
 ) -> Annotations:
-    """Read the annotations and put their categories into bins.
+    """Read the annotations and bin their categories.
 
     Args:
-        ann: Of the evaluated images.
-        train_ann: Of the training images; None for the counts that LVIS
-            files state of themselves.
-        protocol: None to take LVIS's where ``ann`` has its frequencies and
-            says which categories are known to be absent from an image.
+        ann: Annotations of the evaluated images.
+        train_ann: Annotations of the training images; None for the counts
+            that LVIS files state.
+        protocol: None for LVIS's if ``ann`` has frequencies and categories
+            that are known to be absent from images, else COCO's.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file does not hold what it should.
+        ValueError: If a file does not have the expected content.
     """
     check_file(ann, '--ann')
     if train_ann is not None:
@@ -103,7 +103,7 @@ def read_annotations(
 
 @contextmanager
 def _option_names() -> Iterator[None]:
-    """Speak of the options rather than of the metric's arguments."""
+    """Name command-line options instead of metric arguments in errors."""
     try:
         yield
     except ValueError as error:
@@ -112,10 +112,10 @@ def _option_names() -> Iterator[None]:
 
 
 def check_file(path: Path, option: str) -> None:
-    """Refuse a path that is no file, in the words of the command line.
+    """Refuse a path that is not a file; the message names the option.
 
     Raises:
-        FileNotFoundError: If it is not there.
+        FileNotFoundError: If it does not exist.
         IsADirectoryError: If it is a folder.
     """
     if path.is_dir():
@@ -131,18 +131,18 @@ def check_file(path: Path, option: str) -> None:
 
 
 def find_results(path: Path, iou_type: IouType) -> Path:
-    """Find the result file that a person means.
+    """Find the result file of a run.
 
     Args:
-        path: A result file, or a work dir with one somewhere in it.
-        iou_type: Which of ``*.bbox.json`` and ``*.segm.json`` is meant.
+        path: A result file, or a work dir that contains one.
+        iou_type: Selects ``*.bbox.json`` or ``*.segm.json``.
 
     Returns:
-        The newest result file of a work dir; if there is none, the newest
-        ``matches.*.npz`` or, last, ``strata.json`` of mmfrozen's metrics.
+        The file itself, or the newest result file of a work dir; if there is
+        none, the newest ``matches.*.npz``, else ``strata.json``.
 
     Raises:
-        FileNotFoundError: If there is nothing of the kind.
+        FileNotFoundError: If there is no such file.
     """
     if path.is_file():
         return path
@@ -177,22 +177,22 @@ def read_run(
     iou_type: IouType,
     ids: np.ndarray | None = None,
 ) -> tuple[DetectionArrays | None, Matches]:
-    """Read a run and match it.
+    """Read the results of a run and match them with the ground truth.
 
     Args:
-        path: Of :func:`find_results`.
-        annotations: What to judge it by.
+        path: From :func:`find_results`.
+        annotations: Annotations of the evaluated images.
         iou_type: Boxes or masks.
-        ids: What the labels of a ``.pkl`` stand for; None for all
+        ids: Category ids of the labels in a ``.pkl``; None for all
             categories.
 
     Returns:
-        Its detections, None where only the matches were kept, and its
+        Its detections, or None if only the matches were kept, and its
         matches.
 
     Raises:
-        ValueError: If they are empty, or not of these annotations.
-        FileNotFoundError: If they are not there.
+        ValueError: If they are empty, or of other annotations.
+        FileNotFoundError: If the file does not exist.
     """
     if path.suffix == '.npz':
         return None, _read_matches(path, annotations, iou_type)
@@ -243,12 +243,13 @@ def _read_matches(
 def check_digest(
     path: Path, digest: str | None, annotations: Annotations
 ) -> None:
-    """Refuse an evaluation by annotations that have changed.
+    """Refuse an evaluation whose annotations have changed since.
 
     Args:
-        path: Of the evaluation.
-        digest: Of its annotations; None or empty where it does not say.
-        annotations: Those of ``--ann``.
+        path: File of the evaluation.
+        digest: Digest of its annotations; None or empty in older files, which
+            are not checked.
+        annotations: Annotations of ``--ann``.
 
     Raises:
         ValueError: If they differ.
@@ -270,7 +271,7 @@ def _refuse_empty(path: Path, number: int) -> None:
 
 
 def notes_on(name: str, matches: Matches) -> list[str]:
-    """Say it if many images or classes have no detection."""
+    """Return notes if many images or classes have no detection."""
     notes = []
     total = len(matches.image_ids)
     without = total - int(matches.is_evaluated.sum())
@@ -293,7 +294,7 @@ def notes_on(name: str, matches: Matches) -> list[str]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Shortest ends of paths that tell them apart, without suffixes.
+    """Return the shortest ends of paths that differ, without suffixes.
 
     ``frozen/x/results.pkl`` and ``finetuned/x/results.pkl`` give
     ``frozen/x/results`` and ``finetuned/x/results``.
@@ -308,7 +309,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _without_suffix(path: Path) -> Path:
-    """Without what makes it a file of results; folders keep their dots."""
+    """Return a path without suffixes of result files, keeping other dots."""
     name = path.name
     for suffix in ('.json', '.pkl', '.pickle', '.npz', '.bbox', '.segm'):
         name = name.removesuffix(suffix)

@@ -1,4 +1,4 @@
-"""The page and the pictures of a comparison by strata."""
+"""Write the page of a comparison by strata."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write_strata_page(
     """Write the page.
 
     Raises:
-        FileExistsError: If the file is there.
+        FileExistsError: If the file exists.
     """
     title = f'Whom it helps: {gain.run} against {gain.control}'
     if gain.control is None:

@@ -32,8 +32,8 @@ class Samples:
     """AP of one evaluation, on all images and on resamples of them.
 
     Attributes:
-        value: (C,) by category, NaN where it has no instance.
-        draws: (B, C) on the resamples, likewise.
+        value: (C,) AP of each category, NaN where it has no instance.
+        draws: (B, C) AP on the resamples, likewise.
     """
 
     value: Array
@@ -41,7 +41,7 @@ class Samples:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Samples:
-        """Values without resamples; None where there is none."""
+        """Wrap values without resamples; None becomes NaN."""
         value = np.array([np.nan if v is None else v for v in values])
         return cls(value, np.empty((0, len(value))))
 
@@ -56,20 +56,20 @@ def resample(
     seed: int = 0,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> dict[str, list[Samples]]:
-    """Average the precision of runs on the same resamples of their images.
+    """Compute the AP of runs on the same bootstrap resamples of the images.
 
-    Each image is drawn with replacement and counts as often as it was
-    drawn, in every run (Everingham et al., "Assessing the significance of
+    Images are drawn with replacement and count as often as they were drawn,
+    in every run (Everingham et al., "Assessing the significance of
     performance differences on the PASCAL VOC challenges via bootstrapping").
 
     Args:
-        runs: Matched with the same ground truth.
-        num_resamples: B; 0 for no intervals.
-        seed: Of the draws.
+        runs: Runs that were matched with the same ground truth.
+        num_resamples: Number of resamples, B; 0 for no intervals.
+        seed: Seed of the bootstrap.
         track: Wraps the steps for a progress bar.
 
     Returns:
-        By area (``AREAS``), one for each run.
+        Samples of each run, by area (``AREAS``).
     """
     num_images = len(runs[0].image_ids)
     weights = image_weights(num_images, max(num_resamples, 1), seed)
@@ -95,12 +95,12 @@ def resample(
 def class_gains(
     table: ClassTable, samples: Sequence[Samples], confidence: float
 ) -> tuple[ClassGain, ...]:
-    """Every category of the ground truth, absent ones too.
+    """Return the gain of every category of the ground truth, absent ones too.
 
     Args:
-        table: Of the annotations.
-        samples: Of the run, and of the control if there is one.
-        confidence: Of the intervals.
+        table: Names and counts of the categories.
+        samples: Samples of the run, and of the control if there is one.
+        confidence: Confidence level of the intervals.
     """
     columns = [
         _estimates(
@@ -124,7 +124,7 @@ def bin_gains(
     families: Sequence[Bins],
     confidence: float,
 ) -> tuple[BinGain, ...]:
-    """All classes together, the bins of each family, and object sizes."""
+    """Return gains of all classes, of each bin, and of each object size."""
     every = np.ones(len(matches.category_ids), bool)
 
     def row(
@@ -153,16 +153,16 @@ def bin_gain(
     area: str,
     confidence: float,
 ) -> BinGain:
-    """One bin.
+    """Return the gain of one bin.
 
     Args:
-        matches: Of either run.
-        samples: Of the run, and of the control if there is one.
-        family: What the bin divides by.
-        label: Of the bin.
-        members: (C,) whether a category is in it.
+        matches: Matches of either run.
+        samples: Samples of the run, and of the control if there is one.
+        family: Criterion of the bin, see :class:`~.record.BinGain`.
+        label: Name of the bin.
+        members: (C,) bool, the categories in the bin.
         area: A key of ``AREAS``.
-        confidence: Of the intervals.
+        confidence: Confidence level of the intervals.
     """
     instances = matches.num_instances(area)[members]
     num_images = matches.num_images_of(members, area)
@@ -195,18 +195,19 @@ def running_mean(
     confidence: float,
     val_images: NDArray[np.int64] | None = None,
 ) -> RunningMean | None:
-    """Mean of the gain (or AP) over classes of similar frequency.
+    """Return the mean gain (or AP) over classes of similar frequency.
 
     Args:
-        samples: Of the run, and of the control if there is one.
-        annotations: Training annotations, (C,); classes without any are
-            left out.
-        confidence: Of the interval.
-        val_images: Evaluated images of each class, (C,); None where there
-            is no interval.
+        samples: Samples of the run, and of the control if there is one.
+        annotations: (C,) number of training annotations; classes without any
+            are left out.
+        confidence: Confidence level of the interval.
+        val_images: (C,) number of evaluated images of each class; None
+            without an interval.
 
     Returns:
-        None with fewer than five classes. NaN where no class is near.
+        None with fewer than ``MIN_CLASSES`` classes. Values are NaN where no
+        class is near.
     """
     shown = _with_difference(samples)[-1]
     known = (annotations > 0) & np.isfinite(shown.value)
@@ -235,7 +236,7 @@ def running_mean(
 
 
 def _smooth(values: Array, kernel: Array) -> Array:
-    """Weighted means of the values that are there: (B, C) -> (B, P)."""
+    """Return weighted means ignoring NaN: (B, C) -> (B, P)."""
     there = np.isfinite(values)
     weight = there @ kernel.T
     total = np.where(there, values, 0) @ kernel.T
@@ -258,7 +259,7 @@ def _estimates(
     confidence: float,
     lost: Array | float,
 ) -> list[Estimate]:
-    """Estimates of columns: (C,), (B, C), (C,) -> C."""
+    """Return the estimates of C values, with intervals from (B, C) draws."""
     low, high = student_interval(value, draws, confidence, num_images, lost)
     return [
         Estimate(or_none(v), or_none(a), or_none(b))

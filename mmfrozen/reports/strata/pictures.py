@@ -1,4 +1,4 @@
-"""The pictures of a comparison as files."""
+"""Write the charts and example images of a comparison to files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def draw_examples(
 
     Args:
         gain: The comparison.
-        examples: Draws them.
+        examples: Draws the example images.
         track: Wraps the classes for a progress bar.
 
     Returns:
-        By category id; classes without a readable image are left out.
+        Examples by category id, without classes that have no readable image.
     """
     gained, lost = gain.most()
     signs = {row.category_id: 1 for row in gained}
@@ -50,7 +50,7 @@ def write_pictures(
     """Write the charts as PNG and the examples as JPEG into a new folder.
 
     Raises:
-        FileExistsError: If the folder has anything in it.
+        FileExistsError: If the folder is not empty.
     """
     check_empty(folder)
     charts = {

@@ -1,4 +1,4 @@
-"""Dataclasses of a comparison by strata, and their JSON."""
+"""Define the dataclasses of a comparison by strata, also used for JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FREQUENCIES = {'r': 'rare', 'c': 'common', 'f': 'frequent'}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its bootstrap interval.
+    """A figure with its confidence interval.
 
     Attributes:
-        value: On all images; None where nothing was to be measured.
-        low: Lower end; None where there is no interval. ``high`` likewise.
-        high: Upper end.
+        value: Value on all images; None where it is not defined.
+        low: Lower bound; None without an interval.
+        high: Upper bound; None without an interval.
     """
 
     value: float | None
@@ -27,7 +27,7 @@ class Estimate:
 
     @property
     def is_clear(self) -> bool:
-        """Whether there is an interval and zero is outside of it."""
+        """Whether there is an interval that excludes zero."""
         if self.low is None or self.high is None:
             return False
         return self.low > 0 or self.high < 0
@@ -38,15 +38,16 @@ class ClassGain:
     """One class in both runs, AP as fractions of 1.
 
     Attributes:
-        category_id: As in the annotations.
-        name: Likewise.
+        category_id: Category id in the annotations.
+        name: Category name in the annotations.
         frequency: ``'r'``, ``'c'`` or ``'f'``.
-        train_annotations: Its annotations in the training set.
-        train_images: Training images that hold it.
-        val_images: Images that hold it, of those evaluated.
-        val_instances: Its instances in them that count (no crowds).
-        ap: Of the run; its value is None if the class is absent.
-        control: Of the control; None without one.
+        train_annotations: Number of training annotations.
+        train_images: Number of training images with the class.
+        val_images: Number of evaluated images with the class.
+        val_instances: Number of instances in them, without crowds and ignored
+            ones.
+        ap: AP of the run; its value is None if the class is absent.
+        control: AP of the control; None without one.
         gain: ``ap - control`` on the same resamples; None without a control.
     """
 
@@ -72,15 +73,15 @@ class BinGain:
     """The classes of one bin in both runs, AP as fractions of 1.
 
     Attributes:
-        family: What the bin divides by: ``'all'``, ``'frequency'``,
+        family: Criterion of the bin: ``'all'``, ``'frequency'``,
             ``'training_annotations'``, ``'training_images'`` or ``'size'``.
-        label: Its bounds in words.
-        num_classes: Classes that are averaged.
-        num_absent: Classes of the bin without an instance in the evaluated
-            images, which are not.
-        num_instances: Instances of the classes that are averaged.
+        label: Name of the bin, such as ``'r'`` or ``'10-31'``.
+        num_classes: Number of averaged classes.
+        num_absent: Number of classes without an instance in the evaluated
+            images, which are not averaged.
+        num_instances: Number of instances of the averaged classes.
         ap: Mean AP of the run.
-        control: Of the control; None without one.
+        control: Mean AP of the control; None without one.
         gain: Mean difference; None without a control.
     """
 
@@ -105,11 +106,11 @@ class ErrorCost:
 
     Attributes:
         type: As in :class:`~mmfrozen.run_files.ErrorGain`.
-        num_errors: Of the run.
-        num_control_errors: Of the control; None without one.
-        bin: Its ``ap`` is the AP50 that the run would gain without these
-            errors, its ``control`` that of the control, its ``gain`` the
-            difference: negative where the run loses less.
+        num_errors: Number of errors of the run.
+        num_control_errors: Number of errors of the control; None without one.
+        bin: ``ap`` is the AP50 that the run would gain without these errors,
+            ``control`` the same of the control, ``gain`` the difference,
+            which is negative where the errors cost the run less.
     """
 
     type: str
@@ -123,11 +124,11 @@ class RunningMean:
     """Mean over classes of about the same number of training annotations.
 
     Attributes:
-        annotations: Where it is taken, (P,).
-        value: Mean weighted by a Gaussian in log10 of the number.
-        low: Lower ends of its bootstrap interval; empty without one.
-        high: Upper ends.
-        decades: Standard deviation of that Gaussian, in decades.
+        annotations: (P,) numbers of training annotations.
+        value: (P,) means weighted by a Gaussian in log10 of the number.
+        low: (P,) lower bounds of its interval; empty without one.
+        high: (P,) upper bounds, likewise.
+        decades: Standard deviation of the Gaussian, in decades.
     """
 
     annotations: tuple[float, ...]
@@ -139,34 +140,36 @@ class RunningMean:
 
 @dataclass(frozen=True)
 class StrataGain:
-    """A run beside its control, by class and by bin.
+    """Comparison of a run with its control, by class and by bin.
 
     Attributes:
         run: Name of the run.
         control: Name of the control; None without one.
-        sources: Files that were read of them.
+        sources: Result files of both.
         ann: Annotations that both were evaluated on.
-        train_ann: Annotations that the bins were counted in.
+        train_ann: Source of the training counts.
         iou_type: ``'bbox'`` or ``'segm'``.
         protocol: ``'lvis'`` or ``'coco'``.
-        max_dets: Detections that took part at most, of an image (LVIS) or
-            of an image and class (COCO); None if not known.
-        num_images: Images that were evaluated.
-        num_resamples: Bootstrap resamples of those images; 0 where there
-            are no intervals.
-        confidence: Of the intervals.
-        seed: Of the resamples.
-        min_images: Images that a class must be in to be among those that
-            gained or lost most.
-        notes: What a reader has to know of these inputs.
-        bins: ``'all'`` first.
-        classes: In the order of the annotations.
-        running_mean: Of the gains, or of the APs without a control; None
-            with fewer than three classes.
-        errors: What each type of error costs, by bin; empty where a run
-            does not say.
-        confusions: Of the run, then of the control; empty likewise.
-        calibration: Likewise.
+        max_dets: Maximum number of detections per image (LVIS) or per image
+            and class (COCO); None if not known.
+        num_images: Number of images in the annotations.
+        num_resamples: Number of bootstrap resamples of the images; 0 without
+            intervals.
+        confidence: Confidence level of the intervals.
+        seed: Seed of the bootstrap.
+        min_images: Least number of images with a class for it to be ranked
+            among those that gained or lost most.
+        notes: Warnings about the inputs.
+        bins: Bins, starting with ``'all'``.
+        classes: Classes in the order of their ids.
+        running_mean: Running mean of the gains, or of the APs without a
+            control; None with too few classes.
+        errors: Costs of each type of error by bin; empty where a run has no
+            error types.
+        confusions: Confusions of the run, then of the control; empty
+            likewise.
+        calibration: Calibration of the run, then of the control; empty
+            likewise.
     """
 
     run: str
@@ -191,21 +194,21 @@ class StrataGain:
     calibration: tuple[tuple[Calibration, ...], ...] = ()
 
     def family(self, name: str) -> Iterator[BinGain]:
-        """Bins of one family, in order."""
+        """Return the bins of one family, in order."""
         return (row for row in self.bins if row.family == name)
 
     def most(self, num: int = 10) -> tuple[list[ClassGain], list[ClassGain]]:
-        """Classes that gained most and those that lost most.
+        """Return the classes that gained most and those that lost most.
 
         Args:
-            num: Classes of each kind at most.
+            num: Maximum number of classes of each kind.
 
         Returns:
             The largest gain first, and the largest loss first. Without a
             control: the highest AP first, and the lowest.
         """
         rows = [r for r in self.classes if r.val_images >= self.min_images]
-        # of equals the one with more instances says more
+        # of equals, prefer classes with more instances
         rows.sort(key=lambda row: -row.val_instances)
         known = [(r.shown.value, r) for r in rows if r.shown.value is not None]
         up = sorted(known, key=lambda pair: -pair[0])

@@ -20,18 +20,18 @@ from ...evaluation.result_files import label_ids
 from ...type_names import find_type
 from ..config_text import read_plain_config
 
-#: Where MMDetection writes the config of a run, in its work dir.
+#: Places of the config in a work dir of MMDetection.
 CONFIGS = ('*/vis_data/config.py', '*.py')
-#: What tells a config from other code, which is not to be run.
+#: Distinguishes configs from other Python files.
 IS_CONFIG = re.compile(r'^model\s*=', re.MULTILINE)
 
 
 def find_configs(run: Path, config: Path | None) -> list[Path]:
-    """Configs that may tell the classes of a run.
+    """Return the configs that may define the classes of a run.
 
     Args:
-        run: A work dir, or a file, beside which nothing is looked for.
-        config: What was named; None to look in the work dir.
+        run: A work dir, or a result file, for which none is found.
+        config: The config of ``--config``; None to search the work dir.
     """
     if config is not None:
         return [config]
@@ -49,21 +49,21 @@ def find_configs(run: Path, config: Path | None) -> list[Path]:
 def read_label_ids(
     configs: Sequence[Path], gt: GroundTruth, named: Path | None
 ) -> np.ndarray | None:
-    """Category ids of a detector's labels, from the configs of its run.
+    """Return the category ids of a detector's labels, from its configs.
 
     Args:
-        configs: Of :func:`find_configs`.
-        gt: What the run is judged by.
-        named: The config that was named, which is run as MMDetection runs
-            it; one that was found in a work dir is only parsed.
+        configs: From :func:`find_configs`.
+        gt: Ground truth of the evaluation.
+        named: The config of ``--config``, which is executed as MMDetection
+            does; one that was found in a work dir is only parsed.
 
     Returns:
         As :func:`~mmfrozen.evaluation.result_files.label_ids`; None if the
-        configs do not choose among the categories.
+        configs do not select classes.
 
     Raises:
-        ValueError: If a config cannot be read, if two disagree, or if the
-            model tells another number of classes than there are.
+        ValueError: If a config cannot be read, if two configs differ, or if
+            the model has another number of classes.
     """
     found: dict[tuple[int, ...] | None, Path] = {}
     for path in configs:
@@ -75,7 +75,7 @@ def read_label_ids(
             )
             classes, by_class = _dataset_classes(cfg)
             numbers = set(_head_classes(cfg.get('model'), False))
-        except Exception as error:  # whatever the code of a config leads to
+        except Exception as error:  # a config may raise anything
             why = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise ValueError(
                 f'A config must be one of MMDetection, got {str(path)!r} '
@@ -104,14 +104,14 @@ def read_label_ids(
 def _dataset_classes(
     cfg: Config | ConfigDict,
 ) -> tuple[tuple[str, ...] | None, bool]:
-    """Classes of the tested data set, and whether labels follow them."""
+    """Return the classes of the test set, and whether labels follow them."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     dataset: Any = loader.dataset if loader else {}
     while 'dataset' in dataset or 'datasets' in dataset:  # in a wrapper
         dataset = dataset.get('dataset') or dataset['datasets'][0]
     kind = find_type(dataset.get('type'), DATASETS)
     if kind is not None and issubclass(kind, LVISV05Dataset):
-        return None, False  # it takes all categories of its file
+        return None, False  # it uses all categories of its file
     default = getattr(kind, 'METAINFO', {}).get('classes')
     classes = (dataset.get('metainfo') or {}).get('classes') or default
     if isinstance(classes, str):
@@ -122,7 +122,7 @@ def _dataset_classes(
 
 
 def _head_classes(node: Any, in_head: bool) -> Iterator[int]:
-    """``num_classes`` of the box heads of a model."""
+    """Yield ``num_classes`` of the box heads of a model."""
     if isinstance(node, dict):
         if in_head and isinstance(node.get('num_classes'), int):
             yield node['num_classes']
@@ -136,7 +136,7 @@ def _head_classes(node: Any, in_head: bool) -> Iterator[int]:
 def note_on_labels(
     name: str, detections: DetectionArrays, gt: GroundTruth
 ) -> list[str]:
-    """Say it if labels of an unknown detector end before the categories."""
+    """Return a note if the labels of a detector end before the categories."""
     found = np.isin(gt.category_ids[gt.file_order], detections.category_ids)
     last, total = int(np.flatnonzero(found).max()), len(found)
     if last == total - 1:

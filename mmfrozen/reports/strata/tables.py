@@ -1,4 +1,4 @@
-"""Tables of a comparison by strata, for console and HTML."""
+"""Make the tables of a comparison by strata, for console and HTML."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TITLES = {
 
 
 def bin_head(gain: StrataGain) -> list[str]:
-    """Titles of the columns of :func:`bin_rows`."""
+    """Return the column titles for :func:`bin_rows`."""
     return ['bin', *_ap_head(gain), 'classes', 'absent', 'instances']
 
 
 def bin_rows(gain: StrataGain) -> Iterator[tuple[str, list[list[str]]]]:
-    """Title and rows of each family, all classes together first."""
+    """Yield the title and rows of each family, starting with all classes."""
     for name, title in TITLES.items():
         rows = [
             [
@@ -45,13 +45,13 @@ def bin_rows(gain: StrataGain) -> Iterator[tuple[str, list[list[str]]]]:
 
 
 def class_head(gain: StrataGain) -> list[str]:
-    """Titles of the columns of :func:`class_rows`."""
+    """Return the column titles for :func:`class_rows`."""
     counts = ('train annotations', 'train images', 'val instances')
     return ['class', 'group', *_ap_head(gain), *counts, 'val images']
 
 
 def class_rows(rows: Sequence[ClassGain], gain: StrataGain) -> list[list[str]]:
-    """One row a class."""
+    """Return one row per class."""
     return [
         [
             row.name,
@@ -67,7 +67,7 @@ def class_rows(rows: Sequence[ClassGain], gain: StrataGain) -> list[list[str]]:
 
 
 def bin_table(gain: StrataGain) -> Table:
-    """The bins, a section a family."""
+    """Draw the table of bins, with one section per family."""
     table = _table(describe(gain))
     for name in ('bin', *_ap_head(gain), 'classes', 'absent', 'inst.'):
         _add_column(table, name, name != 'bin')
@@ -81,7 +81,7 @@ def bin_table(gain: StrataGain) -> Table:
 
 
 def class_table(gain: StrataGain) -> Table:
-    """The classes that gained most, then those that lost most."""
+    """Draw the table of classes that gained most and that lost most."""
     titles = ('gained most', 'lost most')
     if gain.control is None:
         titles = ('highest AP', 'lowest AP')
@@ -106,7 +106,7 @@ def class_table(gain: StrataGain) -> Table:
 
 
 def error_head(gain: StrataGain) -> list[str]:
-    """Titles of the columns of :func:`error_rows`."""
+    """Return the column titles for :func:`error_rows`."""
     names = ['run'] if gain.control is None else ['run', 'control']
     return [
         'bin',
@@ -117,7 +117,7 @@ def error_head(gain: StrataGain) -> list[str]:
 
 
 def error_rows(gain: StrataGain) -> list[list[str]]:
-    """One row a bin and type of error."""
+    """Return one row for each bin and type of error."""
     return [
         [
             bin_label(row.bin),
@@ -132,7 +132,7 @@ def error_rows(gain: StrataGain) -> list[list[str]]:
 
 
 def error_table(gain: StrataGain) -> Table:
-    """What each type of error costs all classes, and each frequency."""
+    """Draw the table of error costs for all classes and each frequency."""
     table = _table('AP50 gained without the errors of one type, points')
     for name in ('error', *_cost_head(gain), 'errors'):
         _add_column(table, name, name != 'error')
@@ -154,7 +154,7 @@ def error_table(gain: StrataGain) -> Table:
 
 
 def confusion_rows(gain: StrataGain) -> list[list[str]]:
-    """Errors of type Cls between frequencies, one row a pair of groups."""
+    """Return numbers of confusions, one row for each pair of groups."""
     return [
         [
             f'{FREQUENCIES[first.true]} called {FREQUENCIES[first.predicted]}',
@@ -165,7 +165,7 @@ def confusion_rows(gain: StrataGain) -> list[list[str]]:
 
 
 def calibration_rows(gain: StrataGain) -> list[list[str]]:
-    """Expected calibration error, one row a frequency, one column a run."""
+    """Return calibration errors, one row per frequency, one column per run."""
     return [
         [
             FREQUENCIES.get(pair[0].name, pair[0].name),
@@ -182,7 +182,7 @@ def _add_column(table: Table, name: str, is_number: bool) -> None:
 
 
 def _table(title: str) -> Table:
-    # 80 columns have to be enough
+    # must fit into 80 columns
     return Table(
         title=title,
         box=SIMPLE_HEAD,

@@ -1,10 +1,10 @@
-"""Number formats and names shared by the tables and charts of strata."""
+"""Format numbers and names for the tables and charts of strata."""
 
 from __future__ import annotations
 
 from .record import FREQUENCIES, BinGain, Estimate, StrataGain
 
-#: Heads of the families of bins.
+#: Titles of the families of bins.
 FAMILIES = {
     'all': 'all classes',
     'frequency': 'frequency, by training images (r / c / f)',
@@ -15,12 +15,12 @@ FAMILIES = {
 
 
 def ap_name(gain: StrataGain) -> str:
-    """Box or mask AP."""
+    """Return ``'box AP'`` or ``'mask AP'``."""
     return 'box AP' if gain.iou_type == 'bbox' else 'mask AP'
 
 
 def quantity(gain: StrataGain) -> str:
-    """Name the axis on which gains (or APs) are drawn."""
+    """Return the title of an axis of gains (or APs)."""
     what = ap_name(gain)
     if gain.control is None:
         return f'{what}, %'
@@ -28,7 +28,7 @@ def quantity(gain: StrataGain) -> str:
 
 
 def describe(gain: StrataGain) -> str:
-    """Say in one line what was compared."""
+    """Return a title in two lines: runs, then conditions."""
     runs = gain.run
     if gain.control is not None:
         runs += f' \N{MINUS SIGN} {gain.control}'
@@ -39,13 +39,13 @@ def describe(gain: StrataGain) -> str:
 
 
 def bin_label(row: BinGain) -> str:
-    """``rare (r)``; other bins as they are."""
+    """Return the label of a bin, such as ``rare (r)`` or ``10-31``."""
     name = FREQUENCIES.get(row.label)
     return f'{name} ({row.label})' if name else row.label
 
 
 def short(name: str, longest: int = 30) -> str:
-    """A class name that fits beside a chart, without its middle."""
+    """Shorten a class name to ``longest`` characters by cutting its middle."""
     if len(name) <= longest:
         return name
     half = longest // 2
@@ -53,7 +53,7 @@ def short(name: str, longest: int = 30) -> str:
 
 
 def format_estimate(estimate: Estimate, gain: StrataGain) -> str:
-    """``+1.2 [-0.3, +2.8]`` in points; ``-`` where nothing was measured."""
+    """Format as ``+1.2 [-0.3, +2.8]`` in points; ``-`` if undefined."""
     form = '.1f' if gain.control is None else '+.1f'
     values = estimate.value, estimate.low, estimate.high
     value, low, high = (points(x, form) for x in values)
@@ -61,7 +61,7 @@ def format_estimate(estimate: Estimate, gain: StrataGain) -> str:
 
 
 def points(value: float | None, form: str) -> str:
-    """A fraction of 1 in points; empty for None."""
-    # + 0.0 because a rounded -0.04 is no negative number to a reader
+    """Format a fraction of 1 in points; empty for None."""
+    # + 0.0 turns -0.0, from rounding, into 0.0
     text = '' if value is None else format(round(100 * value, 1) + 0.0, form)
     return text.replace('-', '\N{MINUS SIGN}')
