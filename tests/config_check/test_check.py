@@ -114,11 +114,22 @@ def test_seesaw_has_to_have_the_classes_of_its_head():
         check_config(changed(SEESAW, key, 20))
 
 
-def test_misspelt_key_at_the_top_warns_where_the_right_one_is_there():
-    cfg = changed(R101, 'optim_wraper.optimizer.lr', 1)
-    (warning,) = check_config(cfg)
-    assert warning.startswith('optim_wraper is read by nothing')
-    assert "'optim_wrapper'" in warning
+@pytest.mark.parametrize(
+    ('key', 'value', 'meant'),
+    [
+        ('optim_wraper.optimizer.lr', 0.1, 'optim_wrapper'),
+        ('custom_hook', [dict(type='EMAHook')], 'custom_hooks'),
+        ('load_form', 'detector.pth', 'load_from'),
+        ('resum', True, 'resume'),
+    ],
+)
+def test_misspelt_key_at_the_top_is_refused_beside_the_right_one(
+    key, value, meant
+):
+    with pytest.raises(ValueError, match=f'mean {meant!r}') as error:
+        check_config(changed(R101, key, value))
+    assert str(error.value).startswith(key.partition('.')[0])
+    assert '\n' not in str(error.value)
 
 
 def test_misspelt_key_at_the_top_is_refused_where_the_right_one_is_not():
@@ -128,9 +139,25 @@ def test_misspelt_key_at_the_top_is_refused_where_the_right_one_is_not():
         check_config(cfg)
 
 
+def test_variable_that_cannot_be_the_key_it_looks_like_is_a_warning():
+    (warning,) = check_config(changed(R101, 'models', ['r50', 'r101']))
+    assert warning.startswith('models is read by nothing')
+    assert "'model'" in warning
+
+
 def test_variables_of_ones_own_are_left_alone():
-    own = dict(my_lr=0.1, image_sizes=[1], classes=('a',), width=3)
-    assert check_config(Config({**load(R101).to_dict(), **own})) == []
+    cfg = load(R101)
+    own = dict(
+        my_lr=0.1,
+        image_sizes=[1],
+        classes=('a',),
+        width=3,
+        dataset_type='CocoDataset',
+        backend_args=None,
+        model2=dict(type='FCOS'),
+        text_cfg=cfg.model.test_cfg.to_dict(),  # it stands inside the model
+    )
+    assert check_config(Config({**cfg.to_dict(), **own})) == []
 
 
 def test_class_of_others_is_judged_by_its_signature_alone():
