@@ -12,6 +12,7 @@ from ..errors import did_you_mean, near_miss
 from ..options import EMPTY, PLAIN, Option, fits, options_of, wording
 from ..type_names import find_type, known_name
 from .detector import detector_faults
+from .pipelines import pipeline_faults
 from .places import (
     EXTRA,
     FILLED,
@@ -94,6 +95,7 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
         places = REGISTRIES.get(key, {})
         yield from _faults(key, value, places, places.get('', ()))
     yield from detector_faults(cfg.get('model'))
+    yield from pipeline_faults(cfg)
 
 
 def _slips(cfg: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
