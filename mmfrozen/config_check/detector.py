@@ -37,12 +37,13 @@ def detector_faults(model: Any) -> Iterator[ValueError]:
                     )
     head = model.get('rpn_head')
     kind = find_type(head.get('type'), MODELS) if _is_dict(head) else None
-    settings = model.get('train_cfg')
-    if isinstance(kind, type) and issubclass(kind, RPNHead) and settings:
-        if not (_is_dict(settings.get('rpn')) and settings['rpn']):
+    if isinstance(kind, type) and issubclass(kind, RPNHead):
+        settings = model.get('train_cfg') or {}
+        rpn = settings.get('rpn')
+        if settings and not (_is_dict(rpn) and rpn):
             yield ValueError(
                 'model.train_cfg.rpn must be a dict with something in it for '
-                f'{kind.__name__}, got {settings.get("rpn")!r:.80}. Fill it.'
+                f'{kind.__name__}, got {rpn!r:.80}. Fill it.'
             )
     roi_head = model.get('roi_head')
     if isinstance(roi_head, Mapping):

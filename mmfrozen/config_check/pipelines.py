@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets.transforms import (
+    MultiBranch,
     PackDetInputs,
     PackReIDInputs,
     PackTrackInputs,
@@ -15,7 +16,8 @@ from mmdet.registry import TRANSFORMS
 
 from ..type_names import find_type, known_name
 
-PACKS = (PackDetInputs, PackReIDInputs, PackTrackInputs)
+#: MultiBranch has pipelines of its own that pack.
+PACKS = (MultiBranch, PackDetInputs, PackReIDInputs, PackTrackInputs)
 
 
 def pipeline_faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
