@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 
@@ -83,39 +84,29 @@ def print_line(kind: str, text: object, *, keep: str = '') -> None:
     print(f'{kind}: {shown}', file=sys.stderr)
 
 
-def main() -> int:
-    """Run a subcommand.
+def run_command(name: str) -> int:
+    """Run a subcommand with what ``sys.argv`` holds.
 
     Returns:
-        Its exit status; 2 if there is no such subcommand.
+        Its exit status; 2 if its output cannot be written, 130 if it was
+        interrupted.
     """
-    command, *options = sys.argv[1:] or ['--help']
-    if command in ('-h', '--help'):
-        print('usage: mmfrozen COMMAND ...\n\ncommands:')
-        for name, text in COMMANDS.items():
-            print(f'  {name:15}{text}')
-        print('\n`mmfrozen COMMAND --help` has the options, with examples.')
-        return 0
-    if command == '--version':
-        from mmfrozen.version import __version__
+    return _in_one_line(
+        lambda: import_module(f'.{name.replace("-", "_")}', __name__).main()
+    )
 
-        print(__version__)
-        return 0
-    if command not in COMMANDS:
-        near = get_close_matches(command, COMMANDS, n=1)
-        remedy = f'Did you mean {near[0]!r}?' if near else 'Correct it.'
-        print(
-            f'error: COMMAND must be one of {", ".join(COMMANDS)}, got '
-            f'{command!r}. {remedy} See mmfrozen --help.',
-            file=sys.stderr,
-        )
-        return 2
-    sys.argv = [f'mmfrozen {command}', *options]
-    module = import_module(f'.{command.replace("-", "_")}', __name__)
+
+def _in_one_line(call: Callable[[], int | None]) -> int:
+    """Call what prints; an interrupt and a full disk end in one line."""
     status = 0
     try:
-        status = module.main() or 0
-        sys.stdout.flush()
+        try:
+            status = call() or 0
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print_line('stopped', 'Interrupted before it was done.')
+        return 130
     except OSError as error:
         if error.filename is not None:
             raise
@@ -129,3 +120,42 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     return status
+
+
+def main() -> int:
+    """Run a subcommand.
+
+    Returns:
+        Its exit status; 2 if there is no such subcommand.
+    """
+    command, *options = sys.argv[1:] or ['--help']
+    if command in ('-h', '--help'):
+        return _in_one_line(print_help)
+    if command == '--version':
+        return _in_one_line(print_version)
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1)
+        remedy = f'Did you mean {near[0]!r}?' if near else 'Correct it.'
+        print(
+            f'error: COMMAND must be one of {", ".join(COMMANDS)}, got '
+            f'{command!r}. {remedy} See mmfrozen --help.',
+            file=sys.stderr,
+        )
+        return 2
+    sys.argv = [f'mmfrozen {command}', *options]
+    return run_command(command)
+
+
+def print_help() -> None:
+    """Print what commands there are."""
+    print('usage: mmfrozen COMMAND ...\n\ncommands:')
+    for name, text in COMMANDS.items():
+        print(f'  {name:15}{text}')
+    print('\n`mmfrozen COMMAND --help` has the options, with examples.')
+
+
+def print_version() -> None:
+    """Print the version of the package."""
+    from mmfrozen.version import __version__
+
+    print(__version__)

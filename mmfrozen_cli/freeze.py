@@ -5,8 +5,9 @@ its control beside it as NAME_finetuned.py, or into ../finetuned/ if the
 folder is called frozen. Both are built from the written files before success
 is claimed. Several configs, or --zoo, are only tried: a table says how many
 can be frozen and why the others cannot. With --fast the detector also gets
-the types whose training step does not grow with the batch (docs/fast_step.md);
-the notes say which parts stay as they are.
+the types whose training step does not grow with the batch (docs/fast_step.md),
+with --reliable the run gets what it survives a kill, a full disk, NaN and a
+typo by (docs/reliability.md); the notes say which parts stay as they are.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     add('configs', nargs='*', metavar='CONFIG', help='path or mmdet::NAME')
     add('--out', type=Path, metavar='X.py', help='write, do not print')
     add('--fast', action='store_true', help='take batched types, too')
+    add('--reliable', action='store_true', help='survive kills, NaN, typos')
     add('--force', action='store_true', help='replace what is there')
     add('--zoo', action='store_true', help="try all of MMDetection's configs")
     add('--json', type=Path, metavar='FILE', help='write the table, too')
@@ -108,7 +110,7 @@ def convert(args: argparse.Namespace) -> None:
                 'Choose another name.'
             )
     out = args.out and args.out.parent.resolve() / args.out.name
-    result = freeze_config(source, out, fast=args.fast)
+    result = freeze_config(source, out, fast=args.fast, reliable=args.reliable)
     say(result)
     if not args.out:
         print(result.frozen, end='')
@@ -121,13 +123,13 @@ def convert(args: argparse.Namespace) -> None:
         print(f'trainable  {trainable:,} ({trainable / total:.1%})')
 
 
-def try_one(source: Path, *, fast: bool) -> dict[str, Any]:
+def try_one(source: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Freeze one of many and describe the outcome."""
     record: dict[str, Any] = {'config': str(source)}
     if source.is_relative_to(ZOO):
         record['config'] = source.relative_to(ZOO).as_posix()
     try:
-        result = freeze_config(source, fast=fast)
+        result = freeze_config(source, fast=args.fast, reliable=args.reliable)
     except CannotFreezeError as error:
         return {**record, 'error': str(error)}
     return {
@@ -152,7 +154,7 @@ def try_all(args: argparse.Namespace) -> int:
         else [locate(config) for config in args.configs]
     )
     progress = track(sources, 'configs', console=PlainConsole(stderr=True))
-    records = [try_one(source, fast=args.fast) for source in progress]
+    records = [try_one(source, args) for source in progress]
     good = [r for r in records if 'error' not in r]
     table = Table(title=f'{len(good)} of {len(records)} configs can be frozen')
     table.add_column('configs', justify='right')

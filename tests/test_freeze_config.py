@@ -13,6 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmfrozen.config_check import check_config
 from mmfrozen.empty_weights import empty_weights
 from mmfrozen.freeze_config import (
     ZOO,
@@ -646,6 +647,46 @@ def test_without_fast_types_stay_mmdetections(tmp_path):
     out = tmp_path / 'x.py'
     freeze_config(locate(BASE), out)
     assert Config.fromfile(out).model.type == 'MaskRCNN'
+
+
+@pytest.mark.parametrize(
+    ('text', 'loop', 'stays'),
+    [
+        ('', 'mmfrozen.ResumableEpochBasedTrainLoop', []),
+        (
+            'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=9)',
+            'mmfrozen.ResumableIterBasedTrainLoop',
+            [],
+        ),
+        (
+            "train_cfg = dict(type='TeacherStudentValLoop')\n"
+            'default_hooks = dict(checkpoint=None)\n'
+            "runner_type = 'FlexibleRunner'",
+            'TeacherStudentValLoop',
+            ['runner_type', 'train_cfg', 'default_hooks.checkpoint'],
+        ),
+    ],
+)
+def test_reliable_sets_what_a_run_survives_by_and_says_what_stays(
+    tmp_path, text, loop, stays
+):
+    base, out = tmp_path / 'base.py', tmp_path / 'frozen' / 'x.py'
+    base.write_text(f'_base_ = {BASE!r}\n{text}\n')
+    result = freeze_config(base, out, reliable=True)
+    found = [n.split(' ')[0] for n in result.notes if ' stays ' in n]
+    assert found == stays
+    for file in (out, control_path(out)):
+        cfg = Config.fromfile(file)
+        assert cfg.train_cfg.type == loop and 'by_epoch' not in cfg.train_cfg
+        assert cfg.default_hooks.non_finite.type == 'mmfrozen.NonFiniteHook'
+        [backend] = cfg.visualizer.vis_backends
+        assert backend.type == 'mmfrozen.SafeLocalVisBackend'
+        if not stays:
+            saving = cfg.default_hooks.checkpoint
+            assert saving.type == 'mmfrozen.SafeCheckpointHook'
+            assert saving.interval == 1
+            assert cfg.runner_type == 'mmfrozen.CheckedRunner'
+            assert check_config(cfg) == []
 
 
 def test_control_of_a_backbone_without_a_rate_is_fine_tuned(tmp_path):

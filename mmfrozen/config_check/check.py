@@ -12,6 +12,7 @@ from ..errors import did_you_mean, near_miss
 from ..options import EMPTY, PLAIN, Option, fits, options_of, wording
 from ..type_names import find_type, known_name
 from .detector import detector_faults
+from .pipelines import pipeline_faults
 from .places import (
     EXTRA,
     FILLED,
@@ -53,8 +54,9 @@ def check_config(cfg: Mapping[str, Any]) -> list[str]:
         cfg: The config, resolved.
 
     Returns:
-        Warnings: top-level keys that look misspelt, where the key that may be
-        meant is there too. Configs may have variables of their own.
+        Warnings: top-level keys that look misspelt, but whose value cannot
+        be that of the key that may be meant. Configs may have variables of
+        their own.
 
     Raises:
         ValueError: At the first fault, with the key's path.
@@ -64,16 +66,19 @@ def check_config(cfg: Mapping[str, Any]) -> list[str]:
     return [
         f'{key} is read by nothing, got {cfg[key]!r:.60}. Did you mean '
         f'{meant!r}? Rename it if it is a variable of your own.'
-        for key, meant in _near_misses(cfg, TOP)
+        for key, meant in _slips(cfg)
     ]
 
 
 def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
     """All faults of a config, from the outside to the inside."""
-    for key, meant in _near_misses(cfg, TOP):
-        if meant not in cfg:
-            yield _unknown(key, cfg[key], 'a key that is read', [meant])
     options, _ = options_of(Runner)
+    for key, meant in _slips(cfg):
+        if meant not in cfg or _is_kind(
+            cfg[key], options.get(meant, ANYTHING), True, True
+        ):
+            what = 'a key that is read, or a variable named unlike one'
+            yield _unknown(key, cfg[key], what, [meant])
     for key, value in cfg.items():
         if key not in TOP:
             continue
@@ -90,6 +95,29 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
         places = REGISTRIES.get(key, {})
         yield from _faults(key, value, places, places.get('', ()))
     yield from detector_faults(cfg.get('model'))
+    yield from pipeline_faults(cfg)
+
+
+def _slips(cfg: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys at the top that look misspelt, and what may be meant. `model2`
+    is a variable, and so is what stands inside of another key."""
+    for key, meant in _near_misses(cfg, TOP):
+        bare = ''.join(c for c in key if not c.isdigit())
+        if bare != meant and not any(
+            _holds(cfg[name], cfg[key]) for name in TOP.intersection(cfg)
+        ):
+            yield key, meant
+
+
+def _holds(value: Any, part: Any) -> bool:
+    """Whether a list or dict that is not empty stands inside a value."""
+    if not isinstance(part, (Mapping, list, tuple)) or not part:
+        return False
+    if isinstance(value, Mapping):
+        inside = list(value.values())
+    else:
+        inside = list(value) if isinstance(value, (list, tuple)) else []
+    return any(one == part or _holds(one, part) for one in inside)
 
 
 def _near_misses(

@@ -8,6 +8,7 @@ from typing import Any
 from mmcv import ops
 from mmdet.models import (
     CascadeRoIHead,
+    RPNHead,
     SeesawLoss,
     StandardRoIHead,
     TwoStageDetector,
@@ -34,6 +35,16 @@ def detector_faults(model: Any) -> Iterator[ValueError]:
                         f'model.{section} must have {key} beside model.{head},'
                         f' got {given!r:.80}. Set model.{section}.{key}.'
                     )
+    head = model.get('rpn_head')
+    kind = find_type(head.get('type'), MODELS) if _is_dict(head) else None
+    if isinstance(kind, type) and issubclass(kind, RPNHead):
+        settings = model.get('train_cfg') or {}
+        rpn = settings.get('rpn')
+        if settings and not (_is_dict(rpn) and rpn):
+            yield ValueError(
+                'model.train_cfg.rpn must be a dict with something in it for '
+                f'{kind.__name__}, got {rpn!r:.80}. Fill it.'
+            )
     roi_head = model.get('roi_head')
     if isinstance(roi_head, Mapping):
         yield from _roi_faults(roi_head, model.get('train_cfg'))

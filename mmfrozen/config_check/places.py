@@ -82,6 +82,8 @@ FILLED = {
     'train_cfg',
     'train_dataloader',
     'val_dataloader',
+    'val_evaluator',
+    'visualizer',
 }
 #: Keys under which a class is built: a dict with a type, or a list of such.
 TYPED = {
@@ -127,7 +129,7 @@ flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate
 decay_rate decay_type layer_decay_rate num_layers"""
 _CLIP = 'type max_norm norm_type error_if_nonfinite foreach clip_value'
 _DEFAULT_HOOKS = """runtime_info timer sampler_seed logger param_scheduler
-checkpoint visualization frozen_guard drift step_cost"""
+checkpoint visualization frozen_guard drift step_cost non_finite engine"""
 _ROI_LAYER = """type output_size spatial_scale sampling_ratio pool_mode aligned
 use_torchvision"""
 _LOADER = ' '.join(list(signature(DataLoader.__init__).parameters)[1:])

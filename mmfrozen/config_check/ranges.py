@@ -61,6 +61,12 @@ def _pair(value: Any, holds: Callable[[Any], bool]) -> bool:
     )
 
 
+def _is_colour(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) == 3 and all(map(_is_finite, value))
+    return _is_finite(value)
+
+
 def _is_priority(value: Any) -> bool:
     if isinstance(value, str):
         return value.upper() in Priority.__members__
@@ -93,6 +99,15 @@ LEVELS = Range(
     lambda v: isinstance(getattr(logging, str(v), None), int),
 )
 POSITIVES = _each(POSITIVE, 'a list')
+WHOLE = Range('a whole number', _is_whole)
+SIZE = Range(
+    f'{COUNT.words}, or two of such',
+    lambda v: COUNT.holds(v) or _pair(v, COUNT.holds),
+)
+PADDING = Range(
+    'a number, three of such, or a dict of them',
+    lambda v: all(map(_is_colour, v.values() if isinstance(v, dict) else [v])),
+)
 PRIORITY = Range(
     f'a whole number from 0 to 100, or one of '
     f'{", ".join(Priority.__members__)}',
@@ -132,6 +147,9 @@ SECTION = Range(
         for one in (v if isinstance(v, (list, tuple)) and v else [v])
     ),
 )
+PROPOSALS = Range(
+    'a dict with something in it', lambda v: isinstance(v, dict) and v != {}
+)
 #: A finite number, also in classes whose signature does not say so.
 _RULES = {
     COUNT: 'num num_classes num_outs stack_times base_channels '
@@ -143,12 +161,16 @@ _RULES = {
     'num_cls_convs num_cls_fcs num_reg_convs num_reg_fcs warmup '
     'opencv_num_threads begin max_per_img min_bbox_size',
     COUNTS: 'in_channels out_channels feat_channels conv_out_channels '
-    'fc_out_channels featmap_strides output_size pad_size_divisor',
+    'fc_out_channels featmap_strides pad_size_divisor',
+    SIZE: 'output_size',
+    PADDING: 'pad_val',
+    WHOLE: 'nms_pre',
+    PROPOSALS: 'rpn_proposal',
     POSITIVES: 'scales base_sizes std strides scale crop_size size',
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
     'lr_mult decay_mult min_size loss_weight power oversample_thr',
-    FINITE: 'nms_pre sampling_ratio allowed_border pos_weight',
+    FINITE: 'sampling_ratio allowed_border pos_weight',
     SHARES: 'prob',
     BOUNDS: 'neg_iou_thr',
     PREFIXES: 'data_prefix',
@@ -163,7 +185,7 @@ _RULES = {
     INTERVAL: 'interval',
     TEXT: 'checkpoint',
     START: 'mp_start_method',
-    SECTION: 'rpn rpn_proposal rcnn nms filter_cfg init_cfg mp_cfg dist_cfg',
+    SECTION: 'rpn rcnn nms filter_cfg init_cfg mp_cfg dist_cfg',
     RATIO: 'ratio_range',
 }
 #: By name of an option.

@@ -259,8 +259,8 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
         return info
 
     remedy = (
-        'Download LVIS v1, or write the embedded stand-in with '
-        'mmfrozen mini-lvis --out data/lvis_v1.'
+        'Correct data_root and ann_file, download LVIS v1, or write the '
+        'embedded stand-in with mmfrozen mini-lvis --out data/lvis_v1.'
     )
 
     def _api_of(self, pieces: AnnotationFile) -> Any:

@@ -19,6 +19,7 @@ from ..run_files import ParameterCounts
 from .batched import batched_types, image_by_image
 from .decide import Plan, decide
 from .notes import take_notes, warn
+from .reliable import reliable_settings
 from .text import control_text, frozen_text
 from .verify import load, verify
 
@@ -74,7 +75,11 @@ def control_path(out: Path) -> Path:
 
 
 def freeze_config(
-    source: Path, out: Path | None = None, *, fast: bool = False
+    source: Path,
+    out: Path | None = None,
+    *,
+    fast: bool = False,
+    reliable: bool = False,
 ) -> Result:
     """Freeze a config, write it with its control, and verify the files.
 
@@ -84,6 +89,7 @@ def freeze_config(
             :func:`control_path`. Files there are replaced. None leaves
             nothing behind; the text then fits into the working directory.
         fast: Take the types whose step does not grow with the batch, too.
+        reliable: Take what a run survives by, too (docs/reliability.md).
 
     Raises:
         CannotFreezeError: If it cannot be frozen. Nothing is left changed.
@@ -94,6 +100,9 @@ def freeze_config(
     if fast:
         types, stay = batched_types(cfg.model)
         plan = replace(plan, types=types)
+    if reliable:
+        settings, more = reliable_settings(cfg)
+        plan, stay = replace(plan, reliable=settings), [*stay, *more]
     warnings = list(warn(cfg, plan))
     name = source.with_suffix('.py').name
     with tempfile.TemporaryDirectory() as folder:

@@ -61,6 +61,7 @@ class Plan:
         paramwise: Its ``paramwise_cfg``.
         trains: The base has an ``optim_wrapper``.
         types: Batched types by the path of their part.
+        reliable: What the run survives by, as nested dicts.
     """
 
     backbones: list[BackbonePlan]
@@ -70,6 +71,7 @@ class Plan:
     paramwise: dict[str, Any] | None
     trains: bool
     types: dict[str, str] = field(default_factory=dict)
+    reliable: dict[str, Any] = field(default_factory=dict)
 
     @property
     def without_rate(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,10 @@ def frozen_text(plan: Plan, base: str, head: str) -> str:
         if plan.constructor:
             wrapper['paramwise_cfg'] = _without_layers(plan.constructor)
         settings['optim_wrapper'] = wrapper
+    settings |= copy.deepcopy(plan.reliable)
     if plan.has_guard:
         guard = {'type': 'mmfrozen.FrozenGuardHook', 'state': 'frozen'}
-        settings['default_hooks'] = {'frozen_guard': guard}
+        _put(settings, 'default_hooks.frozen_guard', guard)
     return _file(head, base, settings)
 
 

@@ -5,10 +5,14 @@ offline source for the official senses: every `synset` is the placeholder
 `NAME.n.01` and every `def` is empty.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from .split import Split
 
 MANIFEST = 'mini_lvis.json'
 VAL_EVERY = 4  # every fourth photograph is used for validation only
+SCRATCH = '.mini_lvis-'
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -84,17 +89,44 @@ def build(
     if _is_made(out, recipe, force):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix='.mini_lvis-', dir=out.parent
-    ) as scratch:
-        fresh = Path(scratch) / 'fresh'
+    with _scratch_folder(out.parent) as scratch:
+        fresh = scratch / 'fresh'
         _write_set(fresh, parameters, track)
         manifest = {**recipe, 'files_sha256': digest_files(fresh)}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
         if out.exists():
-            out.rename(Path(scratch) / 'former')
+            out.rename(scratch / 'former')
         fresh.rename(out)
     return True
+
+
+@contextlib.contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder that goes, and those that killed runs left go, too.
+
+    A living run holds a lock on its own, which ends with its process.
+    """
+    for left in parent.glob(f'{SCRATCH}*'):
+        with contextlib.suppress(OSError), _lock(left):
+            if any(left.iterdir()):  # else its run may just begin
+                shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(prefix=SCRATCH, dir=parent) as scratch,
+        contextlib.ExitStack() as held,
+    ):
+        with contextlib.suppress(OSError):  # of a disk without locks
+            held.enter_context(_lock(Path(scratch)))
+        yield Path(scratch)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def digest_files(root: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -69,8 +70,8 @@ def test_help_of_a_command_ends_with_two_examples(name):
 
 @pytest.mark.parametrize('tool', TOOLS, ids=lambda p: p.stem)
 def test_tool_is_one_of_the_commands(tool):
-    [module] = re.findall(r'from mmfrozen_cli\.(\w+)', tool.read_text())
-    assert module.replace('_', '-') in COMMANDS
+    [name] = re.findall(r"run_command\('(.+)'\)", tool.read_text())
+    assert name in COMMANDS
     assert len(TOOLS) == len(COMMANDS)
 
 
@@ -113,3 +114,24 @@ def test_cause_inside_a_module_of_the_user_is_printed_whole(tmp_path):
     assert 'Failed to import users_module' in done.stderr
     assert "No module named 'no_such_package'" in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_pair_that_is_interrupted_before_it_trains_says_so(tmp_path):
+    for state in ('frozen', 'finetuned'):
+        (tmp_path / state).mkdir()
+        (tmp_path / state / 'slow.py').write_text(
+            'import time\nprint("ready", flush=True)\ntime.sleep(60)\n'
+        )
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'mmfrozen_cli', 'pair', 'frozen/slow.py'],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
+    assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err == 'stopped: Interrupted before it was done.\n'

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import runpy
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +15,7 @@ from mmfrozen.reports.page import write_page
 from mmfrozen.reports.runs.page import write_pictures
 from mmfrozen_cli import browse, check, lite0_weights, main, mini_lvis
 from tests.test_atomic_write import files_of
+from tests.tiny import ROOT
 
 from .test_browse import CONFIG
 
@@ -93,14 +96,36 @@ def test_frozen_config_is_put_back_where_its_control_cannot_be(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='has no /dev/full')
+@pytest.mark.parametrize('as_tool', (False, True))
 def test_tables_that_nobody_can_take_end_in_one_line(
-    tmp_path, monkeypatch, capsys
+    as_tool, tmp_path, monkeypatch, capsys
 ):
     path = tmp_path / 'ann.json'
     path.write_text('{"images": [], "categories": [], "annotations": []}')
-    monkeypatch.setattr(sys, 'argv', ['mmfrozen', 'check', str(path)])
+    command = ('tool',) if as_tool else ('mmfrozen', 'check')
+    monkeypatch.setattr(sys, 'argv', [*command, str(path)])
+    tool = ROOT / 'tools/check_dataset.py'
     with open('/dev/full', 'w') as full, monkeypatch.context() as patch:
         patch.setattr(sys, 'stdout', full)
-        assert main() == 2
+        if as_tool:
+            with pytest.raises(SystemExit, match='2'):
+                runpy.run_path(str(tool), run_name='__main__')
+        else:
+            assert main() == 2
     err = capsys.readouterr().err
     assert err.count('\n') == 1 and 'No space left on device' in err
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='has no /dev/full')
+@pytest.mark.parametrize('option', ('--help', '--version'))
+def test_help_that_nobody_can_take_ends_in_one_line(option):
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(
+            [sys.executable, '-m', 'mmfrozen_cli', option],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1 and 'No space left' in done.stderr

@@ -47,7 +47,7 @@ def changed(path, key, value):
         ('optim_wrapper.optimizer.lr', '1e-3', 'a number'),
         ('model.neck.out_channels', None, 'a whole number'),
         ('model.roi_head.mask_head.in_channels', None, 'a whole number'),
-        ('model.train_cfg.rpn_proposal.nms_pre', '50', 'a finite number'),
+        ('model.train_cfg.rpn_proposal.nms_pre', '50', 'a whole number'),
         ('model.backbone.norm_eval', 'yes', 'True or False'),
         ('train_dataloader', 'coco', 'a dict'),
         ('default_hooks', True, 'a dict'),
@@ -70,6 +70,18 @@ def changed(path, key, value):
         ('model.train_cfg.rcnn.sampler.pos_fraction', 25, 'from 0 to 1'),
         ('model.rpn_head.bbox_coder.target_stds', [1.0] * 3, 'four'),
         ('model.test_cfg', None, 'rpn beside model.rpn_head'),
+        ('model.train_cfg.rpn', dict(_delete_=True), 'something in it'),
+        ('model.train_cfg.rpn', [], 'a dict'),
+        ('model.train_cfg.rpn_proposal', [dict(nms_pre=9)], 'a dict'),
+        ('model.train_cfg.rpn_proposal.nms_pre', 50.5, 'a whole number'),
+        (
+            'model.roi_head.bbox_roi_extractor.roi_layer.output_size',
+            [7],
+            'two of such',
+        ),
+        ('visualizer', dict(_delete_=True), 'something in it'),
+        ('val_evaluator', dict(_delete_=True), 'something in it'),
+        ('default_hooks.non_finte', dict(policy='skip'), "mean 'non_finite'"),
     ],
 )
 def test_mistake_is_refused_in_one_line_with_its_path(key, value, message):
@@ -88,6 +100,7 @@ def test_mistake_is_refused_in_one_line_with_its_path(key, value, message):
         (3, 'crop_size', (0, 64), 'above 0'),
         (5, 'prob', 1.5, 'from 0 to 1'),
         (6, 'sise', (64, 64), "mean 'size'"),
+        (6, 'pad_val', dict(img=(114, 114)), 'three of such'),
     ],
 )
 def test_mistake_in_a_pipeline_is_refused(number, key, value, message):
@@ -97,6 +110,23 @@ def test_mistake_in_a_pipeline_is_refused(number, key, value, message):
     with pytest.raises(ValueError, match=message) as error:
         check_config(cfg)
     assert str(error.value).startswith(path)
+
+
+@pytest.mark.parametrize(
+    ('reorder', 'message'),
+    [
+        (lambda steps: steps[::-1], 'load images before all else'),
+        (lambda steps: [*steps, steps[-1]], 'pack samples once and last'),
+        (lambda steps: steps[:-1], 'end with PackDetInputs'),
+    ],
+)
+def test_order_of_a_pipeline_that_cannot_be_is_refused(reorder, message):
+    cfg = copy.deepcopy(load(R101))
+    dataset = cfg.val_dataloader.dataset
+    dataset.pipeline = reorder(dataset.pipeline)
+    with pytest.raises(ValueError, match=message) as error:
+        check_config(cfg)
+    assert str(error.value).startswith('val_dataloader.dataset.pipeline must')
 
 
 def test_misspelt_option_of_functions_and_of_what_they_wrap_is_refused():
@@ -114,11 +144,22 @@ def test_seesaw_has_to_have_the_classes_of_its_head():
         check_config(changed(SEESAW, key, 20))
 
 
-def test_misspelt_key_at_the_top_warns_where_the_right_one_is_there():
-    cfg = changed(R101, 'optim_wraper.optimizer.lr', 1)
-    (warning,) = check_config(cfg)
-    assert warning.startswith('optim_wraper is read by nothing')
-    assert "'optim_wrapper'" in warning
+@pytest.mark.parametrize(
+    ('key', 'value', 'meant'),
+    [
+        ('optim_wraper.optimizer.lr', 0.1, 'optim_wrapper'),
+        ('custom_hook', [dict(type='EMAHook')], 'custom_hooks'),
+        ('load_form', 'detector.pth', 'load_from'),
+        ('resum', True, 'resume'),
+    ],
+)
+def test_misspelt_key_at_the_top_is_refused_beside_the_right_one(
+    key, value, meant
+):
+    with pytest.raises(ValueError, match=f'mean {meant!r}') as error:
+        check_config(changed(R101, key, value))
+    assert str(error.value).startswith(key.partition('.')[0])
+    assert '\n' not in str(error.value)
 
 
 def test_misspelt_key_at_the_top_is_refused_where_the_right_one_is_not():
@@ -128,9 +169,25 @@ def test_misspelt_key_at_the_top_is_refused_where_the_right_one_is_not():
         check_config(cfg)
 
 
+def test_variable_that_cannot_be_the_key_it_looks_like_is_a_warning():
+    (warning,) = check_config(changed(R101, 'models', ['r50', 'r101']))
+    assert warning.startswith('models is read by nothing')
+    assert "'model'" in warning
+
+
 def test_variables_of_ones_own_are_left_alone():
-    own = dict(my_lr=0.1, image_sizes=[1], classes=('a',), width=3)
-    assert check_config(Config({**load(R101).to_dict(), **own})) == []
+    cfg = load(R101)
+    own = dict(
+        my_lr=0.1,
+        image_sizes=[1],
+        classes=('a',),
+        width=3,
+        dataset_type='CocoDataset',
+        backend_args=None,
+        model2=dict(type='FCOS'),
+        text_cfg=cfg.model.test_cfg.to_dict(),  # it stands inside the model
+    )
+    assert check_config(Config({**cfg.to_dict(), **own})) == []
 
 
 def test_class_of_others_is_judged_by_its_signature_alone():

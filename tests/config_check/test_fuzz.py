@@ -32,9 +32,9 @@ def test_small_experiments_train(small):
     assert [first_step(cfg).kind for cfg in small] == ['step'] * len(NAMES)
 
 
-def test_warning_of_a_misspelt_key_is_in_the_log_of_a_run(small):
-    outcome = first_step(dict(small[0], train_xataloader=dict(batch_size=3)))
-    assert outcome.kind == 'step' and outcome.names('train_xataloader')
+def test_warning_of_what_looks_misspelt_is_in_the_log_of_a_run(small):
+    outcome = first_step(dict(small[0], models=['r50']))
+    assert outcome.kind == 'step' and outcome.names('models')
 
 
 @settings(

@@ -7,12 +7,15 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import CheckpointLoader
 
 from mmfrozen.freeze_config import control_path, freeze_config
 from mmfrozen.freezing import describe
+from mmfrozen.hooks.checkpoint.resume_from import why_broken
+from mmfrozen.loops import ResumableEpochBasedTrainLoop
 from mmfrozen.reports.verify import verify
+from mmfrozen.runner import CheckedRunner
 from mmfrozen.tracing.pair import find_pair
 from mmfrozen.tracing.trace_pair import trace_pair
 from mmfrozen.tracing.training_step import trace_step
@@ -82,6 +85,25 @@ def test_detector_in_a_detector_keeps_its_classifier(workspace, tmp_path):
         if name.startswith('detector.backbone.'):
             source = classifier[name.removeprefix('detector.backbone.')]
             assert torch.equal(tensor, source), name
+
+
+def test_config_made_reliable_trains_and_keeps_whole_checkpoints(
+    workspace, tmp_path
+):
+    source, out = write(workspace, 'reliable', '')
+    freeze_config(source, out, reliable=True)
+    cfg = Config.fromfile(out)
+    cfg.work_dir = str(tmp_path)
+    cfg.visualizer.name = cfg.experiment_name = 'reliable'
+    runner = RUNNERS.build(cfg)
+    runner.train()
+    assert isinstance(runner, CheckedRunner)
+    assert isinstance(runner.train_loop, ResumableEpochBasedTrainLoop)
+    assert runner.iter == 2
+    assert {'SafeCheckpointHook', 'NonFiniteHook'} <= {
+        type(hook).__name__ for hook in runner.hooks
+    }
+    assert why_broken(tmp_path / 'epoch_1.pth') is None
 
 
 def test_dump_of_a_resolved_config_goes_through_every_command(

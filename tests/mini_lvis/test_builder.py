@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -115,6 +117,36 @@ def test_interrupted_run_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / 'lvis_v1', TINY, track=interrupt)
     assert not list(tmp_path.iterdir())
+
+
+def test_next_run_removes_what_a_killed_one_left_and_spares_a_living_one(
+    tmp_path,
+):
+    code = (
+        'import sys, time\n'
+        'from mmfrozen.mini_lvis import Parameters, build\n'
+        'def track(plans, split):\n'
+        "    print('ready', flush=True)\n"
+        '    time.sleep(600)\n'
+        'build(sys.argv[1], Parameters(4, 4, 64, 64), track=track)\n'
+    )
+    killed = subprocess.Popen(
+        [sys.executable, '-c', code, tmp_path / 'killed'],
+        stdout=subprocess.PIPE,
+    )
+    assert killed.stdout.readline() == b'ready\n'
+    killed.kill()
+    killed.communicate()
+    [left] = tmp_path.iterdir()
+
+    def while_another_runs(plans, split):
+        build(tmp_path / 'other', TINY)
+        return plans
+
+    assert build(tmp_path / 'living', TINY, track=while_another_runs)
+    assert not left.exists()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ['living', 'other']
 
 
 def test_interrupted_replacement_keeps_the_former_set(tmp_path):

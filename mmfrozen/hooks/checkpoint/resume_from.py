@@ -115,6 +115,11 @@ def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
     for place in {work_dir, folder}:
         remove_parts(place)
     if given is not None:
+        if '://' not in given and not Path(given).expanduser().is_file():
+            raise FileNotFoundError(
+                f'load_from must be a checkpoint that is there, got {given!r}.'
+                ' Correct the path, or set None.'
+            )
         why = why_broken(Path(given)) if _is_zip(Path(given)) else None
         if why:
             raise ValueError(

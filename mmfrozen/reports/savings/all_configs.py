@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,17 @@ def trace_pack(
     with ProcessPoolExecutor(
         processes, get_context('spawn'), _prepare, (read_work,)
     ) as pool:
-        yield from pool.map(_trace_in_worker, configs)
+        # Ctrl-C is this process's: workers inherit that they do not hear it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        entries = [pool.submit(_trace_in_worker, one) for one in configs]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            for entry in entries:
+                yield entry.result()
+        except BaseException:
+            for worker in active_children():
+                worker.kill()
+            raise
 
 
 #: Of a worker process: what it has found out, how to read a config's work.

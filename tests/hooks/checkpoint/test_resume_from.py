@@ -109,6 +109,13 @@ def test_run_without_checkpoints_begins(tmp_path):
     assert resumed_at(tmp_path) == 0
 
 
+@pytest.mark.parametrize('name', ('None', '', 'lost/epoch_1.pth'))
+def test_load_from_that_is_not_there_is_refused_by_its_key(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match='load_from must be') as error:
+        make(tmp_path, load_from=name).train()
+    assert repr(name) in str(error.value)
+
+
 def test_broken_load_from_is_refused_in_one_line(work_dir, tmp_path):
     path = work_dir / 'iter_6.pth'
     path.write_bytes(path.read_bytes()[:-100])
