@@ -91,7 +91,10 @@ def parse_args() -> argparse.Namespace:
         help='bytes and FLOPs alone: nothing runs',
     )
     add('--json', action='store_true', help='print a record, no tables')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.dtype and not args.no_measure:
+        parser.error('--dtype goes with --no-measure: steps run as configured')
+    return args
 
 
 def advise(

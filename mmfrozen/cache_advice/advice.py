@@ -122,7 +122,8 @@ def predict(
         free_memory: Bytes that the system could keep files in.
     """
     load = measured.load or 0.0
-    loop = partial(in_loop, workers=measured.workers, cores=measured.cores)
+    cores = measured.cores / question.gpus
+    loop = partial(in_loop, workers=measured.workers, cores=cores)
     steps = {
         way: loop(measured.steps[way].median, measured.cpu[way], load, load)
         for way in ('plain', 'engine')
@@ -139,7 +140,7 @@ def predict(
         question.batch_bytes / rate,
         question.batch_bytes / question.gpus / memory_rate,
         workers=min(measured.workers, 1),
-        cores=measured.cores,
+        cores=cores,
     )
     write = question.batch_bytes / (disk.write_rate or math.inf)
     forward = measured.forward + write
@@ -165,7 +166,7 @@ def in_loop(
     load_cpu: float,
     *,
     workers: int,
-    cores: int,
+    cores: float,
 ) -> float:
     """Seconds of a step in a loop whose data are loaded meanwhile.
 
@@ -178,7 +179,7 @@ def in_loop(
         load: Of loading a batch in one process.
         load_cpu: The CPU's in that.
         workers: Processes that load; 0: the one that trains does.
-        cores: That all share.
+        cores: That both share.
     """
     if not workers:
         return step + load

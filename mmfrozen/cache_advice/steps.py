@@ -20,7 +20,7 @@ from ..engine import DTYPES, FrozenEngine
 from ..engine.ways import Levels
 from ..run_files import Spread
 from ..steps_in_turn import Stepper, spread_of
-from ..tracing.workload import Workload
+from ..tracing.workload import Workload, set_rois
 from .data import timed_batches
 
 WAYS = ('plain', 'engine', 'cache')
@@ -84,6 +84,7 @@ def measure_steps(
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     cfg = copy.deepcopy(cfg)
     _download_nothing(cfg.model)
+    set_rois(cfg.model, work)
     cfg.train_dataloader.batch_size = work.batch_size
     stepper = Stepper(cfg, None, engine=False)
     # a step takes as long with any weights of the backbone
@@ -93,28 +94,20 @@ def measure_steps(
     said: list[str] = []
     ways = Ways(stepper, STORED[storage], said.append)
     warm_up = WARM_UP_CUDA if stepper.device == 'cuda' else WARM_UP
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    cpu: dict[str, list[float]] = {way: [] for way in WAYS}
-    loads, forwards = [], []
-    for step in range(warm_up + num_steps):
+    loads, forwards, rounds = [], [], []
+    for number in range(warm_up + num_steps):
         batch, load = next(batches)
         _check_size(batch, work)
-        forward = ways.prepare(batch)
-        for way in WAYS[:: 1 if step % 2 else -1]:
-            ways.use(way)
-            start = time.process_time()
-            seconds = stepper(batch)
-            if step >= warm_up:
-                times[way].append(seconds)
-                cpu[way].append(time.process_time() - start)
-        if step >= warm_up:
-            loads.append(load)
-            forwards.append(forward)
+        loads.append(load)
+        forwards.append(ways.prepare(batch))
+        order = WAYS[:: 1 if number % 2 else -1]
+        rounds.append({way: ways.time_step(way, batch) for way in order})
+    rounds = rounds[warm_up:]
     return Measured(
-        steps={way: spread_of(times[way]) for way in WAYS},
-        cpu={way: median(cpu[way]) for way in WAYS},
-        forward=median(forwards),
-        load=None if dataset is None else median(loads),
+        steps={w: spread_of([r[w][0] for r in rounds]) for w in WAYS},
+        cpu={w: median(r[w][1] for r in rounds) for w in WAYS},
+        forward=median(forwards[warm_up:]),
+        load=None if dataset is None else median(loads[warm_up:]),
         workers=cfg.train_dataloader.get('num_workers', 0),
         cores=_count_cores(),
         threads=torch.get_num_threads(),
@@ -169,6 +162,12 @@ class Ways:
         elif way == 'cache':
             self._preprocessor.forward = self._give_samples
             self._backbone.forward = self._give_features
+
+    def time_step(self, way: str, batch: Any) -> tuple[float, float]:
+        """Take a step; return its seconds and the CPU's, of all threads."""
+        self.use(way)
+        start = time.process_time()
+        return self._stepper(batch), time.process_time() - start
 
     def _give_samples(self, batch: Any, training: bool = False) -> Any:
         images = self._data['inputs']

@@ -14,6 +14,10 @@ from ..cache_advice.steps import WAYS, Measured
 from ..run_files import finite
 from .savings.tables import draw, giga
 
+#: A step on the CPU that gets less than this share of its cores' time waits
+#: for other programs.
+BUSY = 0.6
+
 
 def conditions(question: Question, measured: Measured | None) -> list[str]:
     """Under what the numbers hold, a line each."""
@@ -36,6 +40,13 @@ def conditions(question: Question, measured: Measured | None) -> list[str]:
             'process(es) that load; random weights, steps in turn'
         )
         lines.append(measured.engine)
+        share = measured.cpu['plain'] / measured.steps['plain'].median
+        if measured.device == 'cpu' and share < BUSY * measured.threads:
+            lines.append(
+                f'WARNING: a step got {share / measured.threads:.0%} of the '
+                'time of its core(s): other programs run here, and all times '
+                'are too long'
+            )
         if measured.load is None:
             lines.append(
                 'images are made up: what a cache saves of loading and '
