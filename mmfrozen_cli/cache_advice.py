@@ -113,14 +113,14 @@ def advise(
     shapes = trace_features(cfg, work.shape)
     report('reading the data set')
     dataset = build_dataset(cfg)
-    report('counting FLOPs')
-    question = ask(args, cfg, work, shapes, dataset)
     disk = Disk(str(args.folder), free_bytes(args.folder))
-    measured = prediction = None
     if not args.no_measure:
         report('measuring the disk')
-        size = view_bytes(shapes, args.storage)
-        disk = measure_disk(args.folder, size)
+        disk = measure_disk(args.folder, view_bytes(shapes, args.storage))
+    report('counting FLOPs')
+    question = ask(args, cfg, work, shapes, dataset)
+    measured = prediction = None
+    if not args.no_measure:
         report('measuring steps')
         measured = measure(args, cfg, work, dataset)
         prediction = predict(question, disk, measured, free_memory())

@@ -146,7 +146,9 @@ def predict(
     forward = measured.forward + write
     filling = loop(forward, forward, load, load)
     number = question.views * question.images
-    fill = filling * number / question.batch_size / question.gpus
+    fill = (
+        measured.first + filling * number / question.batch_size / question.gpus
+    )
     best = min(steps['plain'], steps['engine'])
     saved = (best - steps['cache']) * question.steps_per_epoch
     return Prediction(

@@ -38,6 +38,7 @@ class Measured:
         cpu: The CPU's in such a step, all threads together, by way.
         forward: Of preprocessing a batch and of the backbone's pass, as the
             cache is filled.
+        first: Of the first such pass, in which the engine is chosen.
         load: Of loading and augmenting a batch in one process; None where
             images are made up.
         workers: Processes that load, by the config.
@@ -51,6 +52,7 @@ class Measured:
     steps: dict[str, Spread]
     cpu: dict[str, float]
     forward: float
+    first: float
     load: float | None
     workers: int
     cores: int
@@ -107,6 +109,7 @@ def measure_steps(
         steps={w: spread_of([r[w][0] for r in rounds]) for w in WAYS},
         cpu={w: median(r[w][1] for r in rounds) for w in WAYS},
         forward=median(forwards[warm_up:]),
+        first=forwards[0],
         load=None if dataset is None else median(loads[warm_up:]),
         workers=cfg.train_dataloader.get('num_workers', 0),
         cores=_count_cores(),

@@ -41,6 +41,7 @@ MEASURED = Measured(
     },
     cpu={'plain': 0.2, 'engine': 0.2, 'cache': 0.2},
     forward=0.4,
+    first=20.0,
     load=0.5,
     workers=4,
     cores=16,
@@ -101,11 +102,14 @@ def test_after_the_break_even_both_have_taken_as_long():
     assert cached == pytest.approx(number * prediction.steps['engine'])
 
 
-def test_filling_takes_as_long_as_its_views():
+def test_filling_takes_as_long_as_its_views_and_the_choice_of_the_engine():
     one = predict(QUESTION, DISK, MEASURED, MEMORY)
     eight = predict(replace(QUESTION, views=8), DISK, MEASURED, MEMORY)
-    assert eight.fill == pytest.approx(8 * one.fill)
-    assert eight.break_even == pytest.approx(8 * one.break_even)
+    first = MEASURED.first
+    assert eight.fill - first == pytest.approx(8 * (one.fill - first))
+    assert eight.break_even == pytest.approx(
+        one.break_even * eight.fill / one.fill
+    )
 
 
 def test_small_cache_is_read_from_memory_and_a_large_one_is_not():

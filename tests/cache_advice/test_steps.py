@@ -19,13 +19,10 @@ def cfg(tmp_path, mini_lvis, resnet18):
     return tiny_config(tmp_path, mini_lvis, resnet18)
 
 
-@pytest.mark.parametrize(
-    'dtype, error', ((torch.float32, 1e-5), (torch.float16, 1e-2))
-)
-def test_features_of_all_ways_are_the_same(cfg, dtype, error):
+def test_features_of_all_ways_are_the_same(cfg):
     init_default_scope('mmdet')
     stepper = Stepper(cfg, None, engine=False)
-    ways = Ways(stepper, dtype, print)
+    ways = Ways(stepper, torch.float16, print)
     batch = next(load_batches(cfg))
     assert ways.prepare(batch) > 0
     found = {}
@@ -36,21 +33,18 @@ def test_features_of_all_ways_are_the_same(cfg, dtype, error):
     for way in ('engine', 'cache'):
         for level, wanted in zip(found[way], found['plain'], strict=True):
             assert level.dtype == wanted.dtype
-            assert (level - wanted).norm() <= error * wanted.norm()
+            assert (level - wanted).norm() <= 1e-2 * wanted.norm()
     assert data['inputs'].isnan().all()  # no image is looked at
     assert data['inputs'].shape == (2, 3, 64, 64)
     assert data['data_samples'][0].batch_input_shape == (64, 64)
 
 
-@pytest.mark.parametrize('is_real', (True, False))
-def test_steps_of_all_ways_are_timed(cfg, is_real):
-    work = read_workload(cfg)
-    dataset = build_dataset(cfg) if is_real else None
-    measured = measure_steps(cfg, work, dataset, num_steps=2)
+def test_steps_of_all_ways_are_timed_on_images_that_are_made_up(cfg):
+    measured = measure_steps(cfg, read_workload(cfg), None, num_steps=2)
     assert all(measured.steps[way].num == 2 for way in WAYS)
     assert all(measured.steps[way].lower > 0 for way in WAYS)
     assert min(measured.cpu.values()) > 0 and measured.forward > 0
-    assert (measured.load is not None) == is_real
+    assert measured.load is None  # nothing was loaded
     assert 'backbone at 2 x 3 x 64 x 64' in measured.engine
 
 

@@ -1,6 +1,7 @@
 """`mmfrozen cache-advice`, as a person types it."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -43,6 +44,7 @@ def test_small_run_is_measured_and_the_answer_is_its_last_line(tool, tiny):
     assert '4 images x 1 views; 4 images an epoch, 2 epochs' in out
     for word in ('a view', 'in the loop', 'read rate needed', 'filling'):
         assert word in out
+    assert re.search(r'augmenting a batch, one process │ +[\d.]+ s', out)
     verdict = out.splitlines()[-1]
     assert verdict.partition(':')[0] in ('plain', 'engine', 'cache')
     assert list(tiny.parent.iterdir()) == [tiny]
