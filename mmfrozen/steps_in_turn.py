@@ -67,10 +67,10 @@ def _measure(
 ) -> StepsInTurn:
     init_default_scope(configs[0].get('default_scope', 'mmdet'))
     steppers = [
-        _Stepper(cfg, path, engine)
+        Stepper(cfg, path, engine)
         for cfg, path in zip(configs, checkpoints, strict=True)
     ]
-    batches = _batches(configs[0])
+    batches = load_batches(configs[0])
     times: list[list[float]] = [[], []]
     for pair in range(WARM_UP + num_pairs):
         batch = next(batches)
@@ -80,9 +80,9 @@ def _measure(
                 times[side].append(seconds)
     ratios = [a / b for a, b in zip(*times, strict=True)]
     return StepsInTurn(
-        run=_spread(times[0]),
-        control=_spread(times[1]),
-        ratio=_spread(ratios),
+        run=spread_of(times[0]),
+        control=spread_of(times[1]),
+        ratio=spread_of(ratios),
         engine=steppers[0].engine,
         images=configs[0].train_dataloader.batch_size,
         threads=torch.get_num_threads(),
@@ -91,14 +91,29 @@ def _measure(
     )
 
 
-class _Stepper:
-    """Takes training steps of a model, at a rate of 0."""
+class Stepper:
+    """Takes training steps of a model, at a rate of 0.
 
-    def __init__(self, cfg: Config, checkpoint: Path, engine: bool) -> None:
+    Args:
+        cfg: Of the run.
+        checkpoint: Its weights; None for those with which layers are built.
+        engine: Whether a frozen backbone runs as an inference engine.
+
+    Attributes:
+        model: In training mode, on its device.
+        optimizer: The wrapper.
+        engine: What FrozenEngine said last; None where it was not used.
+        device: Such as ``'cuda'``.
+    """
+
+    def __init__(
+        self, cfg: Config, checkpoint: Path | None, engine: bool
+    ) -> None:
         set_random_seed(0)
         self.device = get_device()
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        load_checkpoint(model, str(checkpoint), 'cpu')
+        if checkpoint is not None:
+            load_checkpoint(model, str(checkpoint), 'cpu')
         self.model = model.to(self.device).train()
         self.optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
         groups = optimizer_groups(self.optimizer)
@@ -113,28 +128,38 @@ class _Stepper:
         self.engine = line
 
     def __call__(self, batch: Any) -> float:
+        """Take a step; return its seconds."""
         batch = copy.deepcopy(batch)  # preprocessing writes into it
-        self._wait()
+        self.wait()
         start = time.perf_counter()
         self.model.train_step(batch, self.optimizer)
-        self._wait()
+        self.wait()
         return time.perf_counter() - start
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until the device has done what it was told."""
         if self.device.startswith('cuda'):
             torch.cuda.synchronize()
 
 
-def _batches(cfg: Config) -> Iterator[Any]:
-    """Batches loaded in this process: no worker disturbs the steps."""
+def load_batches(cfg: Config, dataset: Any = None) -> Iterator[Any]:
+    """Batches loaded in this process: no worker disturbs the steps.
+
+    Args:
+        cfg: Of the run.
+        dataset: The train data set, if it is built already.
+    """
     loader = copy.deepcopy(cfg.train_dataloader)
     loader.update(num_workers=0, persistent_workers=False)
     loader.pop('prefetch_factor', None)
+    if dataset is not None:
+        loader.dataset = dataset
     built = Runner.build_dataloader(loader, seed=0)
     while True:
         yield from built
 
 
-def _spread(values: list[float]) -> Spread:
+def spread_of(values: list[float]) -> Spread:
+    """Median and quartiles of two values or more."""
     lower, median, upper = quantiles(values, method='inclusive')
     return Spread(lower, median, upper, len(values))

@@ -16,6 +16,7 @@ from importlib import import_module
 
 COMMANDS = {
     'savings': 'FLOPs, memory and parameters that freezing saves',
+    'cache-advice': 'whether a cache of features pays: bytes, time, disk',
     'freeze': 'freeze any MMDetection config, and write its control',
     'describe': 'which parts of a model are frozen, and what trains',
     'check': 'faults of an annotation file and its images',

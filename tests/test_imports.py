@@ -31,6 +31,7 @@ SHARED = {
 }
 #: Parts that may not import one another.
 PARTS = {
+    'cache_advice',
     'models',
     'datasets',
     'transforms',
@@ -44,11 +45,12 @@ PARTS = {
     'mini_lvis',
 }
 #: Tracing freezes the config that it is given, and gives batched heads
-#: numbers to decide on; reports read what the others wrote, with the means
-#: that wrote it.
+#: numbers to decide on; advice on a cache traces and takes steps; reports read
+#: what the others wrote, with the means that wrote it.
 READS = {
+    'cache_advice': {'freeze_config', 'steps_in_turn', 'tracing'},
     'tracing': {'freeze_config', 'models'},
-    'reports': {'evaluation', 'freeze_config', 'tracing'},
+    'reports': {'cache_advice', 'evaluation', 'freeze_config', 'tracing'},
 }
 
 

@@ -177,6 +177,45 @@ def read_shape(cfg: Config) -> tuple[Shape, str]:
     return (height, width), source
 
 
+def find_varying(cfg: Config) -> str | None:
+    """Name the transform by which images of a batch get sizes that differ
+    from one another or from those of other batches; None if none does."""
+    found = None
+    for step in _steps(cfg):
+        name = _name(step)
+        if _fixes_size(name, step):
+            found = None
+        elif _varies_size(name, step):
+            found = name
+    preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
+    for augment in preprocessor.get('batch_augments') or ():
+        name = known_name(find_type(augment.get('type'), MODELS))
+        if 'Pad' in name and augment.get('size'):
+            found = None
+        elif 'Resize' in name:
+            found = name
+    return found
+
+
+def _fixes_size(name: str, step: dict[str, Any]) -> bool:
+    if name == 'Resize':
+        return not step.get('keep_ratio')
+    if name == 'Pad':
+        return bool(step.get('size'))
+    return name in ('FixShapeResize', 'Mosaic', 'CachedMosaic') or (
+        name == 'RandomCenterCropPad' and bool(step.get('crop_size'))
+    )
+
+
+def _varies_size(name: str, step: dict[str, Any]) -> bool:
+    if name == 'RandomCrop':
+        return step.get('crop_type', 'absolute') != 'absolute'
+    return name in RULES.keys() - {'Pad', 'RandomAffine'} or name in (
+        'Expand',
+        'MinIoURandomCrop',
+    )
+
+
 def _name(step: Any) -> str:
     return known_name(find_type(step.get('type'), TRANSFORMS))
 

@@ -7,6 +7,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmfrozen.freeze_config import ZOO
 from mmfrozen.tracing.workload import (
     Workload,
+    find_varying,
     read_classes,
     read_dtype,
     read_masks,
@@ -143,3 +144,40 @@ def test_classes_are_those_of_the_data_set():
     cfg.train_dataloader.dataset = dict(type='VOCDataset')
     assert read_classes(cfg)[0] == 'aeroplane'
     assert len(read_classes(Config())) == 80
+
+
+RESIZE = dict(type='RandomResize', scale=(64, 64), keep_ratio=True)
+CROP = dict(type='RandomCrop', crop_size=(64, 64))
+PAD = dict(type='Pad', size=(64, 64))
+
+
+@pytest.mark.parametrize(
+    'steps, batch_augment, varying',
+    (
+        ([RESIZE, CROP, PAD], None, None),  # large scale jitter
+        ([RESIZE, CROP], None, 'RandomResize'),
+        ([RESIZE, dict(type='Pad', size_divisor=32)], None, 'RandomResize'),
+        ([PAD, dict(CROP, crop_type='relative')], None, 'RandomCrop'),
+        ([dict(type='Resize', scale=(8, 8))], None, None),
+        ([dict(type='Resize', scale=(8, 8), keep_ratio=True)], None, 'Resize'),
+        ([dict(type='Mosaic'), dict(type='RandomAffine')], None, None),
+        ([dict(type='Mosaic'), RESIZE], None, 'RandomResize'),
+        ([dict(type='RandomFlip')], None, None),
+        (
+            [RESIZE],
+            dict(type='BatchFixedSizePad', size=(64, 64)),
+            None,
+        ),
+        (
+            [PAD],
+            dict(type='BatchSyncRandomResize', random_size_range=(32, 96)),
+            'BatchSyncRandomResize',
+        ),
+    ),
+)
+def test_what_gives_images_different_sizes_is_named(
+    steps, batch_augment, varying
+):
+    augments = [batch_augment] if batch_augment else []
+    cfg = config(*steps, preprocessor=dict(batch_augments=augments))
+    assert find_varying(cfg) == varying

@@ -1,0 +1,1 @@
+"""Whether a cache of a frozen backbone's features pays, before it is there."""

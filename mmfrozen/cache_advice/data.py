@@ -1,0 +1,90 @@
+"""Images that a cache would hold, and batches of them or in their place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..errors import remedy_for
+from ..freeze_config.decide import explain
+from ..steps_in_turn import load_batches
+from ..tracing.fake_targets import make_samples
+from ..tracing.workload import Workload
+
+
+def build_dataset(cfg: Config) -> Any:
+    """Build the train data set; None where an annotation file is missing.
+
+    Raises:
+        ValueError: If the files are there, and it does not build.
+    """
+    settings = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    files = list(_annotation_files(settings))
+    if not files or not all(file.is_file() for file in files):
+        return None
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    try:
+        return DATASETS.build(settings)
+    except Exception as error:  # whatever a data set raises
+        raise ValueError(
+            f'train_dataloader.dataset must build here, got {explain(error)}. '
+            f'{remedy_for(error)}'
+        ) from error
+
+
+def _annotation_files(settings: Any) -> Iterator[Path]:
+    """Those of a data set's config, and of those inside it."""
+    if isinstance(settings, (list, tuple)):
+        for item in settings:
+            yield from _annotation_files(item)
+    elif isinstance(settings, dict):
+        if settings.get('ann_file'):
+            yield Path(settings.get('data_root') or '', settings['ann_file'])
+        for key in ('dataset', 'datasets'):
+            yield from _annotation_files(settings.get(key))
+
+
+def count_images(dataset: Any) -> int:
+    """Images of a data set, each once, however often it is drawn."""
+    parts = getattr(dataset, 'datasets', None)
+    if parts is not None:
+        return sum(map(count_images, parts))
+    inner = getattr(dataset, 'dataset', None)
+    return len(dataset) if inner is None else count_images(inner)
+
+
+def timed_batches(
+    cfg: Config, work: Workload, dataset: Any
+) -> Iterator[tuple[Any, float | None]]:
+    """Batches of a data set, and the seconds of loading each; without a data
+    set the same made-up one, and None."""
+    if dataset is None:
+        yield from repeat((_make_up(work), None))
+    batches = load_batches(cfg, dataset)
+    while True:
+        start = time.perf_counter()
+        batch = next(batches)
+        yield batch, time.perf_counter() - start
+
+
+def _make_up(work: Workload) -> dict[str, Any]:
+    """Images of noise with objects of usual sizes."""
+    samples = make_samples(
+        work.batch_size,
+        work.shape,
+        objects=work.objects,
+        num_classes=1,  # which of them does not matter
+        masks=work.masks,
+    )
+    images = torch.randint(
+        256, (work.batch_size, 3, *work.shape), dtype=torch.uint8
+    )
+    return dict(inputs=list(images), data_samples=samples)

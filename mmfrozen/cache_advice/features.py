@@ -1,0 +1,106 @@
+"""Shapes of the features that a cache would store, without weights or data."""
+
+from __future__ import annotations
+
+from math import prod
+
+from mmengine.config import Config
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ..cost.shape_mode import ShapeMode, drop_data, empty
+from ..errors import remedy_for
+from ..freeze_config import meta
+from ..freeze_config.decide import explain
+from ..freezing import find_faults
+from ..freezing.stages import ADAPTERS
+from ..tracing.workload import find_varying
+
+#: Bytes of a stored number.
+STORAGES = {'fp32': 4, 'fp16': 2, 'bf16': 2, 'int8': 1}
+REMEDY = 'Train without a cache'
+
+Shapes = list[tuple[int, ...]]
+
+
+def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
+    """Find the shapes of the levels that a config's backbone returns.
+
+    Args:
+        cfg: Of an experiment.
+        size: Height and width of the images, pixels.
+
+    Returns:
+        (channels, height, width) or what else an image has of each level.
+
+    Raises:
+        ValueError: If features of this config cannot be stored: its backbone
+            is missing, is not frozen as a whole, has adapters or cannot be
+            traced, or its images differ in size.
+    """
+    varying = find_varying(cfg)
+    _require(
+        varying is None,
+        'the train pipeline must make images of one size, since features of '
+        'all views have one shape',
+        f'{varying}, after which sizes differ',
+        'End the pipeline with Pad(size=...)',
+    )
+    settings = cfg.model.get('backbone')
+    _require(
+        isinstance(settings, dict),
+        'model.backbone must be there',
+        f'a {cfg.model.get("type")} without one',
+        'Give the config of a detector',
+    )
+    try:
+        backbone = meta.build(settings)
+    except Exception as error:  # whatever a constructor raises
+        raise ValueError(
+            f'model.backbone must build here, got {explain(error)}. '
+            f'{remedy_for(error)}'
+        ) from error
+    backbone.train()  # some freeze there
+    _check_frozen(backbone)
+    drop_data(backbone)
+    try:
+        with ShapeMode():
+            levels = tree_leaves(backbone(empty(1, 3, *size)))
+    except Exception as error:  # whatever a layer raises
+        raise ValueError(
+            f'model.backbone must run on shapes alone, got {explain(error)} '
+            f'at {size[0]} x {size[1]}. Name another --shape.'
+        ) from error
+    _require(
+        all(isinstance(level, Tensor) for level in levels),
+        'model.backbone must return tensors alone',
+        ', '.join(type(level).__name__ for level in levels),
+        REMEDY,
+    )
+    return [tuple(level.shape[1:]) for level in levels]
+
+
+def _check_frozen(backbone: nn.Module) -> None:
+    _require(
+        not hasattr(backbone, ADAPTERS),
+        'model.backbone must compute the same features in every step',
+        'adapters, which train inside it',
+        REMEDY,
+    )
+    faults = find_faults(backbone)
+    _require(
+        not faults,
+        'model.backbone must be frozen as a whole',
+        '; '.join(faults),
+        f'{REMEDY}, or freeze it (mmfrozen freeze)',
+    )
+
+
+def _require(holds: bool, what: str, got: str, remedy: str) -> None:
+    if not holds:
+        raise ValueError(f'For a cache {what}, got {got}. {remedy}.')
+
+
+def view_bytes(shapes: Shapes, storage: str) -> int:
+    """Bytes of the features of one view of an image."""
+    return STORAGES[storage] * sum(map(prod, shapes))

@@ -1,0 +1,216 @@
+"""Steps as they are, with the engine, and with features given: in turn."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ..engine import DTYPES, FrozenEngine
+from ..engine.ways import Levels
+from ..run_files import Spread
+from ..steps_in_turn import Stepper, spread_of
+from ..tracing.workload import Workload, set_rois
+from .data import timed_batches
+
+WAYS = ('plain', 'engine', 'cache')
+#: Rounds that are not counted. On a GPU the engine may compile after ten.
+WARM_UP, WARM_UP_CUDA = 2, 12
+STORED = {**DTYPES, 'int8': torch.int8}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times on the machine at hand, in seconds, of one process.
+
+    Attributes:
+        steps: Of a step whose batch is at hand, by way.
+        cpu: The CPU's in such a step, all threads together, by way.
+        forward: Of preprocessing a batch and of the backbone's pass, as the
+            cache is filled.
+        first: Of the first such pass, in which the engine is chosen.
+        load: Of loading and augmenting a batch in one process; None where
+            images are made up.
+        workers: Processes that load, by the config.
+        cores: That this process may use.
+        threads: Of torch.
+        device: Such as ``'cuda'``.
+        torch: Its version.
+        engine: What FrozenEngine said.
+    """
+
+    steps: dict[str, Spread]
+    cpu: dict[str, float]
+    forward: float
+    first: float
+    load: float | None
+    workers: int
+    cores: int
+    threads: int
+    device: str
+    torch: str
+    engine: str
+
+
+def measure_steps(
+    cfg: Config,
+    work: Workload,
+    dataset: Any,
+    *,
+    storage: str = 'fp16',
+    num_steps: int = 8,
+) -> Measured:
+    """Let one detector with random weights step in three ways in turn.
+
+    Args:
+        cfg: Of the experiment, its backbone frozen.
+        work: What a step works on.
+        dataset: Train data set; None for made-up images.
+        storage: Dtype in which features are given.
+        num_steps: Steps of each way that are timed: 2 or more.
+
+    Raises:
+        ValueError: If images of the data set have another size.
+        Exception: Whatever the model, the loader or the device raises.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    cfg = copy.deepcopy(cfg)
+    _download_nothing(cfg.model)
+    set_rois(cfg.model, work)
+    cfg.train_dataloader.batch_size = work.batch_size
+    stepper = Stepper(cfg, None, engine=False)
+    # a step takes as long with any weights of the backbone
+    stepper.model.backbone.init_cfg = None
+    stepper.model.init_weights()
+    batches = timed_batches(cfg, work, dataset)
+    said: list[str] = []
+    ways = Ways(stepper, STORED[storage], said.append)
+    warm_up = WARM_UP_CUDA if stepper.device == 'cuda' else WARM_UP
+    loads, forwards, rounds = [], [], []
+    for number in range(warm_up + num_steps):
+        batch, load = next(batches)
+        _check_size(batch, work)
+        loads.append(load)
+        forwards.append(ways.prepare(batch))
+        order = WAYS[:: 1 if number % 2 else -1]
+        rounds.append({way: ways.time_step(way, batch) for way in order})
+    rounds = rounds[warm_up:]
+    return Measured(
+        steps={w: spread_of([r[w][0] for r in rounds]) for w in WAYS},
+        cpu={w: median(r[w][1] for r in rounds) for w in WAYS},
+        forward=median(forwards[warm_up:]),
+        first=forwards[0],
+        load=None if dataset is None else median(loads[warm_up:]),
+        workers=cfg.train_dataloader.get('num_workers', 0),
+        cores=_count_cores(),
+        threads=torch.get_num_threads(),
+        device=stepper.device,
+        torch=torch.__version__,
+        engine=said[-1] if said else '',
+    )
+
+
+class Ways:
+    """Exchanges what a detector does with a batch until it has features.
+
+    Args:
+        stepper: Of the detector.
+        dtype: In which features are given: from host memory, an image at a
+            time, cast and copied to the device in the step. Images are then
+            neither normalised nor looked at.
+        say: Takes what the engine says.
+    """
+
+    def __init__(
+        self, stepper: Stepper, dtype: torch.dtype, say: Callable[[str], Any]
+    ) -> None:
+        self._stepper, self._dtype = stepper, dtype
+        self._preprocessor = stepper.model.data_preprocessor
+        self._backbone = stepper.model.backbone
+        self._engine = FrozenEngine(self._backbone, lambda: True, say=say)
+
+    def prepare(self, batch: Any) -> float:
+        """Compute the features of a batch by the engine, and keep them as a
+        cache does; return the seconds that this takes."""
+        self.use('engine')
+        model, batch = self._stepper.model, copy.deepcopy(batch)
+        self._stepper.wait()
+        start = time.perf_counter()
+        with torch.no_grad(), self._stepper.optimizer.optim_context(model):
+            self._data = self._preprocessor(batch, True)
+            features = self._backbone(self._data['inputs'])
+        self._levels = Levels.of(features)
+        self._stored = [
+            level.to(self._dtype).cpu().unbind()
+            for level in tree_leaves(features)
+        ]
+        return time.perf_counter() - start
+
+    def use(self, way: str) -> None:
+        """Take one of WAYS from now on."""
+        self._engine.remove()
+        vars(self._preprocessor).pop('forward', None)
+        if way == 'engine':
+            self._backbone.forward = self._engine
+        elif way == 'cache':
+            self._preprocessor.forward = self._give_samples
+            self._backbone.forward = self._give_features
+
+    def time_step(self, way: str, batch: Any) -> tuple[float, float]:
+        """Take a step; return its seconds and the CPU's, of all threads."""
+        self.use(way)
+        start = time.process_time()
+        return self._stepper(batch), time.process_time() - start
+
+    def _give_samples(self, batch: Any, training: bool = False) -> Any:
+        images = self._data['inputs']
+        nothing = images.new_full((1,), torch.nan).expand(images.shape)
+        samples = copy.deepcopy(self._data['data_samples'])
+        return dict(inputs=nothing, data_samples=samples)
+
+    def _give_features(self, images: Tensor) -> Any:
+        return self._levels.wrap(
+            [
+                torch.stack(views).to(images.device).to(dtype)
+                for views, dtype in zip(
+                    self._stored, self._levels.dtypes, strict=True
+                )
+            ]
+        )
+
+
+def _download_nothing(settings: Any) -> None:
+    if isinstance(settings, dict):
+        if settings.get('pretrained'):
+            settings['pretrained'] = None
+        settings = settings.values()
+    if not isinstance(settings, (str, int, float)):
+        for value in settings or ():
+            _download_nothing(value)
+
+
+def _check_size(batch: Any, work: Workload) -> None:
+    sizes = {tuple(image.shape[-2:]) for image in batch['inputs']}
+    if sizes != {work.shape}:
+        found = ', '.join(f'{h} x {w}' for h, w in sorted(sizes))
+        raise ValueError(
+            f'Images must have {work.shape[0]} x {work.shape[1]} pixels for a '
+            f'cache, got {found} from the train pipeline. End it with '
+            'Pad(size=...), or set --shape.'
+        )
+
+
+def _count_cores() -> int:
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

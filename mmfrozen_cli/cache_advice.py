@@ -1,0 +1,236 @@
+"""Say whether a cache of the frozen backbone's features pays: plain, engine
+or cache.
+
+Works out the bytes of a cache from the config alone, lets its training step
+run plainly, with FrozenEngineHook's engine and with features given, in turn,
+for some steps on this machine, and measures the disk. Real images are used
+where the config's data are there, else made-up ones. See
+docs/feature_cache_advisor.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# building a model must not reach for the network
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+warnings.filterwarnings('ignore')
+
+from . import make_parser, print_error  # noqa: E402
+from .console import PlainConsole  # noqa: E402
+from .savings import WIDTH, add_workload, read_work, whole  # noqa: E402
+
+EXAMPLES = """exit status: 0 done, 2 wrong use, or a config that has no cache
+
+examples:
+  mmfrozen cache-advice configs/frozen/mask_rcnn_r101_lvis.py \\
+      --images 100170 --no-measure
+  mmfrozen cache-advice configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
+      --views 8 --folder data
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__, EXAMPLES)
+    add = parser.add_argument
+    add('config', metavar='CONFIG', help='path, or mmdet::NAME')
+    add_workload(parser)
+    add(
+        '--views',
+        type=whole(1),
+        default=1,
+        metavar='K',
+        help='augmented views that are stored of an image (default: 1)',
+    )
+    add(
+        '--storage',
+        choices=('fp32', 'fp16', 'bf16', 'int8'),
+        default='fp16',
+        help='dtype of the cache (default: fp16)',
+    )
+    add(
+        '--images',
+        type=whole(1),
+        metavar='N',
+        help="in the data set (default: the train data set's, if it is there)",
+    )
+    add(
+        '--folder',
+        type=Path,
+        default=Path('.'),
+        metavar='DIR',
+        help='where the cache would lie (default: here)',
+    )
+    add(
+        '--gpus',
+        type=whole(1),
+        default=1,
+        metavar='N',
+        help='processes that train, on one disk (default: 1)',
+    )
+    add(
+        '--steps',
+        type=whole(2),
+        default=8,
+        metavar='N',
+        help='steps of each kind that are timed (default: 8)',
+    )
+    add(
+        '--no-measure',
+        action='store_true',
+        help='bytes and FLOPs alone: nothing runs',
+    )
+    add('--json', action='store_true', help='print a record, no tables')
+    args = parser.parse_args()
+    if args.dtype and not args.no_measure:
+        parser.error('--dtype goes with --no-measure: steps run as configured')
+    return args
+
+
+def advise(
+    args: argparse.Namespace, report: Callable[[str], None]
+) -> Callable[[PlainConsole], int]:
+    """Answer the question; return what prints the answer."""
+    from mmfrozen.cache_advice.advice import decide, predict
+    from mmfrozen.cache_advice.data import build_dataset
+    from mmfrozen.cache_advice.disk import Disk, free_bytes, measure_disk
+    from mmfrozen.cache_advice.features import trace_features, view_bytes
+    from mmfrozen.tracing.pair import load_config
+
+    cfg = load_config(args.config)
+    work = read_work(args, cfg)
+    report('tracing the features')
+    shapes = trace_features(cfg, work.shape)
+    report('reading the data set')
+    dataset = build_dataset(cfg)
+    disk = Disk(str(args.folder), free_bytes(args.folder))
+    if not args.no_measure:
+        report('measuring the disk')
+        disk = measure_disk(args.folder, view_bytes(shapes, args.storage))
+    report('counting FLOPs')
+    question = ask(args, cfg, work, shapes, dataset)
+    measured = prediction = None
+    if not args.no_measure:
+        report('measuring steps')
+        measured = measure(args, cfg, work, dataset)
+        prediction = predict(question, disk, measured, free_memory())
+    verdict = decide(question, disk, prediction)
+
+    def show(console: PlainConsole) -> int:
+        from mmfrozen.reports import cache_advice as tables
+
+        if args.json:
+            record = tables.to_record(
+                question, disk, measured, prediction, verdict
+            )
+            print(json.dumps(record, indent=1))
+            return 0
+        for line in tables.conditions(question, measured):
+            console.print(line, soft_wrap=True)
+        console.print(tables.draw_bytes(question, disk))
+        if measured and prediction:
+            console.print(tables.draw_steps(measured, prediction))
+            console.print(
+                tables.draw_disk(question, disk, measured, prediction)
+            )
+        console.print(f'{verdict.use}: {verdict.because}', soft_wrap=True)
+        return 0
+
+    return show
+
+
+def ask(
+    args: argparse.Namespace, cfg: Any, work: Any, shapes: Any, dataset: Any
+) -> Any:
+    """Put the question together."""
+    from mmfrozen.cache_advice.advice import Question
+    from mmfrozen.cache_advice.data import count_images
+    from mmfrozen.schedule import length_of
+    from mmfrozen.tracing.training_step import trace_step
+
+    if dataset is None and not args.images:
+        raise ValueError(
+            '--images must be set where the annotations of train_dataloader.'
+            'dataset are not there, got none. Set --images N.'
+        )
+    images = args.images or count_images(dataset)
+    draws = images if dataset is None or args.images else len(dataset)
+    key, length = length_of(cfg)
+    if key == 'max_iters':
+        length = length * work.batch_size * args.gpus / draws
+    components = trace_step(cfg, work).components
+    flops = [(c.name, c.flops.total) for c in components]
+    return Question(
+        config=args.config,
+        batch_size=work.batch_size,
+        size=work.shape,
+        dtype=work.dtype,
+        shapes=shapes,
+        storage=args.storage,
+        views=args.views,
+        images=images,
+        draws=draws,
+        epochs=length,
+        gpus=args.gpus,
+        step_flops=sum(f for _, f in flops),
+        backbone_flops=sum(f for n, f in flops if n.startswith('backbone')),
+    )
+
+
+def measure(
+    args: argparse.Namespace, cfg: Any, work: Any, dataset: Any
+) -> Any:
+    """Let steps run."""
+    from mmfrozen.cache_advice.steps import measure_steps
+    from mmfrozen.freeze_config.decide import explain
+
+    try:
+        return measure_steps(
+            cfg, work, dataset, storage=args.storage, num_steps=args.steps
+        )
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a model, a loader, a GPU raises
+        raise ValueError(
+            f'A training step must run here to be timed, got '
+            f'{explain(error)}. Give --no-measure, or a smaller --batch-size.'
+        ) from error
+
+
+def free_memory() -> int:
+    """Bytes that the system could keep files in."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def main() -> int:
+    """Return 0 when done, 2 for wrong use."""
+    args = parse_args()
+    errors = PlainConsole(stderr=True)
+    try:
+        # what MMDetection prints while it builds is no result
+        with contextlib.redirect_stdout(sys.stderr):
+            with errors.status('loading MMDetection'):
+                import mmfrozen  # noqa: F401
+
+            logging.disable(logging.WARNING)
+            with errors.status('reading the config') as status:
+                show = advise(args, status.update)
+    except (ValueError, OSError) as error:
+        print_error(error)
+        return 2
+    console = PlainConsole()
+    if not console.is_terminal:
+        console.width = WIDTH
+    return show(console)
