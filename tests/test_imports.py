@@ -35,6 +35,7 @@ PARTS = {
     'datasets',
     'transforms',
     'evaluation',
+    'feature_cache',
     'freeze_config',
     'hooks',
     'loops',
@@ -43,10 +44,12 @@ PARTS = {
     'reports',
     'mini_lvis',
 }
-#: Tracing freezes the config that it is given, and gives batched heads
-#: numbers to decide on; reports read what the others wrote, with the means
-#: that wrote it.
+#: A cache keeps masks as crops, and a hook trains on it. Tracing freezes the
+#: config that it is given, and gives batched heads numbers to decide on;
+#: reports read what the others wrote, with the means that wrote it.
 READS = {
+    'feature_cache': {'transforms'},
+    'hooks': {'feature_cache'},
     'tracing': {'freeze_config', 'models'},
     'reports': {'evaluation', 'freeze_config', 'tracing'},
 }
