@@ -15,6 +15,8 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from ..atomic_write import remove_parts
+from ..engine.measure import one_line
+from ..errors import remedy_for
 from ..seeds import NumberedIndex, seeded
 from .forward import Forwarder, build_model
 from .images import Images
@@ -95,10 +97,7 @@ def fill(
     """
     init_default_scope(config.get('default_scope', 'mmdet'))
     loader = config.train_dataloader
-    model, dataset = build_model(config), DATASETS.build(loader.dataset)
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-    check_unchanging(dataset)
+    model, dataset = build_model(config), build_dataset(loader.dataset)
     start = time.perf_counter()
     is_there = (folder / FACTS.name).exists()
     images = Images(dataset, FeatureStore(folder).stamps() if is_there else {})
@@ -155,6 +154,25 @@ def fill(
         seconds=time.perf_counter() - start,
         forward_seconds=forwarder.seconds,
     )
+
+
+def build_dataset(config: Any) -> Any:
+    """Build the data set of ``train_dataloader``.
+
+    Raises:
+        ValueError: If it cannot be built, or its views depend on others.
+    """
+    try:
+        dataset = DATASETS.build(config)
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+    except Exception as error:  # whatever a config makes of itself
+        raise ValueError(
+            'train_dataloader.dataset of CONFIG must be built, got '
+            f'{one_line(error)}. {remedy_for(error)}'
+        ) from error
+    check_unchanging(dataset)
+    return dataset
 
 
 class _Views:

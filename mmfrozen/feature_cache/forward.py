@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..engine import FrozenEngine
+from ..engine.measure import one_line
+from ..errors import remedy_for
 from ..freezing import find_faults
 
 CONTAINERS = {tuple: 'tuple', list: 'list', Tensor: 'tensor'}
@@ -115,10 +117,16 @@ def build_model(config: Config) -> nn.Module:
         ValueError: If the backbone is not frozen as a whole, or batches are
             augmented.
     """
-    model = MODELS.build(config.model)
-    model.backbone.init_weights()
-    if config.get('load_from'):
-        _load(model.backbone, config.load_from)
+    try:
+        model = MODELS.build(config.model)
+        model.backbone.init_weights()
+        if config.get('load_from'):
+            _load(model.backbone, config.load_from)
+    except Exception as error:  # whatever a config makes of itself
+        raise ValueError(
+            'The model of CONFIG must be built and filled, got '
+            f'{one_line(error)}. {remedy_for(error)}'
+        ) from error
     model.train()
     faults = find_faults(model.backbone)
     if faults:

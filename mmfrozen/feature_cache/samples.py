@@ -38,7 +38,7 @@ def encode(sample: Any) -> bytes:
     """Write a data sample; masks by their crops, one bit a pixel.
 
     Raises:
-        TypeError: If it holds what is neither numbers, text nor masks.
+        ValueError: If it holds what is neither numbers, text nor masks.
     """
     return msgspec.msgpack.encode(_plain(sample))
 
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
             for items in (value.metainfo_items(), value.items())
         ]
         return ['element', type(value).__name__, *fields]
-    raise TypeError(
+    raise ValueError(
         'A view must have data samples of numbers, text and bitmap masks, '
         f'got {type(value).__name__}. Load masks with poly2mask=True, and '
         'leave other keys out of meta_keys.'
@@ -121,8 +121,14 @@ def _built(value: Any) -> Any:
         metainfo={k: _built(x) for k, x in metainfo.items()}
     )
     for field, x in fields.items():
+        if hasattr(element, field) and not _is_property(element, field):
+            raise ValueError(f'{field!r} is no field of {name}')
         setattr(element, field, _built(x))
     return element
+
+
+def _is_property(element: BaseDataElement, name: str) -> bool:
+    return isinstance(getattr(type(element), name, None), property)
 
 
 def _plain_masks(masks: CompactMasks) -> list[Any]:
@@ -137,6 +143,11 @@ def _built_masks(
     height: int, width: int, places: list[list[int]], packed: bytes
 ) -> CompactMasks:
     sizes = [h * w for _, _, h, w in places]
+    if len(packed) != -(-sum(sizes) // 8) or any(
+        min(x, y, h, w) < 0 or x + w > width or y + h > height
+        for x, y, h, w in places
+    ):
+        raise ValueError('masks that do not fit')
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=sum(sizes))
     parts = np.split(bits, np.cumsum(sizes)[:-1]) if sizes else []
     crops = [

@@ -152,8 +152,10 @@ class Shard(_Rows):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            tensors = self._read()
-            super().__init__(tensors)
+            super().__init__(self._read())
+            rows = {len(part) for parts in self.levels for part in parts}
+            if {*rows, len(self._ends) - 1} != {len(self.content.views)}:
+                raise ValueError(f'{rows} rows')
         except (
             KeyError,
             TypeError,

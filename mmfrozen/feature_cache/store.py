@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,29 +74,16 @@ class FeatureStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        facts = FACTS.read(self.folder) if self.folder.is_dir() else None
-        if facts is None:
-            raise FileNotFoundError(
-                f'A feature cache must be a folder with {FACTS.name}, got '
-                f'{str(folder)!r}. Fill one: mmfrozen cache fill CONFIG '
-                f'--out {folder}'
-            )
-        self.facts = facts
+        self.facts = _read_facts(self.folder)
         self._open()
 
     def _open(self) -> None:
         self.is_checked = False
         self._on_device: list[list[list[Tensor]]] = []
         self.shards = [
-            Shard(path) for path in sorted(self.folder.glob(f'*{SUFFIX}'))
+            _open(path, self.facts)
+            for path in sorted(self.folder.glob(f'*{SUFFIX}'))
         ]
-        key = self.facts.digest()
-        for shard in self.shards:
-            if shard.content.key != key:
-                raise ValueError(
-                    f'{shard.path} must belong to the cache in its folder, '
-                    'got a shard of another. Move it out.'
-                )
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(folder=self.folder, facts=self.facts)
@@ -113,6 +101,22 @@ class FeatureStore:
         """What the shards say of their views."""
         for shard in self.shards:
             yield from shard.content.views
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers of images, views and bytes, and what storage has lost:
+        mean and largest relative error of a level, in the 2-norm."""
+        views = list(self.views())
+        lost = np.array([view.error for view in views])
+        numbers = Counter(view.number for view in views)
+        return dict(
+            images=len({view.image for view in views}),
+            views=len(views),
+            images_by_view=[numbers[k] for k in sorted(numbers)],
+            shards=len(self.shards),
+            bytes=self.num_bytes,
+            mean_error=lost.mean(0).tolist() if views else [],
+            max_error=lost.max(0).tolist() if views else [],
+        )
 
     def stamps(self) -> dict[str, str]:
         """Digests of files that were read, by ``images.stamp``."""
@@ -241,6 +245,57 @@ class FeatureStore:
         )
         torch.stack(rows, out=batch)
         return batch.to(device, non_blocking=True)
+
+
+def find_damage(
+    folder: Path,
+    progress: Callable[[Sequence[Path]], Iterable[Path]] = lambda x: x,
+) -> tuple[list[str], int]:
+    """Read all shards of a cache.
+
+    Args:
+        folder: Of the cache.
+        progress: Wraps the files.
+
+    Returns:
+        A line for each that is not what was written, and how many there are.
+
+    Raises:
+        FileNotFoundError: If there is no cache.
+    """
+    facts = _read_facts(folder)
+    paths = sorted(folder.glob(f'*{SUFFIX}'))
+    found = []
+    for path in progress(paths):
+        try:
+            shard = _open(path, facts)
+            for row in range(len(shard.content.views)):
+                shard.check(row)
+        except ValueError as error:
+            found.append(str(error))
+    return found, len(paths)
+
+
+def _read_facts(folder: Path) -> Facts:
+    facts = FACTS.read(folder) if folder.is_dir() else None
+    if facts is None:
+        raise FileNotFoundError(
+            f'A feature cache must be a folder with {FACTS.name}, got '
+            f'{str(folder)!r}. Fill one: mmfrozen cache fill CONFIG --out '
+            f'{folder} --views 1'
+        )
+    return facts
+
+
+def _open(path: Path, facts: Facts) -> Shard:
+    shard = Shard(path)
+    shapes = [list(parts[0].shape[1:]) for parts in shard.levels]
+    if shard.content.key != facts.digest() or shapes != facts.levels:
+        raise ValueError(
+            f'{path} must belong to the cache in its folder, got a shard of '
+            'another. Move it out.'
+        )
+    return shard
 
 
 def check_key(

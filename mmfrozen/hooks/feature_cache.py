@@ -142,7 +142,7 @@ class FeatureCacheHook(Hook):
             resident = 'ram' if fits else False
         if not resident:
             return 'read when they are drawn'
-        store.check()
+        store.check()  # which reads all of it
         if resident == 'gpu':
             store.put_on(model.data_preprocessor.device)
             return 'kept on the device'
@@ -167,5 +167,5 @@ def _check(runner: Runner) -> None:
     if 'forward' in vars(find_model(runner).backbone):
         raise ValueError(
             f'The backbone must have its own forward for {KEY}, got another. '
-            'Remove FrozenEngineHook.'
+            'Remove the hook that has replaced it.'
         )
