@@ -105,7 +105,7 @@ def read_share(text: str) -> tuple[int, int]:
     return part, of
 
 
-def run_fill(args: argparse.Namespace) -> int:
+def run_fill(args: argparse.Namespace) -> tuple[int, str]:
     """Compute the views that a cache lacks."""
     from mmfrozen.feature_cache import fill
     from mmfrozen.freeze_config import locate
@@ -136,45 +136,40 @@ def run_fill(args: argparse.Namespace) -> int:
         progress=lambda batches: show(batches, 'views'),
     )
     done = filled.num_wanted - filled.num_missing
-    print(
+    return 0, (
         f'{args.out}: {done:,} of {filled.num_wanted:,} views of '
         f'{filled.num_images:,} images, {filled.num_bytes:,} bytes; '
         f'{filled.num_new:,} computed in {filled.seconds:.1f} s, '
-        f'{filled.forward_seconds:.1f} s of it in the backbone',
-        file=RESULTS,
+        f'{filled.forward_seconds:.1f} s of it in the backbone'
     )
-    return 0
 
 
-def run_verify(args: argparse.Namespace) -> int:
+def run_verify(args: argparse.Namespace) -> tuple[int, str]:
     """Compare every view of a cache with its checksum."""
     from mmfrozen.feature_cache.store import find_damage
 
     damage, count = find_damage(args.folder, lambda x: show(x, 'shards'))
     for line in damage:
         print_line('damaged', line)
-    print(f'{count - len(damage)} of {count} shards are whole', file=RESULTS)
-    return 1 if damage else 0
+    line = f'{count - len(damage)} of {count} shards are whole'
+    return (1 if damage else 0), line
 
 
-def run_info(args: argparse.Namespace) -> int:
+def run_info(args: argparse.Namespace) -> tuple[int, str]:
     """Say what is in a cache."""
     from mmfrozen.feature_cache import FeatureStore
 
     store = FeatureStore(args.folder)
     record = asdict(store.facts) | store.summary()
     if args.json:
-        print(json.dumps(record, indent=1), file=RESULTS)
-        return 0
+        return 0, json.dumps(record, indent=1)
+    record['key'] = ', '.join(record['key'])
     width = max(map(len, record))
-    for name, value in record.items():
-        text = ', '.join(value) if isinstance(value, dict) else value
-        print(f'{name:{width}}  {text}', file=RESULTS)
-    return 0
+    lines = [f'{name:{width}}  {value}' for name, value in record.items()]
+    return 0, '\n'.join(lines)
 
 
 RUN = {'fill': run_fill, 'verify': run_verify, 'info': run_info}
-RESULTS = sys.stdout
 
 
 def main() -> int:
@@ -185,7 +180,9 @@ def main() -> int:
     try:
         # what MMDetection prints while it builds is no result
         with contextlib.redirect_stdout(sys.stderr):
-            return RUN[args.command](args)
+            status, text = RUN[args.command](args)
     except (ValueError, OSError) as error:
         print_error(error)
         return 2
+    print(text)
+    return status

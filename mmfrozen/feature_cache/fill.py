@@ -64,7 +64,6 @@ def fill(
     max_bytes: int | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
-    engine: bool = True,
     say: Callable[[str], None] = print,
     progress: Progress = iter,
 ) -> Filled:
@@ -85,8 +84,6 @@ def fill(
         max_bytes: That the folder may have.
         batch_size: By default that of the config.
         num_workers: Likewise.
-        engine: Whether the backbone may run as an inference engine, where
-            there are many batches.
         say: Takes a line for the log.
         progress: Wraps the batches.
 
@@ -121,7 +118,7 @@ def fill(
         f'{len(jobs):,} of {num_wanted:,} views of {len(images):,} images '
         f'are to be computed: {forward} forward, {storage} storage'
     )
-    if is_there and share[1] == 1:
+    if is_there and share[1] == 1:  # else they may be of others
         remove_parts(folder)
     batches = DataLoader(
         _Views(dataset, jobs, seed),
@@ -131,9 +128,10 @@ def fill(
         ),
         collate_fn=pseudo_collate,
     )
-    has_engine = engine and len(batches) >= ENGINE_FROM
     forwarder = Forwarder(
-        model, is_bf16=forward == 'bf16', say=say if has_engine else None
+        model,
+        is_bf16=forward == 'bf16',
+        say=say if len(batches) >= ENGINE_FROM else None,
     )
     done = 0
     for data in progress(batches) if jobs else ():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..atomic_write import write_bytes
+from ..memory_limit import MOST_OF_A_RECORD
 
 SUFFIX = '.safetensors'
 DTYPES = {
@@ -157,6 +158,7 @@ class Shard(_Rows):
             if {*rows, len(self._ends) - 1} != {len(self.content.views)}:
                 raise ValueError(f'{rows} rows')
         except (
+            AttributeError,
             KeyError,
             TypeError,
             ValueError,
@@ -175,7 +177,7 @@ class Shard(_Rows):
         with self.path.open('rb') as file:
             start = file.read(8)
             length = int.from_bytes(start, 'little')
-            if not 0 < length <= size - 8:
+            if not 0 < length <= min(size - 8, MOST_OF_A_RECORD):
                 raise ValueError('no header')
             text = file.read(length)
         if _digest(start + text) != self.path.stem:

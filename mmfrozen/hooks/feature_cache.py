@@ -85,7 +85,7 @@ class FeatureCacheHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Put the cache in the place of images."""
         self.after_train(runner)
-        model = find_model(runner)
+        model = find_model(runner).train()  # as the loop will
         faults = find_faults(
             model.backbone, optimizer_groups(runner.optim_wrapper)
         )

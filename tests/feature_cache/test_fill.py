@@ -92,6 +92,32 @@ def test_one_new_image_is_all_that_is_computed(cached, tmp_path, config):
     assert places.shape == (5, 2, 2)
 
 
+def test_images_that_are_repeated_and_pasted_are_cached_by_what_they_show(
+    cached, tmp_path, config
+):
+    repeated = config.train_dataloader.dataset
+    repeated.oversample_thr = 1.0
+    pipeline = repeated.dataset.pipeline
+    config.train_dataloader.dataset = dict(
+        type='mmfrozen.CopyPasteDataset',
+        dataset=repeated,
+        pipeline=[dict(type='mmfrozen.SimpleCopyPaste'), pipeline.pop()],
+    )
+    for share in (2, 1):  # in whatever order
+        filled = fill_quietly(config, tmp_path / 'cache', share=(share, 2))
+    assert (filled.num_images, filled.num_wanted) == (4, 8)
+    assert filled.num_missing == 0
+    images = images_of(config)
+    assert len(images.rows) > 4 and set(images.rows) == {0, 1, 2, 3}
+    fill_quietly(config, tmp_path / 'whole')
+    found, wanted = contents(tmp_path / 'cache'), contents(tmp_path / 'whole')
+    assert_same(found, wanted, rtol=1e-4, atol=1e-4)
+    # pasted into others: an image less makes other views
+    repeated.dataset.indices = 3
+    with pytest.raises(ValueError, match='other images to mix with'):
+        fill_quietly(config, tmp_path / 'cache')
+
+
 def test_an_image_with_other_bytes_or_boxes_is_another(
     mini_lvis, tmp_path, config
 ):

@@ -1,5 +1,8 @@
 """Files of views: whole, or refused."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 
@@ -89,3 +92,45 @@ def test_another_name_is_refused(written, tmp_path):
     copy.write_bytes(written[0].read_bytes())
     with pytest.raises(ValueError, match='not what its name says'):
         Shard(copy)
+
+
+DEEP = '[' * 100_000 + ']' * 100_000
+
+
+@pytest.mark.parametrize(
+    'header',
+    [
+        '[]',
+        '{}',
+        DEEP,
+        '{"__metadata__": 1}',
+        '{"__metadata__": {"mmfrozen": "{}"}}',
+        json.dumps({'__metadata__': {'mmfrozen': DEEP}}),
+        *(
+            json.dumps(
+                {
+                    '__metadata__': {'mmfrozen': '{"key": "k", "views": []}'},
+                    'ends': dict(dtype='I64', shape=[0], data_offsets=[0, 0]),
+                    'samples': one,
+                }
+            )
+            for one in (
+                dict(dtype='U8', shape=[9], data_offsets=[0, 4]),
+                dict(dtype='U8', shape=[4], data_offsets=[-8, 4]),
+                dict(dtype='U8', shape=[4], data_offsets=4),
+                dict(dtype='object', shape=[4], data_offsets=[0, 4]),
+            )
+        ),
+    ],
+    ids=lambda text: text[:40] + text[-40:],
+)
+def test_a_header_made_to_harm_is_refused(tmp_path, header):
+    """Its name is right: whoever makes it can work that out."""
+    text = header.encode()
+    start = len(text).to_bytes(8, 'little') + text
+    name = hashlib.blake2b(start, digest_size=16).hexdigest()
+    path = tmp_path / f'{name}.safetensors'
+    path.write_bytes(start + b'1234')
+    with pytest.raises(ValueError, match='must be a whole shard') as found:
+        Shard(path)
+    assert '\n' not in str(found.value) and len(str(found.value)) < 1000
