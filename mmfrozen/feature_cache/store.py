@@ -147,9 +147,9 @@ class FeatureStore:
         if fewer:
             raise ValueError(
                 f'{self.folder} must hold {wanted} views of each of '
-                f'{len(images):,} images, got fewer of {fewer:,}. Fill it: '
-                f'mmfrozen cache fill CONFIG --out {self.folder} --views '
-                f'{wanted}'
+                f'{len(images.digests):,} images, got fewer of {fewer:,}. '
+                f'Fill it: mmfrozen cache fill CONFIG --out {self.folder} '
+                f'--views {wanted}'
             )
         return np.array(
             [
