@@ -21,6 +21,7 @@ COMMANDS = {
     'describe': 'which parts of a model are frozen, and what trains',
     'check': 'faults of an annotation file and its images',
     'browse': 'draw augmented training samples',
+    'cache': 'compute the features of a frozen backbone once',
     'pair': 'train an experiment and its control',
     'verify': "compare a checkpoint's backbone with its classifier",
     'strata': 'AP by class and by number of annotations, with intervals',

@@ -36,6 +36,7 @@ PARTS = {
     'datasets',
     'transforms',
     'evaluation',
+    'feature_cache',
     'freeze_config',
     'hooks',
     'loops',
@@ -44,10 +45,13 @@ PARTS = {
     'reports',
     'mini_lvis',
 }
-#: Tracing freezes the config that it is given, and gives batched heads
-#: numbers to decide on; advice on a cache traces and takes steps; reports read
-#: what the others wrote, with the means that wrote it.
+#: A cache stores masks as crops, and a hook trains on it. Tracing freezes the
+#: config that it is given, and gives batched heads numbers to decide on; advice
+#: on a cache traces and takes steps; reports read what the others wrote, with
+#: the means that wrote it.
 READS = {
+    'feature_cache': {'transforms'},
+    'hooks': {'feature_cache'},
     'cache_advice': {'freeze_config', 'steps_in_turn', 'tracing'},
     'tracing': {'freeze_config', 'models'},
     'reports': {'cache_advice', 'evaluation', 'freeze_config', 'tracing'},

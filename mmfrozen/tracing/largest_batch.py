@@ -44,8 +44,12 @@ class LargestBatch:
     next_bytes: int
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, option: str = '--memory') -> int:
     """Read ``24GB`` (1e9 bytes each) or ``24GiB`` (2**30).
+
+    Args:
+        text: What was typed.
+        option: Where, for the error.
 
     Raises:
         ValueError: If it is neither.
@@ -57,8 +61,8 @@ def parse_bytes(text: str) -> int:
         assert nbytes > 0
     except (AssertionError, KeyError, ValueError) as error:
         raise ValueError(
-            '--memory must be a size such as 24GB or 23.5GiB, got '
-            f'{text!r}. Correct it.'
+            f'{option} must be a size such as 24GB or 23.5GiB, got {text!r}. '
+            'Correct it.'
         ) from error
     return nbytes
 

@@ -1,0 +1,139 @@
+"""What features and views depend on, besides the image."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from ..freezing import fingerprint
+from .images import Images
+
+#: Of the files, and of what is computed here: other features, other number.
+FORMAT = 1
+#: Keys of a config that say where weights are; their bits are digested.
+WEIGHTS = {'init_cfg', 'checkpoint', 'pretrained'}
+
+
+def key_of(
+    model: dict[str, Any],
+    dataset: dict[str, Any],
+    backbone: nn.Module,
+    built: Any,
+    images: Images,
+) -> dict[str, str]:
+    """Digest what features depend on, part by part.
+
+    Args:
+        model: Config of the detector.
+        dataset: Config of ``train_dataloader.dataset``.
+        backbone: Built, its weights loaded.
+        built: The data set.
+        images: Its images.
+
+    Returns:
+        Digests by the name of the part, for messages. The images count where
+        one view shows several (``pool``), each by itself elsewhere.
+    """
+    pool = images.digest() if _is_mixed(built) else ''
+    parts: dict[str, Any] = {
+        'weights of the backbone': sorted(fingerprint(backbone).items()),
+        'config of the backbone': _without(model.get('backbone'), WEIGHTS),
+        'data_preprocessor': model.get('data_preprocessor'),
+        'pipeline': list(_pipelines(dataset)),
+        'images to mix with': pool,
+        'code': _code(backbone, built),
+    }
+    return {name: _digest(part) for name, part in parts.items()}
+
+
+def check_unchanging(dataset: Any) -> None:
+    """Refuse pipelines whose views depend on what was drawn before.
+
+    Raises:
+        ValueError: If a transform keeps images (``CachedMosaic``).
+    """
+    for transform in _transforms(dataset):
+        if hasattr(transform, 'results_cache'):
+            name = type(transform).__name__
+            raise ValueError(
+                'Transforms must keep no images for a feature cache, got '
+                f'{name}. Use {name.removeprefix("Cached")}.'
+            )
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            k: _without(x, names) for k, x in value.items() if k not in names
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without(x, names) for x in value]
+    return value
+
+
+def _pipelines(config: Any) -> Iterator[Any]:
+    """Types and pipelines of a data set and of those in it."""
+    if isinstance(config, dict):
+        if 'pipeline' in config:
+            yield [config.get('type'), config['pipeline']]
+        for name, value in config.items():
+            if name != 'pipeline':
+                yield from _pipelines(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _pipelines(value)
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    yield dataset
+    for name in ('dataset', '_dataset'):
+        if hasattr(dataset, name):
+            yield from _parts(getattr(dataset, name))
+    for part in getattr(dataset, 'datasets', ()):
+        yield from _parts(part)
+
+
+def _transforms(dataset: Any) -> Iterator[Any]:
+    for part in _parts(dataset):
+        pipeline = getattr(part, 'pipeline', ())
+        yield from getattr(pipeline, 'transforms', pipeline)
+
+
+def _is_mixed(dataset: Any) -> bool:
+    """Whether a data set around another has transforms of its own."""
+    return any(
+        hasattr(part, 'dataset') and hasattr(part, 'pipeline')
+        for part in _parts(dataset)
+    )
+
+
+def _code(backbone: nn.Module, dataset: Any) -> dict[str, str]:
+    """Versions of the packages that compute views and features; of modules
+    without a version a digest of their text."""
+    found = {'mmfrozen.feature_cache': str(FORMAT)}
+    used = [*backbone.modules(), *_transforms(dataset)]
+    for name in {type(one).__module__ for one in used}:
+        top = name.partition('.')[0]
+        version = getattr(sys.modules[top], '__version__', None)
+        if top == 'torch':  # rounds, and computes the same
+            continue
+        if version:
+            found[top] = str(version)
+            continue
+        try:
+            text = inspect.getsource(sys.modules[name])
+        except (OSError, TypeError):
+            text = ''
+        found[name] = _digest(text)
+    return found

@@ -1,0 +1,171 @@
+"""Train on features that were computed before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+from mmdet.engine.hooks import PipelineSwitchHook, YOLOXModeSwitchHook
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..errors import require
+from ..feature_cache import (
+    CachedTraining,
+    FeatureStore,
+    Images,
+    check_unchanging,
+    key_of,
+)
+from ..feature_cache.forward import check_preprocessor
+from ..feature_cache.store import check_key
+from ..freezing import find_faults
+from ..registry import HOOKS
+from .runner_access import find_model, optimizer_groups
+
+KEY = 'custom_hooks.FeatureCacheHook'
+RESIDENT = ('auto', 'ram', 'gpu', False)
+
+
+@HOOKS.register_module()
+class FeatureCacheHook(Hook):
+    """Trains on views whose features ``mmfrozen cache fill`` has computed.
+
+    What MMDetection lacks: a frozen backbone computes the same features of
+    the same view whenever it is drawn. Here a training step reads them with
+    their boxes and masks; it decodes no image, augments none and runs no
+    backbone. Samplers, loops, validation, checkpoints and the other hooks
+    are those of the run. Which of its views a sample is is drawn anew each
+    time, from the random numbers that its transforms would have had.
+    docs/feature_cache.md says what it costs.
+
+    Args:
+        folder: Of the cache.
+        views: Of each image that are used; None for all that it has.
+        resident: ``'ram'``: read and check all of it before the first step,
+            so that the system keeps it in memory; ``'gpu'``: keep it on the
+            device; False: read and check each view when it is drawn;
+            ``'auto'``: ``'ram'`` if it has at most half of the free memory.
+
+    Raises:
+        ValueError: If an option is unknown, or the cache is not of this
+            run's weights, pipeline and images.
+        FileNotFoundError: If there is none.
+
+    Example config::
+
+        custom_hooks = [
+            dict(type='NumClassCheckHook'),
+            dict(type='mmfrozen.FeatureCacheHook', folder='data/cache')]
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        views: int | None = None,
+        resident: str | bool = 'auto',
+    ) -> None:
+        require(
+            views is None or (type(views) is int and views > 0),
+            f'{KEY}.views',
+            'a number of views from 1, or None',
+            views,
+            'Correct it.',
+        )
+        require(
+            resident in RESIDENT,
+            f'{KEY}.resident',
+            f'one of {RESIDENT}',
+            resident,
+            'Correct it.',
+        )
+        self.folder, self.views, self.resident = folder, views, resident
+        self._cached: CachedTraining | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Put the cache in the place of images."""
+        self.after_train(runner)
+        model = find_model(runner).train()  # as the loop will
+        faults = find_faults(
+            model.backbone, optimizer_groups(runner.optim_wrapper)
+        )
+        if faults:
+            runner.logger.warning(
+                'FeatureCacheHook must have a backbone that is frozen as a '
+                f'whole, got {"; ".join(faults)}. Images are trained on.'
+            )
+            return
+        _check(runner)
+        loop = runner.train_loop
+        dataset = loop.dataloader.dataset
+        store = FeatureStore(self.folder)
+        check_unchanging(dataset)
+        images = Images(dataset, store.stamps())
+        key = key_of(
+            runner.cfg.model,
+            runner.cfg.train_dataloader.dataset,
+            model.backbone,
+            dataset,
+            images,
+        )
+        check_key(store.facts.key, key, store.folder)
+        places = store.places(images, self.views)
+        where = self._keep(store, model)
+        runner.logger.info(
+            f'FeatureCacheHook trains on {places.shape[1]} views of each of '
+            f'{len(images):,} images: {store.num_bytes:,} bytes in '
+            f'{store.facts.storage}, {where}'
+        )
+        self._cached = CachedTraining(
+            model, dataset, store, places, images.rows
+        )
+        # whose workers know the data set as it was
+        iterator = getattr(loop, 'dataloader_iterator', None)
+        if getattr(iterator, '_dataloader', None) is loop.dataloader:
+            loop.dataloader_iterator = type(iterator)(loop.dataloader)
+
+    def before_train_iter(self, *args: Any, **options: Any) -> None:
+        """Features of other weights end the run."""
+        if self._cached:
+            self._cached.check_weights()
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave model and data set as they were."""
+        if self._cached:
+            self._cached.remove()
+        self._cached = None
+
+    def _keep(self, store: FeatureStore, model: Any) -> str:
+        resident = self.resident
+        if resident == 'auto':
+            fits = 2 * store.num_bytes < psutil.virtual_memory().available
+            resident = 'ram' if fits else False
+        if not resident:
+            return 'read when they are drawn'
+        store.check()  # which reads all of it
+        if resident == 'gpu':
+            store.put_on(model.data_preprocessor.device)
+            return 'kept on the device'
+        return 'read into memory'
+
+
+def _check(runner: Runner) -> None:
+    """Refuse what would look at images or change the pipeline."""
+    check_preprocessor(find_model(runner))
+    for hook in runner.hooks:
+        if isinstance(hook, (PipelineSwitchHook, YOLOXModeSwitchHook)):
+            name = type(hook).__name__
+            raise ValueError(
+                f'custom_hooks must have one pipeline for {KEY}, got {name}. '
+                'Remove one of them.'
+            )
+    if runner.cfg.get('compile'):
+        raise ValueError(
+            f'compile must be left out for {KEY}, got '
+            f'{runner.cfg.compile!r}. Remove one of them.'
+        )
+    if 'forward' in vars(find_model(runner).backbone):
+        raise ValueError(
+            f'The backbone must have its own forward for {KEY}, got another. '
+            'Remove the hook that has replaced it.'
+        )

@@ -1,0 +1,188 @@
+"""Compute the features of a frozen backbone once, and look at them.
+
+fill    compute the views that are missing; it goes on where it was ended
+verify  compare every view with its checksum
+info    say what is in a cache
+
+Train on it with one line in the config (docs/feature_cache.md):
+
+    custom_hooks = [dict(type='mmfrozen.FeatureCacheHook', folder='FOLDER')]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from rich.progress import track
+
+from . import make_parser, print_error, print_line
+from .console import PlainConsole
+
+EXAMPLES = """exit status: 0 done, 1 damaged (verify), 2 wrong use or no room
+
+examples:
+  mmfrozen cache fill configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
+      --out data/cache --views 4
+  mmfrozen cache verify data/cache
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__, EXAMPLES)
+    commands = parser.add_subparsers(
+        dest='command', required=True, metavar='{fill,verify,info}'
+    )
+    fill = commands.add_parser(
+        'fill', help='compute what is missing', description=run_fill.__doc__
+    )
+    add = fill.add_argument
+    add('config', metavar='CONFIG', help='path or mmdet::NAME')
+    add('--out', type=Path, required=True, metavar='FOLDER')
+    add('--views', type=int, required=True, metavar='K', help='of each image')
+    add(
+        '--storage',
+        default='fp16',
+        choices=('fp32', 'fp16', 'bf16', 'int8'),
+        help='of the features (default: %(default)s)',
+    )
+    add(
+        '--forward',
+        default='fp32',
+        choices=('fp32', 'bf16'),
+        help='dtype of the forward pass (default: %(default)s)',
+    )
+    add('--seed', type=int, default=0, metavar='N', help='of the views (0)')
+    add(
+        '--share',
+        default='1/1',
+        metavar='I/N',
+        help='compute part I of N: one a GPU (CUDA_VISIBLE_DEVICES) or '
+        'machine, into one folder, or into several whose files are then '
+        'put together',
+    )
+    add('--max-bytes', metavar='SIZE', help='of the folder: 20GB or 20GiB')
+    add('--batch', type=int, metavar='N', help="images (the config's)")
+    add('--workers', type=int, metavar='N', help="processes (the config's)")
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    for name, text in (
+        ('verify', 'compare with the checksums'),
+        ('info', 'say what is in it'),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument('folder', type=Path, metavar='FOLDER')
+        if name == 'info':
+            one.add_argument('--json', action='store_true')
+    return parser.parse_args()
+
+
+def show(items: Any, what: str) -> Iterable[Any]:
+    """A bar with the time that is left, on standard error."""
+    console = PlainConsole(stderr=True)
+    return track(items, what, total=len(items), console=console)
+
+
+def read_share(text: str) -> tuple[int, int]:
+    """Read ``1/4``."""
+    match = re.fullmatch(r'(\d+)/(\d+)', text)
+    part, of = (int(x) for x in match.groups()) if match else (0, 0)
+    if not 1 <= part <= of:
+        raise ValueError(
+            f'--share must be I/N with I from 1 to N, got {text!r}. 1/4 is '
+            'the first quarter.'
+        )
+    return part, of
+
+
+def run_fill(args: argparse.Namespace) -> tuple[int, str]:
+    """Compute the views that a cache lacks."""
+    from mmfrozen.feature_cache import fill
+    from mmfrozen.freeze_config import locate
+    from mmfrozen.tracing.largest_batch import parse_bytes
+
+    for name, least in (('views', 1), ('seed', 0), ('batch', 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(
+                f'--{name} must be {least} or more, got {value}. Correct it.'
+            )
+    share = read_share(args.share)
+    max_bytes = args.max_bytes and parse_bytes(args.max_bytes, '--max-bytes')
+    config = Config.fromfile(locate(args.config))
+    config.merge_from_dict(args.cfg_options or {})
+    filled = fill(
+        config,
+        args.out,
+        views=args.views,
+        storage=args.storage,
+        forward=args.forward,
+        seed=args.seed,
+        share=share,
+        max_bytes=max_bytes,
+        batch_size=args.batch,
+        num_workers=args.workers,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=lambda batches: show(batches, 'views'),
+    )
+    done = filled.num_wanted - filled.num_missing
+    return 0, (
+        f'{args.out}: {done:,} of {filled.num_wanted:,} views of '
+        f'{filled.num_images:,} images, {filled.num_bytes:,} bytes; '
+        f'{filled.num_new:,} computed in {filled.seconds:.1f} s, '
+        f'{filled.forward_seconds:.1f} s of it in the backbone'
+    )
+
+
+def run_verify(args: argparse.Namespace) -> tuple[int, str]:
+    """Compare every view of a cache with its checksum."""
+    from mmfrozen.feature_cache.store import find_damage
+
+    damage, count = find_damage(args.folder, lambda x: show(x, 'shards'))
+    for line in damage:
+        print_line('damaged', line)
+    line = f'{count - len(damage)} of {count} shards are whole'
+    return (1 if damage else 0), line
+
+
+def run_info(args: argparse.Namespace) -> tuple[int, str]:
+    """Say what is in a cache."""
+    from mmfrozen.feature_cache import FeatureStore
+
+    store = FeatureStore(args.folder)
+    record = asdict(store.facts) | store.summary()
+    if args.json:
+        return 0, json.dumps(record, indent=1)
+    record['key'] = ', '.join(record['key'])
+    width = max(map(len, record))
+    lines = [f'{name:{width}}  {value}' for name, value in record.items()]
+    return 0, '\n'.join(lines)
+
+
+RUN = {'fill': run_fill, 'verify': run_verify, 'info': run_info}
+
+
+def main() -> int:
+    """Return 0 when done, 1 for damage, 2 for wrong use."""
+    args = parse_args()
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings('ignore')
+    try:
+        # what MMDetection prints while it builds is no result
+        with contextlib.redirect_stdout(sys.stderr):
+            status, text = RUN[args.command](args)
+    except (ValueError, OSError) as error:
+        print_error(error)
+        return 2
+    print(text)
+    return status
