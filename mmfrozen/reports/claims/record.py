@@ -13,7 +13,6 @@ from ...tracing.traced_step import TracedStep
 from ..pair.comparison import compare_pair
 from ..runs.comparison import ComparedRun, read_runs
 from ..runs.learning_curves import LoggedEvaluation
-from ..runs.step_costs import total_flops
 from .cells import RATES, STATES, Cell, all_cells, tuning_cells
 
 
@@ -73,7 +72,7 @@ class ClaimRun:
         bins: Box AP by number of training annotations, of the last one.
         step_seconds: Median time of a training step.
         train_seconds: Of all steps.
-        flops: Of a training step, counted while it ran.
+        flops: Of a training step, from the tracer.
         kept_bytes: Kept for the backward pass, from the tracer.
         peak_bytes: Peak of a training step, from the tracer.
         parameters: Of the detector.
@@ -180,7 +179,6 @@ def make_record(
             f'{work_dir} must hold a run with all of its files, got one '
             f'without {"; ".join(run.missing)}. Remove it, and run again.'
         )
-    flops = total_flops(run.cost)
     step = trace()
     best = max(run.curve.evaluations, key=_box_ap)
     return ClaimRun(
@@ -199,7 +197,7 @@ def make_record(
         bins=_read_bins(work_dir),
         step_seconds=run.step_seconds or 0.0,
         train_seconds=run.curve.steps[-1].seconds,
-        flops=flops.total if flops else 0,
+        flops=step.total.flops.total,
         kept_bytes=step.total.saved_bytes,
         peak_bytes=step.peak_bytes,
         parameters=run.backbone.model,
