@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 from ...atomic_write import write_text
 from ..page import save_png
+from ..runs.tables import RunsTable, markdown
 from .cells import (
     CAPACITIES,
     CLAIMS,
@@ -87,9 +88,8 @@ def generate(
     return '\n'.join(parts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ['---'] * len(head), *rows]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
+    return markdown(RunsTable('', list(head), list(rows), [])).lstrip('\n')
 
 
 def _budget(records: Records) -> str:

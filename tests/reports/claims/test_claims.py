@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import utils
 
 from mmfrozen.config_path import find
-from mmfrozen.reports.claims import document
+from mmfrozen.reports.claims import document, record
 from mmfrozen.reports.claims.cells import (
     CLAIMS,
     RATES,
@@ -30,14 +30,15 @@ from mmfrozen.reports.claims.record import (
 from mmfrozen_cli.pair import load
 from tests.tiny import ROOT
 
+from ..pair.test_pair import write as write_work_dir
 from .records import CHOSEN, make, pairs, tuning
 
 FPN = next(q for q in QUESTIONS if q.text.startswith('with FPN'))
 
 
 def write(folder, records):
-    for cell, record in records.items():
-        CLAIM_RUN.write(record_file(folder, cell), record)
+    for cell, run in records.items():
+        CLAIM_RUN.write(record_file(folder, cell), run)
 
 
 def test_each_cell_is_run_once_and_a_pair_side_by_side():
@@ -129,6 +130,15 @@ def test_difference_is_paired_by_seed_and_costs_are_ratios():
     finding = answer(flops, records)
     assert finding.gain.gain == pytest.approx(-0.28768, abs=1e-5)
     assert finding.verdict == 'holds'
+
+
+def test_interval_over_images_is_frozen_less_fine_tuned(tmp_path):
+    dirs = [tmp_path / state / 'x' for state in ('frozen', 'finetuned')]
+    for folder, share in zip(dirs, (0.95, 0.5), strict=True):
+        write_work_dir(folder, 10, share, seed=1)
+    [gain] = record._over_images(*dirs)
+    assert gain.name == 'box AP'
+    assert 0 < gain.low < gain.value < gain.high
 
 
 def test_record_of_another_rate_is_refused(tmp_path):
