@@ -46,7 +46,8 @@ def few_steps(monkeypatch, tmp_path, mini_lvis):
         'train_dataloader.persistent_workers=False',
         'val_dataloader.num_workers=0',
         'model.test_cfg.rpn.max_per_img=10',
-        'model.test_cfg.rcnn.score_thr=0.05',
+        'model.test_cfg.rcnn.score_thr=0',
+        'model.test_cfg.rcnn.max_per_img=10',
     )
     short = replace(VARIANTS['nas-fpn'], options=options, minutes=(70, 4200))
     monkeypatch.setitem(VARIANTS, 'nas-fpn', short)

@@ -25,12 +25,11 @@ from .cells import (
 )
 from .charts import draw_charts
 from .findings import OTHERS, QUESTIONS, Finding, answer
-from .record import ClaimRun, choose_rates
+from .record import APS, ClaimRun, choose_rates
 
 BEGIN = '<!-- results: written by mmfrozen reproduce --report -->'
 END = '<!-- end of results -->'
 NOT_RUN = 'not run'
-APS = ('box AP', 'box APr', 'box APc', 'box APf', 'mask AP', 'mask APr')
 
 Records = Mapping[Cell, ClaimRun]
 

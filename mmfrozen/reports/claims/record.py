@@ -15,6 +15,9 @@ from ..runs.comparison import ComparedRun, read_runs
 from ..runs.learning_curves import LoggedEvaluation
 from .cells import RATES, STATES, Cell, all_cells, tuning_cells
 
+#: Of a record, and shown.
+APS = ('box AP', 'box APr', 'box APc', 'box APf', 'mask AP', 'mask APr')
+
 
 @dataclass(frozen=True)
 class Bin:
@@ -174,11 +177,12 @@ def make_record(
         ValueError: If a file in it is not what it should be.
     """
     [run] = read_runs([work_dir])
-    if run.missing or run.cost is None or run.backbone is None:
+    if not (run.curve.evaluations and run.cost and run.backbone):
         raise ValueError(
             f'{work_dir} must hold a run with all of its files, got one '
             f'without {"; ".join(run.missing)}. Remove it, and run again.'
         )
+    nothing = dict.fromkeys(APS, 0.0)  # detected: then there is no AP
     step = trace()
     best = max(run.curve.evaluations, key=_box_ap)
     return ClaimRun(
@@ -191,8 +195,8 @@ def make_record(
         revision=_describe(),
         versions=run.cost.versions,
         device=run.cost.device,
-        last=run.aps,
-        best=best.aps,
+        last=run.aps or nothing,
+        best=best.aps or nothing,
         best_step=best.iter,
         bins=_read_bins(work_dir),
         step_seconds=run.step_seconds or 0.0,
@@ -224,9 +228,9 @@ def _read_bins(work_dir: Path) -> list[Bin]:
         if row.by == 'training_annotations'
     ]
     return [
-        Bin(r.name, r.low, r.high, r.num_categories - r.num_absent, r.ap)
+        Bin(r.name, r.low, r.high, num, r.ap or 0.0)
         for r in rows
-        if r.ap is not None  # classes that are evaluated
+        if (num := r.num_categories - r.num_absent)  # that are evaluated
     ]
 
 
