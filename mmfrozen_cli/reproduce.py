@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -46,6 +47,7 @@ from .mim_process import Stopped
 from .pair import Training
 
 DATA = Path('data/mini_lvis')
+ANNOTATIONS = DATA / 'annotations/lvis_v1_train.json'
 WEIGHTS = Path('data/weights')
 
 EXAMPLES = """examples:
@@ -174,16 +176,27 @@ class Reproduction:
                 flush=True,
             )
             began = time.monotonic()
-            is_begun = (self.args.out / cell.name).exists()
+            is_begun = self._work_dir(cell).exists()
             self.records[cell] = self._train(cell)
-            if not is_begun:
+            if not is_begun:  # else it says nothing about the pace
                 self.expected += cell.minutes
                 self.taken += (time.monotonic() - began) / 60
 
+    def _rate(self, cell: Cell) -> float:
+        return cell.tuned or choose_rates(self.records)[cell.state]
+
+    def _work_dir(self, cell: Cell) -> Path:
+        """Named by the rate, too: a run of another one is not this one."""
+        if cell.tuned:
+            return self.args.out / cell.name
+        return self.args.out / f'{cell.name}_rate{self._rate(cell):g}'
+
     def _train(self, cell: Cell) -> ClaimRun:
         """Train, record, and remove the checkpoints."""
-        rate = cell.tuned or choose_rates(self.records)[cell.state]
-        name = f'{cell.state}/{VARIANTS[cell.variant].config}.py'
+        rate = self._rate(cell)
+        variant = VARIANTS[cell.variant]
+        write_weights(variant.weights)
+        name = f'{cell.state}/{variant.config}.py'
         options = cell.options(rate)
         if cell.tuned:
             options += self._held_out()
@@ -197,19 +210,16 @@ class Reproduction:
                 gpus=0,
                 launcher='none',
             ),
-            self.args.out / cell.name,
+            self._work_dir(cell),
         )
         training()
-        twin = None
-        if cell.state == 'finetuned':
-            frozen = Cell(cell.variant, 'frozen', cell.steps, cell.seed)
-            twin = self.args.out / frozen.name
+        twin = self._twin(cell)
         record = make_record(
             cell,
             name.removesuffix('.py'),
             rate,
             training.work_dir,
-            twin if twin and (twin / '.trained').is_file() else None,
+            twin,
             lambda: trace_step(training.cfg, read_workload(training.cfg)),
         )
         CLAIM_RUN.write(record_file(self.args.records, cell), record)
@@ -218,11 +228,17 @@ class Reproduction:
                 file.unlink()
         return record
 
+    def _twin(self, cell: Cell) -> Path | None:
+        """Work dir of the frozen run of a fine-tuned one, if it is here."""
+        if cell.tuned or cell.state != 'finetuned':
+            return None
+        frozen = self._work_dir(replace(cell, state='frozen'))
+        return frozen if (frozen / '.trained').is_file() else None
+
     def _held_out(self) -> list[str]:
         """Options that train and evaluate on parts of the training set."""
         train, val = hold_out(
-            DATA / 'annotations/lvis_v1_train.json',
-            self.args.out.resolve() / 'held_out',
+            ANNOTATIONS, self.args.out.resolve() / 'held_out'
         )
         options = [f'train_dataloader.dataset.dataset.ann_file={train}']
         for part in ('val', 'test'):
@@ -233,26 +249,32 @@ class Reproduction:
         return options
 
 
-def prepare(cells: Sequence[Cell]) -> None:
-    """Check the data, and write the weights that are not there.
+def check_data() -> None:
+    """Refuse to begin without the data.
 
     Raises:
-        ValueError: If the data are not there, or weights cannot be had.
+        ValueError: If they are not there.
     """
-    if not (DATA / 'annotations/lvis_v1_train.json').is_file():
+    if not ANNOTATIONS.is_file():
         raise ValueError(
             f'{DATA} must hold mini-LVIS, got none. Write it with `mmfrozen '
             f'mini-lvis --out {DATA}`.'
         )
-    needed = {VARIANTS[cell.variant].weights for cell in cells}
-    lites = {lite.file: lite.number for lite in LITES}
-    for name in sorted(needed):
-        file = WEIGHTS / name
-        if name in lites:
-            export_lite(WEIGHTS, lites[name])
-        elif not file.is_file():
-            share = float(file.stem.rpartition('-noise')[2])
-            add_noise(export_lite(WEIGHTS, 0), file, share)
+
+
+def write_weights(name: str) -> None:
+    """Write a classifier that is not there.
+
+    Raises:
+        ValueError: If it cannot be had.
+    """
+    numbers = {lite.file: lite.number for lite in LITES}
+    file = WEIGHTS / name
+    if name in numbers:
+        export_lite(WEIGHTS, numbers[name])
+    elif not file.is_file():
+        share = float(file.stem.rpartition('-noise')[2])
+        add_noise(export_lite(WEIGHTS, 0), file, share)
 
 
 @contextlib.contextmanager
@@ -284,7 +306,7 @@ def main() -> int:
                 write_document(document, args.records, reproduction.records)
                 print(document)
             else:
-                prepare(reproduction.left)
+                check_data()
                 reproduction.run()
     except subprocess.CalledProcessError:
         print(

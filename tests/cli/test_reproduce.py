@@ -14,6 +14,7 @@ from mmfrozen.reports.claims import record
 from mmfrozen.reports.claims.cells import VARIANTS, Cell
 from mmfrozen.reports.claims.record import CLAIM_RUN
 from mmfrozen_cli import reproduce
+from tests.reports.claims.records import tuning
 
 #: The second is not reached with the budget that the test gives.
 CELLS = [
@@ -102,6 +103,27 @@ def test_killed_run_goes_on_and_is_recorded_once(main, tmp_path, capfd):
     shown = capfd.readouterr().out
     assert '1 of 2 runs are recorded; about 1.0 h left' in shown
     assert file.stat().st_mtime_ns == before
+
+
+def test_work_dir_is_of_a_rate_and_a_twin_of_the_same_seed(
+    monkeypatch, tmp_path
+):
+    for cell, run in tuning().items():
+        CLAIM_RUN.write(record.record_file(tmp_path, cell), run)
+    words = ('--records', str(tmp_path), '--out', str(tmp_path / 'out'))
+    monkeypatch.setattr(sys, 'argv', ['mmfrozen reproduce', *words])
+    runs = reproduce.Reproduction(reproduce.parse_args())
+    frozen, control = (
+        Cell('fpn', state, seed=2) for state in ('frozen', 'finetuned')
+    )
+    folder = runs._work_dir(frozen)
+    assert folder == tmp_path / 'out/fpn_frozen_350_seed2_rate0.001'
+    assert runs._work_dir(control).name.endswith('_rate0.0005')
+    assert runs._twin(control) is None
+    folder.mkdir(parents=True)
+    (folder / '.trained').touch()
+    assert runs._twin(control) == folder
+    assert runs._twin(frozen) is None
 
 
 @pytest.mark.parametrize(
