@@ -1,4 +1,4 @@
-# make setup | demo | demo-seeds | test | test-configs | check
+# make setup | demo | demo-seeds | reproduce | test | test-configs | check
 # TORCH=2.8.0 selects another torch, MMCV=compiled builds mmcv's own operators
 TORCH ?= 2.14.1
 MMCV ?= lite
@@ -8,10 +8,13 @@ DEMO := mask_rcnn_lite0_mini-lvis
 # of the config's 350 steps
 LENGTH ?= 0.25
 SEEDS ?= 1 2 3
+CLAIMS ?= 1 2 3 4 5 6 7
+# hours
+BUDGET ?= inf
 PAIR := $(BIN)/python tools/train_pair.py configs/frozen/$(DEMO).py \
   --equal-time --engine
 
-.PHONY: setup demo demo-data demo-seeds test test-configs check clean
+.PHONY: setup demo demo-data demo-seeds reproduce test test-configs check clean
 
 setup:  ## the environment: minutes the first time, a second when it is there
 	@tools/setup.sh $(VENV) $(TORCH) $(MMCV)
@@ -33,6 +36,12 @@ demo-seeds: demo-data
 	$(BIN)/python tools/compare_runs.py --markdown \
 	  $(SEEDS:%=work_dirs/seed_%/pairs/$(DEMO)-finetuned/equal_time) \
 	  $(SEEDS:%=work_dirs/seed_%/finetuned/$(DEMO))
+
+# docs/results.md; 10 hours of one core in all, a killed one continues:
+# make reproduce CLAIMS="1 4" BUDGET=2
+reproduce: demo-data  ## the paper's claims on the embedded data
+	$(BIN)/python tools/reproduce.py --claim $(CLAIMS) --budget $(BUDGET)
+	$(BIN)/python tools/reproduce.py --report
 
 test: setup check  ## everything that CI runs
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile

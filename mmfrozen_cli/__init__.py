@@ -26,6 +26,7 @@ COMMANDS = {
     'verify': "compare a checkpoint's backbone with its classifier",
     'strata': 'AP by class and by number of annotations, with intervals',
     'compare': 'work dirs side by side: cost, AP, learning curves, drift',
+    'reproduce': "test the paper's claims on mini-LVIS, run by run",
     'experiments': 'list the experiments of the config pack',
     'mini-lvis': 'write the embedded data set',
     'lite0-weights': 'write the weights of the embedded experiments',

@@ -27,6 +27,7 @@ from mmfrozen.hooks.guard.init_checks import check_init
 from mmfrozen.mini_lvis import Parameters
 from mmfrozen.mini_lvis import build as build_mini_lvis
 from mmfrozen.registry import DATASETS
+from mmfrozen.reports.claims.record import CLAIM_RUN
 from mmfrozen.reports.config_text import (
     read_backbone_config,
     read_plain_config,
@@ -363,6 +364,7 @@ JSON_READERS = {
             run_files.STEP_COST,
             run_files.STRATA,
             run_files.STEPS_IN_TURN,
+            CLAIM_RUN,
         )
     },
 }

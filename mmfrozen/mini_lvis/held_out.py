@@ -1,0 +1,46 @@
+"""A part of the training images, held out to choose learning rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..atomic_write import write_text
+
+EVERY = 5  # image is held out: a fifth
+
+
+def hold_out(annotations: Path, folder: Path) -> tuple[Path, Path]:
+    """Split a training set into one to train on and one to evaluate on.
+
+    Images are dealt to classes at random, so that every fifth in the order
+    of the file is a random fifth. Categories keep the frequencies of the
+    whole.
+
+    Args:
+        annotations: Of the training images, in LVIS's layout.
+        folder: For the two files; those that are there are written anew.
+
+    Returns:
+        The annotations to train on and those to evaluate on.
+    """
+    whole = json.loads(annotations.read_text())
+    held_out = {image['id'] for image in whole['images'][::EVERY]}
+    files = folder / 'train.json', folder / 'val.json'
+    for file, is_held_out in zip(files, (False, True), strict=True):
+        part: dict[str, Any] = {
+            **whole,
+            'images': [
+                image
+                for image in whole['images']
+                if (image['id'] in held_out) == is_held_out
+            ],
+            'annotations': [
+                annotation
+                for annotation in whole['annotations']
+                if (annotation['image_id'] in held_out) == is_held_out
+            ],
+        }
+        write_text(file, json.dumps(part, separators=(',', ':')))
+    return files

@@ -1,0 +1,267 @@
+"""The generated part of docs/results.md: tables and figures of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from ...atomic_write import write_text
+from ..page import save_png
+from ..runs.tables import RunsTable, markdown
+from .cells import (
+    CAPACITIES,
+    CLAIMS,
+    PAIR,
+    RATES,
+    SEEDS,
+    STATES,
+    STEPS,
+    VARIANTS,
+    Cell,
+    all_cells,
+    cells_of,
+    tuning_cells,
+)
+from .charts import draw_charts
+from .findings import OTHERS, QUESTIONS, Finding, answer
+from .record import APS, ClaimRun, choose_rates
+
+BEGIN = '<!-- results: written by mmfrozen reproduce --report -->'
+END = '<!-- end of results -->'
+NOT_RUN = 'not run'
+
+Records = Mapping[Cell, ClaimRun]
+
+
+def write_document(document: Path, folder: Path, records: Records) -> None:
+    """Put the results into a document, and its figures beside the records.
+
+    Args:
+        document: Markdown, with the marks ``BEGIN`` and ``END``.
+        folder: Of the records, for the figures.
+        records: By cell.
+
+    Raises:
+        ValueError: If the document has no place for them.
+        OSError: If it is not there, or cannot be written.
+    """
+    before, begin, rest = document.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(
+            f'{document} must have the lines {BEGIN!r} and {END!r}, got '
+            'neither or one. Put them where the results belong.'
+        )
+    charts = draw_charts(records)
+    for name, (chart, _) in charts.items():
+        save_png(chart, folder / f'{name}.png', dpi=110)
+    pictures = {name: caption for name, (_, caption) in charts.items()}
+    text = generate(records, pictures, folder.name)
+    write_text(document, f'{before}{BEGIN}\n\n{text}\n{END}{after}')
+
+
+def generate(
+    records: Records, pictures: Mapping[str, str], folder: str
+) -> str:
+    """All sections, as Markdown.
+
+    Args:
+        records: By cell.
+        pictures: Captions by name of the figure.
+        folder: Of the figures, beside the document.
+    """
+    sections = [
+        ('Cells and budget', _budget(records)),
+        ('Rates', _rates(records)),
+        ('Verdicts', _verdicts(records)),
+        ('AP of every cell', _aps(records)),
+        ('Cost of a step', _costs(records)),
+        ('By training annotations', _bins(records)),
+    ]
+    parts = [f'### {title}\n\n{text}' for title, text in sections]
+    parts += [
+        f'![{caption}]({folder}/{name}.png)\n\n{caption}\n'
+        for name, caption in pictures.items()
+    ]
+    return '\n'.join(parts)
+
+
+def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
+    return markdown(RunsTable('', list(head), list(rows), [])).lstrip('\n')
+
+
+def _budget(records: Records) -> str:
+    """Cells of each claim; those that claims share count where they come
+    first."""
+    rows, seen = [], set()
+    for name, text, cells in (
+        ('-', 'rates, on the held-out split', tuning_cells()),
+        *((str(n), claim.text, cells_of(n)) for n, claim in CLAIMS.items()),
+    ):
+        new = [cell for cell in cells if cell not in seen]
+        seen |= set(new)
+        rows.append([name, text, *_counts(new, records)])
+    rows.append(['', 'all', *_counts(all_cells(), records)])
+    head = ['claim', '', 'further runs', 'recorded', 'CPU hours expected']
+    variants = [
+        [f'`{name}`', v.text, f'`{v.config}`'] for name, v in VARIANTS.items()
+    ]
+    return (
+        _table(head, rows)
+        + '\n'
+        + _table(['variant', 'what it is', 'config'], variants)
+    )
+
+
+def _counts(cells: Sequence[Cell], records: Records) -> list[str]:
+    done = sum(cell in records for cell in cells)
+    hours = sum(cell.minutes for cell in cells) / 60
+    return [str(len(cells)), str(done), f'{hours:.1f}']
+
+
+def _rates(records: Records) -> str:
+    chosen = choose_rates(dict(records))
+    runs = {(c.state, c.tuned): records.get(c) for c in tuning_cells()}
+    rows = [
+        [
+            state,
+            *(
+                _percent(run.last['box AP']) if run else NOT_RUN
+                for run in (runs[state, rate] for rate in RATES)
+            ),
+            f'{chosen[state]:g}' if state in chosen else NOT_RUN,
+        ]
+        for state in STATES
+    ]
+    head = ['box AP, held out', *(f'{rate:g}' for rate in RATES), 'chosen']
+    return _table(head, rows)
+
+
+def _verdicts(records: Records) -> str:
+    rows = [_verdict(answer(question, records)) for question in QUESTIONS]
+    head = [
+        'claim',
+        'it predicts that',
+        'figure',
+        'difference, over seeds',
+        'over images',
+        'seeds',
+        'verdict',
+    ]
+    return _table(head, rows)
+
+
+def _verdict(finding: Finding) -> list[str]:
+    question, gain = finding.question, finding.gain
+    difference = images = '-'
+    factor = 1 if question.figure in OTHERS else 100
+    form = '+.3f' if factor == 1 else '+.1f'
+    if gain is not None:
+        ends = (gain.gain, gain.low, gain.high)
+        mean, low, high = (format(factor * end, form) for end in ends)
+        difference = f'{mean} ({low} to {high})'
+    if finding.images is not None:
+        low, high = (format(factor * x, form) for x in finding.images)
+        images = f'{low} to {high}'
+    name = question.figure
+    log = 'log of ' * (question.claim == 2)
+    return [
+        str(question.claim),
+        question.text,
+        log + name,
+        difference,
+        images,
+        ', '.join(map(str, finding.seeds)) or '-',
+        finding.verdict,
+    ]
+
+
+def _groups() -> list[tuple[str, int, str]]:
+    """Variant, steps and state of every cell but those of tuning."""
+    cells = [cell for cell in all_cells() if not cell.tuned]
+    return list(dict.fromkeys((c.variant, c.steps, c.state) for c in cells))
+
+
+def _aps(records: Records) -> str:
+    rows = []
+    for variant, steps, state in _groups():
+        runs = _runs(records, variant, steps, state)
+        rows.append([f'`{variant}`', state, str(steps), str(len(runs))])
+        if not runs:
+            rows[-1] += [NOT_RUN] + ['-'] * (len(APS) + 1)
+            continue
+        rows[-1] += [_spread([run.last[ap] for run in runs]) for ap in APS]
+        rows[-1].append(_spread([run.best['box AP'] for run in runs]))
+        rows[-1].append(_mean([run.drift or 0.0 for run in runs], '.3f'))
+    head = ['variant', 'state', 'steps', 'seeds', *APS]
+    return _table([*head, 'best box AP', 'drift'], rows)
+
+
+def _runs(
+    records: Records, variant: str, steps: int, state: str
+) -> list[ClaimRun]:
+    cells = (Cell(variant, state, steps, seed) for seed in SEEDS)
+    return [records[cell] for cell in cells if cell in records]
+
+
+def _percent(value: float) -> str:
+    return f'{100 * value:.1f}'
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+    return format(fmean(values), form)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation, %."""
+    mean = _percent(fmean(values))
+    if len(values) < 2:
+        return mean
+    return f'{mean} \N{PLUS-MINUS SIGN} {_percent(stdev(values))}'
+
+
+def _costs(records: Records) -> str:
+    rows = []
+    for variant in CAPACITIES:
+        for state in PAIR:
+            runs = _runs(records, variant, STEPS, state)
+            rows.append([f'`{variant}`', state])
+            if not runs:
+                rows[-1] += [NOT_RUN] + ['-'] * 4
+                continue
+            parameters = runs[0].parameters
+            rows[-1] += [
+                f'{parameters.trainable / parameters.total:.0%}',
+                _mean([run.flops / 1e9 for run in runs], '.1f'),
+                _mean([run.kept_bytes / 2**20 for run in runs], ',.0f'),
+                _mean([run.peak_bytes / 2**20 for run in runs], ',.0f'),
+                _mean([run.step_seconds for run in runs], '.2f'),
+            ]
+    return _table(
+        [
+            'variant',
+            'state',
+            'trainable',
+            'GFLOPs',
+            'kept, MiB',
+            'peak, MiB',
+            'step, s',
+        ],
+        rows,
+    )
+
+
+def _bins(records: Records) -> str:
+    pairs = [_runs(records, 'nas-fpn', STEPS, state) for state in PAIR]
+    if not all(pairs):
+        return f'{NOT_RUN}\n'
+    rows = []
+    for index, bin_ in enumerate(pairs[0][0].bins):
+        aps = [[run.bins[index].ap for run in runs] for runs in pairs]
+        rows.append(
+            [bin_.name, str(bin_.num), *map(_spread, aps)]
+            + [f'{100 * (fmean(aps[0]) - fmean(aps[1])):+.1f}']
+        )
+    head = ['annotations', 'classes', *PAIR, 'difference']
+    return _table(head, rows)
