@@ -46,9 +46,9 @@ PARTS = {
     'mini_lvis',
 }
 #: A cache stores masks as crops, and a hook trains on it. Tracing freezes the
-#: config that it is given, and gives batched heads numbers to decide on; advice
-#: on a cache traces and takes steps; reports read what the others wrote, with
-#: the means that wrote it.
+#: config that it is given, and gives batched heads numbers to decide on.
+#: Advice on a cache traces and takes steps. Reports read what the others
+#: wrote, with the means that wrote it.
 READS = {
     'feature_cache': {'transforms'},
     'hooks': {'feature_cache'},
