@@ -21,6 +21,7 @@ from mmfrozen.feature_cache import (
 from mmfrozen.feature_cache.fill import build_dataset
 from mmfrozen.feature_cache.forward import Forwarder, build_model
 from mmfrozen.hooks import FeatureCacheHook
+from mmfrozen.hooks.non_finite.diagnosis import Batch, diagnose
 from mmfrozen.seeds import NumberedIndex, seeded
 from tests.tiny import build, tiny_config
 
@@ -358,6 +359,23 @@ def test_what_is_no_batch_of_the_cache_is_not_mistaken_for_one(cached, runner):
     with pytest.raises(ValueError, match='must be trained on, got a test'):
         model.data_preprocessor(batch_of(runner), False)
     hook.after_train(runner)
+
+
+def test_pixels_that_are_not_there_are_no_fault(cached, runner):
+    hook = begin(runner, cached[1])
+    batch = Batch(1, batch_of(runner), dict(loss=torch.tensor(torch.nan)))
+    assert diagnose(runner, [batch], [], '').found_in == ''
+    batch.data['data_samples'][0].gt_instances.bboxes[:] = torch.inf
+    assert diagnose(runner, [batch], [], '').found_in == 'boxes'
+    hook.after_train(runner)
+
+
+def test_the_engine_beside_a_cache_has_nothing_to_do(cached, config):
+    config.default_hooks.engine = dict(type='mmfrozen.FrozenEngineHook')
+    config.train_cfg.max_epochs = 1
+    config.val_dataloader = config.val_evaluator = config.val_cfg = None
+    _, watch, _ = train(config, cached[1])
+    assert len(watch.losses) == 2 and not watch.calls
 
 
 def test_hooks_that_change_the_pipeline_are_refused(cached, runner):
