@@ -103,7 +103,8 @@ def _budget(records: Records) -> str:
         seen |= set(new)
         rows.append([name, text, *_counts(new, records)])
     rows.append(['', 'all', *_counts(all_cells(), records)])
-    head = ['claim', '', 'further runs', 'recorded', 'CPU hours expected']
+    head = ['claim', '', 'further runs', 'CPU hours expected', 'recorded']
+    head.append('hours of their steps')
     variants = [
         [f'`{name}`', v.text, f'`{v.config}`'] for name, v in VARIANTS.items()
     ]
@@ -115,9 +116,10 @@ def _budget(records: Records) -> str:
 
 
 def _counts(cells: Sequence[Cell], records: Records) -> list[str]:
-    done = sum(cell in records for cell in cells)
+    runs = [records[cell] for cell in cells if cell in records]
     hours = sum(cell.minutes for cell in cells) / 60
-    return [str(len(cells)), str(done), f'{hours:.1f}']
+    taken = sum(run.train_seconds for run in runs) / 3600
+    return [str(len(cells)), f'{hours:.1f}', str(len(runs)), f'{taken:.1f}']
 
 
 def _rates(records: Records) -> str:

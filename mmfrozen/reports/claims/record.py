@@ -66,7 +66,8 @@ class ClaimRun:
         rate: Learning rate.
         seed: Of the run.
         date: On which it was recorded.
-        revision: ``git describe``; None outside of a clone.
+        revision: ``git describe`` of the code that recorded it; None
+            outside of a clone.
         versions: Of the packages that matter.
         device: Model of the CPU, and threads.
         last: AP of the last evaluation, by name, as fractions of 1.
