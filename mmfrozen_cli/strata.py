@@ -22,7 +22,7 @@ from mmfrozen.reports.strata.page import (
 )
 from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
 from mmfrozen.reports.strata.tables import bin_table, class_table, error_table
-from mmfrozen.run_files import finite
+from mmfrozen.run_files import replace_non_finite
 
 from . import make_parser, print_line
 from .console import PlainConsole
@@ -198,7 +198,7 @@ def main() -> int:
     for note in found.gain.notes:
         print_line('note', note)
     if args.json:
-        print(json.dumps(finite(asdict(found.gain)), indent=2))
+        print(json.dumps(replace_non_finite(asdict(found.gain)), indent=2))
     else:
         console = PlainConsole()
         console.print(bin_table(found.gain), class_table(found.gain))

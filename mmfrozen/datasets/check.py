@@ -13,10 +13,10 @@ from typing import Any
 
 from ..annotation_faults import (
     EXAMPLES,
-    AnnotationLook,
+    AnnotationValidator,
     are_polygons,
     is_id,
-    outside,
+    is_outside,
 )
 from ..gc_paused import gc_paused
 from ..memory_limit import memory_limit
@@ -147,15 +147,15 @@ def check(
     """
     found = Findings()
     images, categories, annotations = (content[part] for part in PARTS)
-    look = AnnotationLook(images, categories)
-    faults = list(look.header())
+    validator = AnnotationValidator(images, categories)
+    faults = list(validator.header())
     for first in range(0, len(annotations), CHUNK):
-        faults += look.annotations(annotations[first : first + CHUNK])
-    for kind, entries in look.left_out.items():
+        faults += validator.annotations(annotations[first : first + CHUNK])
+    for kind, entries in validator.left_out.items():
         for one in entries:
             example = f'annotation {one["id"]}: {one["bbox"]}'
             found.add(kind, example, error=False)
-        found.notes[kind] = look.dropped[kind]
+        found.notes[kind] = validator.dropped[kind]
     for fault in faults:
         example = f'{fault.where}: {fault.shown[:80]}'
         found.add(fault.kind, example, error=True)
@@ -168,15 +168,15 @@ def check(
         images=len(images),
         categories=len(categories),
         annotations=len(annotations),
-        objects=look.objects,
-        crowds=look.crowds,
+        objects=validator.objects,
+        crowds=validator.crowds,
     )
-    if annotations and not look.objects:
-        found.add('no object to train on', look.describe(), error=True)
+    if annotations and not validator.objects:
+        found.add('no object to train on', validator.describe(), error=True)
     for image in images:
         name = file_of(image)
         # without a folder, an absolute path is not outside
-        if name is not None and outside(name, str(folder or '/')):
+        if name is not None and is_outside(name, str(folder or '/')):
             example = f'image {image.get("id")!r}: {name!r}'
             found.add(OUTSIDE, example, error=True)
     if folder is not None:
@@ -276,7 +276,7 @@ def _look_at_pixels(
 ) -> None:
     def look(image: dict[str, Any]) -> Any:
         name = file_of(image)
-        if name is None or '://' in name or outside(name, str(folder)):
+        if name is None or '://' in name or is_outside(name, str(folder)):
             return []
         return look_at_image(
             str(folder / name), image.get('width'), image.get('height')
@@ -339,11 +339,11 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
         for number, one in enumerate(content['annotations'], 1):
             one['id'] = number
         done['annotations: numbered anew'] += len(ids)
-    look = AnnotationLook(content['images'], content['categories'])
-    list(look.header())
+    validator = AnnotationValidator(content['images'], content['categories'])
+    list(validator.header())
     kept = []
     for one in content['annotations']:
-        faults = list(look.annotations([one]))
+        faults = list(validator.annotations([one]))
         if faults:
             done[f'annotations left out: {faults[0].kind}'] += 1
         else:

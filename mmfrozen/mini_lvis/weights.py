@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_path
 from ..freezing.weights_file import check_file
 
 #: SHA-256 of the published file.
@@ -51,7 +51,7 @@ def export_lite0(folder: Path) -> Path:
             renamed[name].shape == like.shape
             for name, like in expected.items()
         )
-        with replacing(target) as part:
+        with atomic_path(target) as part:
             save_file(renamed, part)
     check_file(str(target), 'the weights of EfficientNet-Lite0')
     return target

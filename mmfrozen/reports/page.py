@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
-from ..atomic_write import replacing, write_text
+from ..atomic_write import atomic_path, write_text
 
 #: Colours of states and of gains and losses, in all charts.
 COLOURS = {
@@ -128,7 +128,7 @@ def save_png(chart: Figure, path: Path, **options: Any) -> None:
         path: Path of the file; an older one is replaced.
         options: Options of ``Figure.savefig``.
     """
-    with replacing(path) as part:
+    with atomic_path(path) as part:
         as_written(chart).savefig(part, format='png', **options)
 
 

@@ -221,7 +221,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._saved_at = meta['iter']
         former = runner.message_hub.get_info('interim_ckpt', None)
         path = self.file_backend.join_path(self.out_dir, name)
-        with self._going_on(runner, 'checkpoint'):
+        with self._log_write_errors(runner, 'checkpoint'):
             runner.message_hub.update_info_dict(info | dict(last_ckpt=path))
             runner.save_checkpoint(
                 self.out_dir,
@@ -249,7 +249,7 @@ class SafeCheckpointHook(CheckpointHook):
         former, lost = self._best(), self._failures.get('best checkpoint')
         self.file_backend = removals
         try:
-            with self._going_on(runner, 'best checkpoint'):
+            with self._log_write_errors(runner, 'best checkpoint'):
                 super()._save_best_checkpoint(runner, metrics)
         finally:
             self.file_backend = backend
@@ -281,7 +281,7 @@ class SafeCheckpointHook(CheckpointHook):
         runner.logger.info(f'Published {path}, without {left_out}.')
 
     @contextlib.contextmanager
-    def _going_on(self, runner: Runner, kind: str) -> Iterator[None]:
+    def _log_write_errors(self, runner: Runner, kind: str) -> Iterator[None]:
         """Log write errors instead of raising them, and restore the message
         hub."""
         hub = runner.message_hub

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from ...atomic_write import going_on
+from ...atomic_write import log_write_errors
 from ...registry import HOOKS
 from ...run_files import STEP_COST, StepCost
 from .step_context import describe
@@ -165,7 +165,7 @@ class StepCostHook(Hook):
         self._meter.energy.lap(num_done)
         window = spreads(self._meter.read())
         record = self._make_record(num_done)
-        with going_on(runner.logger.error):
+        with log_write_errors(runner.logger.error):
             STEP_COST.write(Path(runner.work_dir), [*self._earlier, record])
         scalars = {
             f'step_cost/{part}_seconds': spread.median
