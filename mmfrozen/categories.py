@@ -93,8 +93,8 @@ def check_order(
             'Labels must mean the same to the data set and in the file, got '
             f'classes {_abbreviate(classes)} where {source!r} lists '
             f"{_abbreviate(listed)}, whose order MMDetection's data sets "
-            "follow. Take type='CheckedCocoDataset', which goes by name, or name the "
-            'classes in that order.'
+            "follow. Take type='CheckedCocoDataset', which goes by name, or "
+            'name the classes in that order.'
         )
 
 

@@ -103,7 +103,7 @@ class FrozenEngineHook(Hook):
         self._remove()
 
     def _install(self, runner: Runner) -> None:
-        reason = _why_not(runner)
+        reason = _unsupported_reason(runner)
         if reason:
             runner.logger.warning(
                 f'FrozenEngineHook must have {reason}. The backbone runs as '
@@ -132,7 +132,7 @@ def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
         )
 
 
-def _why_not(runner: Runner) -> str | None:
+def _unsupported_reason(runner: Runner) -> str | None:
     model = find_model(runner)
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):

@@ -37,7 +37,7 @@ from ..models.batched.anchors import AnchorCache
 from ..models.batched.mask_targets import PackedMasks
 from ..models.batched.roi_heads import BatchedRoIs
 from ..models.batched.rpn_head import BatchedRPNHead
-from ..models.batched.truth import Padded, Truth
+from ..models.batched.truth import BatchGroundTruth, Padded
 from ..models.losses import FederatedLoss
 from .fake_targets import boxes_at, object_boxes, proposal_boxes
 from .memoize import Repeated
@@ -90,7 +90,9 @@ def stand_in(
             # its file of frequencies may be missing
             module._weights = torch.ones(module.num_classes)
         if isinstance(module, BatchedRoIs):
-            module.packed = functools.partial(_pack_masks, module.packed)
+            module.pack_masks = functools.partial(
+                _pack_masks, module.pack_masks
+            )
             module.sample = functools.partial(
                 _sample_batch, module.sample, log, path, shape, proposals
             )
@@ -137,8 +139,8 @@ def _drop_anchors(cache: AnchorCache) -> None:
     cache.anchors = anchors  # type: ignore[method-assign]
 
 
-def _pack_masks(pack: Any, truth: Truth) -> PackedMasks | None:
-    """Replace ``packed`` of a batched head."""
+def _pack_masks(pack: Any, truth: BatchGroundTruth) -> PackedMasks | None:
+    """Replace ``pack_masks`` of a batched head."""
     packed = pack(truth)
     if packed is None or ShapeMode.current is None:
         return packed
@@ -154,7 +156,7 @@ def _sample_batch(
     count: int | None,
     stage: Any,
     proposals: Padded,
-    truth: Truth,
+    truth: BatchGroundTruth,
 ) -> Any:
     """Replace ``sample`` of a batched head."""
     if isinstance(proposals.boxes, ShapeTensor) or count is not None:

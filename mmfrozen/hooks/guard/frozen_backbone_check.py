@@ -15,7 +15,7 @@ from .frozen_faults import explain_changes, find_run_faults, remedy
 from .init_checks import THAW
 
 
-class FrozenWatch(Hook):
+class FrozenBackboneCheck(Hook):
     """The part of FrozenGuardHook that runs after all other hooks.
 
     It is not registered: FrozenGuardHook adds it to frozen runs. It looks for
@@ -40,7 +40,7 @@ class FrozenWatch(Hook):
         self._before: dict[str, str] = {}
         self._is_checked = False
 
-    def remember(self, backbone: nn.Module) -> None:
+    def take_fingerprint(self, backbone: nn.Module) -> None:
         """Fingerprint the backbone, once the classifier is loaded."""
         self._before = fingerprint(backbone)
 
