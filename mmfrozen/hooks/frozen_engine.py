@@ -94,7 +94,7 @@ class FrozenEngineHook(Hook):
         if (
             self._engine
             and (is_graphed or is_due)
-            and self._engine.renew(thoroughly=is_due)
+            and self._engine.reset_if_changed(thoroughly=is_due)
         ):
             vars(model).pop('run_static', None)
 
@@ -115,7 +115,7 @@ class FrozenEngineHook(Hook):
             model.backbone,
             lambda: model.training,
             steps_left=lambda: runner.max_iters - runner.iter,
-            say=runner.logger.info,
+            log=runner.logger.info,
             **self._options,
         )
 

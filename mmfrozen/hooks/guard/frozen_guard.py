@@ -47,7 +47,8 @@ class FrozenGuardHook(Hook):
     every checkpoint, before the file is written, and at the end, and compared
     bit by bit with its classifier (see FrozenBackboneCheck), in every process;
     in ``partial`` runs the same holds for whatever was frozen at construction,
-    in the neck and the heads too. Nothing is checked in validation and testing.
+    in the neck and the heads too. Nothing is checked in validation and
+    testing.
     Writes ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
 
     Args:

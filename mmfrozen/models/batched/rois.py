@@ -37,7 +37,8 @@ class Rois(NamedTuple):
             index within its image.
         slots: (M,) int64, slot of each region among the N x S sampled slots.
         num_slots: Number of slots, N x S.
-        is_ground_truth: (M,) bool, whether the region is an annotated box itself.
+        is_ground_truth: (M,) bool, whether the region is an annotated box
+            itself.
         box_levels: Levels of all regions.
         mask_levels: Levels of the positive regions; None without separate mask
             extractors.
