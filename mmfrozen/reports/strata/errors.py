@@ -19,7 +19,7 @@ from .record import BinGain, ErrorCost, Estimate
 Track = Callable[[Sequence[int]], Iterable[int]]
 
 
-def know_errors(runs: Sequence[Matches | StrataRecord]) -> bool:
+def have_error_types(runs: Sequence[Matches | StrataRecord]) -> bool:
     """Return whether all runs have error types; old records have none."""
     return all(run.errors is not None for run in runs)
 
