@@ -20,7 +20,7 @@ from ..annotation_faults import (
 )
 from ..gc_paused import gc_paused
 from ..memory_limit import memory_limit
-from .images import look_at_image
+from .images import inspect_image
 
 #: Annotations checked per chunk.
 CHUNK = 256
@@ -180,7 +180,7 @@ def check(
             example = f'image {image.get("id")!r}: {name!r}'
             found.add(OUTSIDE, example, error=True)
     if folder is not None:
-        _look_at_pixels(found, images, folder, threads, progress)
+        _check_pixels(found, images, folder, threads, progress)
     return found
 
 
@@ -267,24 +267,24 @@ def _unusual_box(
         yield 'area larger than the box', f'{where}: {area:g}'
 
 
-def _look_at_pixels(
+def _check_pixels(
     found: Findings,
     images: list[Any],
     folder: Path,
     threads: int,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
 ) -> None:
-    def look(image: dict[str, Any]) -> Any:
+    def inspect(image: dict[str, Any]) -> Any:
         name = file_of(image)
         if name is None or '://' in name or is_outside(name, str(folder)):
             return []
-        return look_at_image(
+        return inspect_image(
             str(folder / name), image.get('width'), image.get('height')
         )
 
     with ThreadPoolExecutor(threads) as pool:
-        looks = progress(pool.map(look, images), len(images))
-        for image, faults in zip(images, looks, strict=True):
+        results = progress(pool.map(inspect, images), len(images))
+        for image, faults in zip(images, results, strict=True):
             for kind, text in faults:
                 found.add(
                     kind,

@@ -73,7 +73,7 @@ class _CheckedMixin(LoadOnce):
                 read(Path(self.ann_file), name=name)
             raise
 
-    def _look_at(self, api: Any) -> None:
+    def _check_annotations(self, api: Any) -> None:
         """Refuse annotations that would make a wrong result, and say what
         MMDetection leaves out."""
         if self._pieces is not None:
@@ -206,7 +206,7 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
     @coco.setter
     def coco(self, api: Any) -> None:
-        self._look_at(api)
+        self._check_annotations(api)
         classes = self.metainfo['classes']
         ids = ids_of_classes(
             classes,
@@ -279,7 +279,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     @lvis.setter
     def lvis(self, api: Any) -> None:
-        self._look_at(api)
+        self._check_annotations(api)
         names = [category['name'] for category in api.cats.values()]
         classes = list(self.metainfo['classes'])
         check_positions(classes, names, self.ann_file)

@@ -64,9 +64,9 @@ class AnnotationFile:
             )
             raise_first_fault(self.validator.header(), path)
             for row in range(0, len(self._begins), CHUNK):
-                self._look_at(text, row)
+                self._read_chunk(text, row)
 
-    def _look_at(self, text: mmap.mmap, first: int) -> None:
+    def _read_chunk(self, text: mmap.mmap, first: int) -> None:
         last = min(first + CHUNK, len(self._begins))
         found = orjson.loads(
             b'[%b]' % text[self._begins[first] : self._ends[last - 1]]

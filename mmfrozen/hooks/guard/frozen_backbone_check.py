@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...freezing import changed_tensors, fingerprint, take_out
+from ...freezing import changed_tensors, fingerprint, strip_backbone
 from ...freezing.drift import same_bits
 from ..runner_access import KEY, backbone_tensors, find_backbone, write_record
 from .frozen_faults import explain_changes, find_run_faults, remedy
@@ -79,7 +79,7 @@ class FrozenBackboneCheck(Hook):
                 )
             tensor.copy_(frozen)  # EMA turns -0.0 into 0.0
         if not self._save_backbone:
-            take_out(checkpoint, find_backbone(runner))
+            strip_backbone(checkpoint, find_backbone(runner))
 
     def check(self, runner: Runner) -> None:
         """Look for faults, and compare the backbone bit by bit."""

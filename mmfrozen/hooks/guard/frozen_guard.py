@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from ...fit import check_fit
-from ...freezing import REFERENCE, LoadRecorder, put_back
+from ...freezing import REFERENCE, LoadRecorder, restore_backbone
 from ...freezing.capacity import capacity_warning
 from ...pairing import STATES
 from ...registry import HOOKS
@@ -126,7 +126,7 @@ class FrozenGuardHook(Hook):
             backbone = find_backbone(runner)
             if not isinstance(runner.optim_wrapper, OptimWrapper):
                 backbone.init_weights()  # not called in a test run
-            put_back(checkpoint, backbone, backbone_config(runner)[0])
+            restore_backbone(checkpoint, backbone, backbone_config(runner)[0])
         if self._recorder is None or self.state == 'partial':
             return  # this file may fill the frozen part
         self._finish_loading(runner)
