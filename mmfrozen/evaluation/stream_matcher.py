@@ -213,7 +213,7 @@ class Matcher:
             detections: All detections of these images.
             seen: Ids of the images that the detector was run on; None for
                 those that have detections.
-            places: Places of the detections, from any matcher of the same
+            places: Positions of the detections, from any matcher of the same
                 ground truth and protocol; None to compute them.
 
         Raises:
@@ -272,7 +272,7 @@ class Matcher:
         Args:
             detections: All detections.
             false: (F,) positions of the false ones.
-            at: Places of all detections.
+            at: Positions of all detections.
         """
         counted = np.flatnonzero(~self._gt_ignored[0])
         used = self._annotations[counted]

@@ -172,7 +172,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
             "is, with state='partial', or freeze the one that it inherits."
         )
     try:
-        stages, checkpoint = pick_fastest(Key(cfg))
+        stages, checkpoint = try_ways(Key(cfg))
         inner = cfg.backbone if is_wrapped else cfg
         control = thaw(Key(inner), is_keyed=stages is not None)
     except Exception as error:  # whatever a constructor raises
@@ -217,7 +217,7 @@ class Key:
 
 
 @functools.cache
-def pick_fastest(key: Key) -> tuple[int | None, str | None]:
+def try_ways(key: Key) -> tuple[int | None, str | None]:
     """Return the number of stages that freezes it, and its classifier."""
     module = meta.build(key.cfg)
     checkpoint = checkpoint_of(module)
