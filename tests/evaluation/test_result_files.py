@@ -96,7 +96,7 @@ def test_file_matched_in_pieces_gives_what_its_content_gives(
     matcher_part = Matcher.match_batch
     monkeypatch.setattr(
         Matcher,
-        'part',
+        'match_batch',
         lambda self, found, *seen: (
             parts.append(len(found)) or matcher_part(self, found, *seen)
         ),
