@@ -20,7 +20,7 @@ import numpy as np
 from mmfrozen.evaluation.bootstrap import (
     image_weights,
     lost_variance,
-    mean_lost,
+    lost_variance_of_mean,
     student_interval,
 )
 from mmfrozen.evaluation.greedy import BITS, IOU_THRESHOLDS
@@ -186,7 +186,10 @@ def main() -> None:
                 row = whole.setdefault((what, name), Figures([], [], []))
                 row.values.append(float(point[0]))
                 ends = intervals(
-                    point, sample, np.array([images]), mean_lost(lost[members])
+                    point,
+                    sample,
+                    np.array([images]),
+                    lost_variance_of_mean(lost[members]),
                 )
                 row.ends.append(ends)
                 row.images.append(images)

@@ -165,7 +165,7 @@ def build(
         if parameter.dim() > 1 and parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.01)
     if not fast:
-        built.rpn_head.stock_because = 'the benchmark'
+        built.rpn_head.fallback_reason = 'the benchmark'
     return built.train().to(device)
 
 

@@ -75,7 +75,7 @@ class FaultyAnnotationsError(ValueError):
     """Error of an annotation file that has a fault."""
 
 
-class AnnotationLook:
+class AnnotationValidator:
     """Validator of an annotation file, one chunk of annotations at a time.
 
     Args:
@@ -201,7 +201,7 @@ class AnnotationLook:
         self._ids |= own
         left = self._count(chunk, table, rows)
         if len(self.without_mask) < 10 and not all(shapes):
-            bare = [x['id'] for x in compress(chunk, left) if is_bare(x)]
+            bare = [x['id'] for x in compress(chunk, left) if has_no_mask(x)]
             self.without_mask += bare[: 10 - len(self.without_mask)]
         return True
 
@@ -363,7 +363,7 @@ def are_polygons(shapes: Iterable[Any]) -> bool:
 ID = f'a whole number from 0 to {MAX_ID}'
 
 
-def is_bare(annotation: Mapping[str, Any]) -> bool:
+def has_no_mask(annotation: Mapping[str, Any]) -> bool:
     """Return whether an annotation has no mask."""
     return not annotation.get('segmentation')
 
@@ -381,7 +381,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def outside(name: str, folder: str) -> bool:
+def is_outside(name: str, folder: str) -> bool:
     """Return whether the path of an image leaves its folder.
 
     Only the text of the path is checked: symbolic links in the folder are
@@ -401,7 +401,7 @@ def outside(name: str, folder: str) -> bool:
     return not os.path.normpath(path).startswith(within)
 
 
-def refuse(faults: Iterable[Fault], source: str) -> None:
+def raise_first_fault(faults: Iterable[Fault], source: str) -> None:
     """Raise an error for the first fault of a file.
 
     Raises:

@@ -20,7 +20,7 @@ class WriteError(OSError):
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
+def atomic_path(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to, then rename it to the target.
 
     The temporary file is synced to disk before the rename. A symbolic link
@@ -39,12 +39,12 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        with _explained(path, size):
+        with _wrap_os_errors(path, size):
             yield target
         return
     part = target.with_name(target.name + PART)
     try:
-        with _explained(path, size):
+        with _wrap_os_errors(path, size):
             target.parent.mkdir(parents=True, exist_ok=True)
             yield part
             with open(part, 'rb+') as file:
@@ -60,7 +60,7 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def going_on(log_error: Callable[[str], object]) -> Iterator[None]:
+def log_write_errors(log_error: Callable[[str], object]) -> Iterator[None]:
     """Log a WriteError instead of raising it: the run is worth more."""
     try:
         yield
@@ -69,13 +69,13 @@ def going_on(log_error: Callable[[str], object]) -> Iterator[None]:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file atomically; see :func:`replacing`."""
-    with replacing(path, len(content)) as part:
+    """Write a file atomically; see :func:`atomic_path`."""
+    with atomic_path(path, len(content)) as part:
         part.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str, errors: str = 'strict') -> None:
-    """Write a file in UTF-8 atomically; see :func:`replacing`."""
+    """Write a file in UTF-8 atomically; see :func:`atomic_path`."""
     write_bytes(path, text.encode('utf-8', errors))
 
 
@@ -88,7 +88,7 @@ def remove_parts(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: str | Path, size: int | None) -> Iterator[None]:
+def _wrap_os_errors(path: str | Path, size: int | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:

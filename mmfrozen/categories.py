@@ -17,7 +17,7 @@ def ids_of_classes(
     names: Sequence[str],
     source: str,
     *,
-    may_lack: bool = False,
+    allow_missing: bool = False,
 ) -> list[int]:
     """Return the category id of each label, found by its class name.
 
@@ -26,9 +26,9 @@ def ids_of_classes(
         ids: Category ids in the order of the file.
         names: Category names in the same order.
         source: Path of the file, for messages.
-        may_lack: Return :data:`ABSENT` for a class that is not a category. A
-            class that is spelt nearly like a category still raises, and so
-            does a file that has none of the classes.
+        allow_missing: Return :data:`ABSENT` for a class that is not a
+            category. A class that is spelt nearly like a category still
+            raises, and so does a file that has none of the classes.
 
     Raises:
         ValueError: If a class does not match exactly one category.
@@ -50,7 +50,7 @@ def ids_of_classes(
             )
         found[name] = number
     missing = [c for c in classes if c not in found]
-    if missing and may_lack and len(missing) < len(classes):
+    if missing and allow_missing and len(missing) < len(classes):
         known = [n for n in names if n not in wanted]
         near = [c for c in missing if any(same_name(c, n) for n in known)]
         missing = near
@@ -91,10 +91,10 @@ def check_order(
     if listed != list(classes):
         raise ValueError(
             'Labels must mean the same to the data set and in the file, got '
-            f'classes {_shortly(classes)} where {source!r} lists '
-            f"{_shortly(listed)}, whose order MMDetection's data sets follow. "
-            "Take type='CheckedCocoDataset', which goes by name, or name the "
-            'classes in that order.'
+            f'classes {_abbreviate(classes)} where {source!r} lists '
+            f"{_abbreviate(listed)}, whose order MMDetection's data sets "
+            "follow. Take type='CheckedCocoDataset', which goes by name, or "
+            'name the classes in that order.'
         )
 
 
@@ -118,6 +118,6 @@ def refuse_classes(
     )
 
 
-def _shortly(names: Sequence[str]) -> str:
+def _abbreviate(names: Sequence[str]) -> str:
     more = ', ...' if len(names) > 6 else ''
     return f'({", ".join(map(repr, names[:6]))}{more})'

@@ -23,7 +23,7 @@ def did_you_mean(word: object, known: Iterable[str], *, count: int = 1) -> str:
     return f' (did you mean {" or ".join(map(repr, near))}?)'
 
 
-def near_miss(word: str, known: Iterable[str]) -> str | None:
+def closest_match(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that a word misspells; None if there is none.
 
     One letter may be missing, added, replaced or swapped with the next; two

@@ -11,7 +11,7 @@ import psutil
 
 CGROUP = Path('/sys/fs/cgroup/memory.max')
 #: Maximum size in bytes of a record in a work dir; real ones take megabytes.
-MOST_OF_A_RECORD = 1 << 28
+MAX_RECORD_BYTES = 1 << 28
 
 
 @contextlib.contextmanager
@@ -75,12 +75,12 @@ def read_record(path: Path, remedy: str) -> bytes:
         remedy: Last sentence of the error.
 
     Raises:
-        ValueError: If it is larger than ``MOST_OF_A_RECORD``.
+        ValueError: If it is larger than ``MAX_RECORD_BYTES``.
     """
     size = path.stat().st_size
-    if size > MOST_OF_A_RECORD:
+    if size > MAX_RECORD_BYTES:
         raise ValueError(
-            f'{path} must have at most {MOST_OF_A_RECORD:,} bytes, got '
+            f'{path} must have at most {MAX_RECORD_BYTES:,} bytes, got '
             f'{size:,}. {remedy}'
         )
     return path.read_bytes()

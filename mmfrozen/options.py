@@ -82,31 +82,31 @@ def _evaluate(hint: Any, scope: dict[str, Any]) -> Any:
         return EMPTY
 
 
-def fits(value: Any, hint: Any, *, is_loose: bool = False) -> bool:
+def fits(value: Any, hint: Any, *, lenient: bool = False) -> bool:
     """Return whether a value fits a type annotation; True if undecidable.
 
     Args:
         value: The value of an option.
         hint: The annotation.
-        is_loose: Read annotations as MMDetection uses them: ``int`` for any
+        lenient: Read annotations as MMDetection uses them: ``int`` for any
             number or flag, ``dict`` also for a list of dicts.
     """
     if not isinstance(value, PLAIN) or hint in (Any, EMPTY):
         return True
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, one, is_loose=is_loose) for one in args)
+        return any(fits(value, one, lenient=lenient) for one in args)
     if origin is typing.Literal:
         return value in args
     if origin is typing.Annotated:
-        return fits(value, args[0], is_loose=is_loose)
+        return fits(value, args[0], lenient=lenient)
     kind = origin or hint
     if kind in (None, type(None)):
         return value is None
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
-        if is_loose:
+        if lenient:
             return isinstance(value, (int, float))
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
@@ -117,17 +117,17 @@ def fits(value: Any, hint: Any, *, is_loose: bool = False) -> bool:
         return True
     if issubclass(kind, (list, tuple, collections.abc.Sequence)):
         return isinstance(value, (list, tuple)) and _items_fit(
-            value, kind, args, is_loose
+            value, kind, args, lenient
         )
     if issubclass(kind, (dict, collections.abc.Mapping)):
-        return isinstance(value, (dict, list, tuple) if is_loose else dict)
+        return isinstance(value, (dict, list, tuple) if lenient else dict)
     return isinstance(value, kind) or (
         isinstance(value, str) and issubclass(kind, os.PathLike)
     )
 
 
 def _items_fit(
-    value: Any, kind: type, args: tuple[Any, ...], is_loose: bool
+    value: Any, kind: type, args: tuple[Any, ...], lenient: bool
 ) -> bool:
     """Return whether the items of a sequence fit its annotation; a list is
     accepted as a tuple."""
@@ -136,15 +136,17 @@ def _items_fit(
     else:
         hints = (args[0] if args else Any,) * len(value)
     return len(value) == len(hints) and all(
-        fits(item, one, is_loose=is_loose)
+        fits(item, one, lenient=lenient)
         for item, one in zip(value, hints, strict=True)
     )
 
 
-def wording(hint: Any) -> str:
+def describe_hint(hint: Any) -> str:
     """Return a type annotation in words, for messages."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return ' or '.join(dict.fromkeys(map(wording, typing.get_args(hint))))
+        return ' or '.join(
+            dict.fromkeys(map(describe_hint, typing.get_args(hint)))
+        )
     kind = typing.get_origin(hint) or hint
     words = {
         type(None): 'None',
@@ -162,7 +164,7 @@ def wording(hint: Any) -> str:
         return str(kind).rpartition('.')[2]
     if issubclass(kind, (list, tuple, collections.abc.Sequence)):
         args = [a for a in typing.get_args(hint) if a is not ...]
-        items = list(dict.fromkeys(map(wording, args)))
+        items = list(dict.fromkeys(map(describe_hint, args)))
         several = len(args) if issubclass(kind, tuple) and len(args) > 1 else 0
         of = f' of {" and ".join(items)}' if items else ''
         return f'a list{of}' + (f' ({several} items)' if several else '')

@@ -15,7 +15,7 @@ CONTROLS = ('finetuned', 'scratch')
 STATES = (*EXPERIMENTS, *CONTROLS, 'thawed')
 
 
-def in_state(path: Path, state: str) -> Path:
+def config_in_state(path: Path, state: str) -> Path:
     """Return the path of an experiment's config in another state."""
     return path.parent.parent / state / path.name
 

@@ -17,12 +17,12 @@ from .memory_limit import memory_limit, read_record
 T = TypeVar('T')
 
 
-def finite(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """Replace floats that JSON cannot hold (NaN, infinity) with None."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [replace_non_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -521,7 +521,7 @@ class RunFile(Generic[T]):
             WriteError: If it cannot be written; the old content is kept.
         """
         path = self._file(path)
-        text = json.dumps(finite(_plain(content)), indent=1) + '\n'
+        text = json.dumps(replace_non_finite(_plain(content)), indent=1) + '\n'
         write_text(path, text)
 
     def read(self, path: Path) -> T | None:

@@ -20,7 +20,7 @@ from mmengine.registry import init_default_scope
 from rich.progress import track
 
 import mmfrozen  # noqa: F401  (registers)
-from mmfrozen.atomic_write import replacing
+from mmfrozen.atomic_write import atomic_path
 from mmfrozen.freeze_config import locate
 from mmfrozen.reports.augmentation_sheet import (
     GROUPS,
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> str:
             f'{args.config}.'
         ) from error
     figure = draw_sheet(samples, classes, counts, Path(args.config).name)
-    with replacing(out) as part:
+    with atomic_path(out) as part:
         figure.savefig(part, format='png')
     groups = [
         group_of(int(counts[label]))

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
-    from mmfrozen.atomic_write import replacing
+    from mmfrozen.atomic_write import atomic_path
     from mmfrozen.datasets.check import check, read, repair
 
     if args.threads < 1:
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.fix is not None:
         fixed, done = repair(content)
-        with replacing(args.fix) as part, part.open('w') as stream:
+        with atomic_path(args.fix) as part, part.open('w') as stream:
             json.dump(fixed, stream)
         record['fixed'] = done
         left = check(fixed)

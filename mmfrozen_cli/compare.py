@@ -26,7 +26,7 @@ from mmfrozen.reports.runs.tables import (
     markdown,
     short_names,
 )
-from mmfrozen.run_files import finite
+from mmfrozen.run_files import replace_non_finite
 
 from . import make_parser, plain, print_line
 from .console import PlainConsole
@@ -137,7 +137,7 @@ def main() -> int:
     for note in record.notes:
         print_line('note', note)
     if args.json:
-        print(json.dumps(finite(asdict(record)), indent=2))
+        print(json.dumps(replace_non_finite(asdict(record)), indent=2))
     else:
         show(record, as_markdown=args.markdown)
     for path in (args.html, args.png):

@@ -15,7 +15,7 @@ from types import FrameType
 
 #: Signals to forward, and as which: the training saves a checkpoint on
 #: SIGTERM, but not on SIGINT.
-HANDED_ON = {
+FORWARDED = {
     signal.SIGINT: signal.SIGTERM,
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGHUP: signal.SIGTERM,
@@ -81,31 +81,31 @@ def _lock(work_dir: Path) -> Iterator[int]:
 
 def _run(*command: str, lock: int) -> None:
     """Run a command in its own session and forward signals to it."""
-    asked: list[int] = []
+    received: list[int] = []
 
-    def hand_on(number: int, _: FrameType | None) -> None:
-        asked.append(number)
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
         if process:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, HANDED_ON[number])
+                os.killpg(process.pid, FORWARDED[number])
 
     process = None
     former = {
-        number: signal.signal(number, hand_on)
-        for number in HANDED_ON
+        number: signal.signal(number, forward)
+        for number in FORWARDED
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         process = subprocess.Popen(
             command, start_new_session=True, pass_fds=[lock]
         )
-        if asked:
-            hand_on(asked[0], None)
+        if received:
+            forward(received[0], None)
         status = process.wait()
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-    if asked:
-        raise Stopped(asked[0])
+    if received:
+        raise Stopped(received[0])
     if status:
         raise subprocess.CalledProcessError(status, command)

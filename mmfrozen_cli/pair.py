@@ -19,7 +19,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmfrozen.memory_limit import read_record
-from mmfrozen.pairing import CONTROLS, in_state
+from mmfrozen.pairing import CONTROLS, config_in_state
 from mmfrozen.reports.config_text import read_plain_config
 from mmfrozen.reports.pair.comparison import compare_pair
 from mmfrozen.reports.pair.page import describe, write_pair_page
@@ -292,7 +292,7 @@ def run(args: argparse.Namespace, control: Path) -> None:
 
 def main() -> int:
     args = parse_args()
-    control = in_state(args.config, args.control)
+    control = config_in_state(args.config, args.control)
     for config in (args.config, control):
         if not config.is_file():
             print(

@@ -107,13 +107,13 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     add(
         '--shape',
         nargs=2,
-        type=whole(1),
+        type=int_at_least(1),
         metavar=('HEIGHT', 'WIDTH'),
         help='of the images (default: what the train pipeline makes)',
     )
     add(
         '--batch-size',
-        type=whole(1),
+        type=int_at_least(1),
         metavar='N',
         help="images a step (default: the train dataloader's)",
     )
@@ -124,26 +124,26 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--objects',
-        type=whole(1),
+        type=int_at_least(1),
         default=8,
         metavar='N',
         help='annotated objects an image (default: 8)',
     )
     add(
         '--rois',
-        type=whole(1),
+        type=int_at_least(1),
         metavar='N',
         help="RoIs sampled an image (default: the config's sampler's)",
     )
     add(
         '--positives',
-        type=whole(0),
+        type=int_at_least(0),
         metavar='N',
         help='those of them that hold an object (default: likewise)',
     )
 
 
-def whole(least: int) -> Callable[[str], int]:
+def int_at_least(least: int) -> Callable[[str], int]:
     """Return a parser of whole numbers of at least ``least``."""
 
     def number(text: str) -> int:
@@ -228,7 +228,7 @@ def print_pair(
         record['largest_batches'] = [asdict(batch) for batch in batches]
         print(json.dumps(record, indent=1))
         return 0
-    for line in tables.conditions(savings):
+    for line in tables.condition_lines(savings):
         console.print(line, soft_wrap=True)
     for table in tables.draw_all(savings, args.macs):
         console.print(table)

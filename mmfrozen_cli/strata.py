@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import track
 
 from mmfrozen.reports.page import check_empty, check_new
-from mmfrozen.reports.strata.captions import conclude
+from mmfrozen.reports.strata.captions import summary_line
 from mmfrozen.reports.strata.comparison import Comparison, Request, compare
 from mmfrozen.reports.strata.example_images import Example, Examples
 from mmfrozen.reports.strata.gate import WATCHED, check_watched, failures
@@ -22,7 +22,7 @@ from mmfrozen.reports.strata.page import (
 )
 from mmfrozen.reports.strata.pictures import draw_examples, write_pictures
 from mmfrozen.reports.strata.tables import bin_table, class_table, error_table
-from mmfrozen.run_files import finite
+from mmfrozen.run_files import replace_non_finite
 
 from . import make_parser, print_line
 from .console import PlainConsole
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
 
         found = compare(request, status.update, follow)
     if args.html or args.png:
-        examples, why = illustrate(args, found, console)
+        examples, why = draw_example_images(args, found, console)
         if args.html:
             write_strata_page(
                 args.html, found.gain, examples, why_no_examples=why
@@ -158,7 +158,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> Comparison:
     return found
 
 
-def illustrate(
+def draw_example_images(
     args: argparse.Namespace, found: Comparison, console: PlainConsole
 ) -> tuple[dict[int, Example], str]:
     """Draw the example images.
@@ -198,13 +198,13 @@ def main() -> int:
     for note in found.gain.notes:
         print_line('note', note)
     if args.json:
-        print(json.dumps(finite(asdict(found.gain)), indent=2))
+        print(json.dumps(replace_non_finite(asdict(found.gain)), indent=2))
     else:
         console = PlainConsole()
         console.print(bin_table(found.gain), class_table(found.gain))
         if found.gain.errors:
             console.print(error_table(found.gain))
-        console.print(conclude(found.gain), soft_wrap=True)
+        console.print(summary_line(found.gain), soft_wrap=True)
     for path in (args.html, args.png):
         if path:
             messages.print(f'wrote {path}', soft_wrap=True)

@@ -67,7 +67,7 @@ def number(value: float | None, form: str = '.3g') -> str:
     return '-' if value is None else format(value, form)
 
 
-def conclude(result: Verification) -> str:
+def summary_line(result: Verification) -> str:
     """Return the result in one line."""
     total = result.stages['all'].num_tensors
     if not result.changed:
@@ -97,5 +97,5 @@ def main() -> int:
     else:
         console = PlainConsole()
         console.print(draw(result))
-        console.print(conclude(result), soft_wrap=True)
+        console.print(summary_line(result), soft_wrap=True)
     return 1 if result.changed else 0

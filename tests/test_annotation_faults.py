@@ -14,7 +14,7 @@ from PIL import Image
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.annotation_faults import (
     MAX_ID,
-    AnnotationLook,
+    AnnotationValidator,
     FaultyAnnotationsError,
 )
 
@@ -157,10 +157,10 @@ def test_each_fault_is_refused_in_one_line_that_names_it(
 
 
 def test_a_good_file_has_no_fault_and_its_objects_are_counted():
-    look = AnnotationLook(GOOD['images'], GOOD['categories'])
-    assert not list(look.header())
-    assert not list(look.annotations(GOOD['annotations']))
-    assert look.describe() == '6 objects, 0 crowds'
+    validator = AnnotationValidator(GOOD['images'], GOOD['categories'])
+    assert not list(validator.header())
+    assert not list(validator.annotations(GOOD['annotations']))
+    assert validator.describe() == '6 objects, 0 crowds'
 
 
 @settings(max_examples=60, deadline=None)
@@ -174,13 +174,16 @@ def test_what_is_left_out_is_what_mmdetection_leaves_out(
         one['bbox'] = [data.draw(side) for _ in range(4)]
         one['area'] = data.draw(st.sampled_from([-1, 0, 5, 2.5]))
         one['iscrowd'] = data.draw(st.sampled_from([0, 0, 1]))
-    look = AnnotationLook(content['images'], content['categories'])
-    assert not [*look.header(), *look.annotations(content['annotations'])]
+    validator = AnnotationValidator(content['images'], content['categories'])
+    assert not [
+        *validator.header(),
+        *validator.annotations(content['annotations']),
+    ]
     built = build(tmp_path_factory.mktemp('d'), content)
     found = [x for i in range(2) for x in built.get_data_info(i)['instances']]
-    assert look.objects == sum(not x['ignore_flag'] for x in found)
-    assert look.crowds == sum(x['ignore_flag'] for x in found)
-    assert look.dropped.total() == 6 - len(found)
+    assert validator.objects == sum(not x['ignore_flag'] for x in found)
+    assert validator.crowds == sum(x['ignore_flag'] for x in found)
+    assert validator.dropped.total() == 6 - len(found)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from mmfrozen.atomic_write import (
     PART,
     WriteError,
-    going_on,
+    atomic_path,
+    log_write_errors,
     remove_parts,
-    replacing,
     write_bytes,
     write_text,
 )
@@ -79,7 +79,7 @@ def test_link_and_mode_of_a_file_stay(tmp_path):
 def test_failure_while_writing_leaves_what_was_there(tmp_path):
     path = tmp_path / 'file'
     path.write_bytes(KEPT)
-    with pytest.raises(KeyError), replacing(path) as part:
+    with pytest.raises(KeyError), atomic_path(path) as part:
         part.write_bytes(b'half')
         raise KeyError
     assert path.read_bytes() == KEPT and os.listdir(tmp_path) == ['file']
@@ -94,11 +94,11 @@ def test_folder_that_is_a_file_is_named(tmp_path):
 def test_run_goes_on_without_a_file_and_says_so(tmp_path):
     (tmp_path / 'file').touch()
     said = []
-    with going_on(said.append):
+    with log_write_errors(said.append):
         write_text(tmp_path / 'file/x', '')
     [line] = said
     assert 'must be written' in line and 'The run goes on.' in line
-    with pytest.raises(PermissionError), going_on(said.append):
+    with pytest.raises(PermissionError), log_write_errors(said.append):
         raise PermissionError
 
 

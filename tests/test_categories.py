@@ -192,16 +192,18 @@ def test_a_misspelt_class_is_refused_in_tests_too():
     ids, names = [1, 2], ['traffic light', 'b']
     with pytest.raises(ValueError, match='did you mean'):
         ids_of_classes(
-            ['trafic light', 'b'], ids, names, 'x.json', may_lack=True
+            ['trafic light', 'b'], ids, names, 'x.json', allow_missing=True
         )
-    found = ids_of_classes(['c', 'b'], ids, names, 'x.json', may_lack=True)
+    found = ids_of_classes(
+        ['c', 'b'], ids, names, 'x.json', allow_missing=True
+    )
     assert found == [ABSENT, 2]
     for classes, words in (
         (['c', 'd'], "the first is 'c'"),
         (['b', 'b'], 'more than once'),
     ):
         with pytest.raises(ValueError, match=words):
-            ids_of_classes(classes, ids, names, 'x.json', may_lack=True)
+            ids_of_classes(classes, ids, names, 'x.json', allow_missing=True)
 
 
 @pytest.mark.parametrize('classes', [('a', 'b'), ('b', 'a')])

@@ -490,7 +490,7 @@ def test_image_outside_of_its_folder_is_refused_and_never_opened(
 ):
     path, name = write_annotations(images, name)
     monkeypatch.setattr(
-        'mmfrozen.datasets.check.look_at_image', lambda *_: 1 / 0
+        'mmfrozen.datasets.check.inspect_image', lambda *_: 1 / 0
     )
     for words in ([path], [path, images]):
         words = ['mmfrozen', 'check', '--json', *map(str, words)]

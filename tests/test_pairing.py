@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmfrozen.pairing import in_state, state_of_folder
+from mmfrozen.pairing import config_in_state, state_of_folder
 from mmfrozen.reports.runs.comparison import find_pairs, read_runs
 from mmfrozen.reports.runs.identify_run import find_state
 from tests.reports.runs.work_dirs import evaluation, step, write_run
@@ -12,9 +12,9 @@ from tests.reports.runs.work_dirs import evaluation, step, write_run
 
 def test_control_has_the_name_of_its_experiment():
     path = Path('configs/frozen/mine.py')
-    control = in_state(path, 'finetuned')
+    control = config_in_state(path, 'finetuned')
     assert control == Path('configs/finetuned/mine.py')
-    assert in_state(control, 'frozen') == path
+    assert config_in_state(control, 'frozen') == path
 
 
 @pytest.mark.parametrize(

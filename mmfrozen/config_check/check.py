@@ -8,8 +8,8 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from ..errors import did_you_mean, near_miss
-from ..options import EMPTY, PLAIN, Option, fits, options_of, wording
+from ..errors import closest_match, did_you_mean
+from ..options import EMPTY, PLAIN, Option, describe_hint, fits, options_of
 from ..type_names import find_type, known_name
 from .detector import detector_faults
 from .pipelines import pipeline_faults
@@ -125,7 +125,7 @@ def _near_misses(
 ) -> Iterator[tuple[str, str]]:
     known = set(known)
     for name in names:
-        meant = near_miss(name, known) if name not in known else None
+        meant = closest_match(name, known) if name not in known else None
         if meant:
             yield name, meant
 
@@ -144,7 +144,7 @@ def _unknown(
 
 def _wrong_kind(path: str, value: Any, option: Option) -> ValueError:
     return ValueError(
-        f'{path} must be {wording(_kind(option))}, got {value!r:.80}. '
+        f'{path} must be {describe_hint(_kind(option))}, got {value!r:.80}. '
         'Correct it.'
     )
 
@@ -222,7 +222,9 @@ def _typed_faults(
         if option is ANYTHING:
             # what is no near miss some classes take out before; Python
             # refuses it if not
-            if (is_ours and is_whole) or near_miss(key, [*options, *extra]):
+            if (is_ours and is_whole) or closest_match(
+                key, [*options, *extra]
+            ):
                 yield _unknown(at, item, f'an option of {kind}', options)
         elif not _is_kind(item, option, is_ours or key not in UNTRUE, is_ours):
             yield _wrong_kind(at, item, option)
@@ -242,7 +244,7 @@ def _type_faults(
     if scope and scope not in scopes:
         meant = did_you_mean(scope, scopes)
     elif registries[0].name in ('model', 'transform') and not (
-        len(name) > 4 and near_miss(name, names)
+        len(name) > 4 and closest_match(name, names)
     ):
         return  # some have types of their own inside: heads, Albu
     else:
@@ -264,7 +266,7 @@ def _is_kind(
 ) -> bool:
     if not is_true or (value is None and option.default is None):
         return True
-    return fits(value, _kind(option), is_loose=not is_strict)
+    return fits(value, _kind(option), lenient=not is_strict)
 
 
 def _kind(option: Option) -> Any:

@@ -34,7 +34,7 @@ next_sequence = torch._C._autograd._get_sequence_nr
 
 #: Autograd nodes after which an operand still counts as a parameter: views and
 #: autocast casts.
-SAME = (
+VIEWS_AND_CASTS = (
     'Alias',
     'Clone',
     'Expand',
@@ -55,7 +55,7 @@ SAME = (
 WITH_BIAS = ('Addmm', 'Baddbmm', 'Addbmm', 'Addmv')
 
 
-class _Place:
+class _ThreadPosition:
     """Position of a thread in the forward pass, and the modules that own its
     autograd nodes."""
 
@@ -124,7 +124,9 @@ class FlopCounter(TorchDispatchMode):
         self.so_far = 0
         self.uncounted: Counter[str] = Counter()
         self.uncounted_elements: Counter[str] = Counter()
-        self._places: defaultdict[int, _Place] = defaultdict(_Place)
+        self._positions: defaultdict[int, _ThreadPosition] = defaultdict(
+            _ThreadPosition
+        )
         self._recorders: dict[Any, Callable[..., None] | None] = {}
         self._exits: list[ExitStack] = []
 
@@ -214,7 +216,7 @@ class FlopCounter(TorchDispatchMode):
     def owner(self) -> tuple[str, bool]:
         """Return the module to which the running operator belongs, and whether
         it is part of the backward pass."""
-        place = self._places[threading.get_ident()]
+        place = self._positions[threading.get_ident()]
         node = current_node()
         # a module entered within a backward pass is recomputed (checkpointing)
         if node is None or (place.stack and place.stack[-1][1]):
@@ -223,7 +225,7 @@ class FlopCounter(TorchDispatchMode):
         sequence = node._sequence_nr()
         if sequence >= 2**63:
             return '', True
-        for each in (place, *self._places.values()):
+        for each in (place, *self._positions.values()):
             name = each.owner(sequence)
             if name is not None:
                 return name, True
@@ -231,14 +233,14 @@ class FlopCounter(TorchDispatchMode):
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
         name = self._names.get(id(module))
-        place = self._places[threading.get_ident()]
+        place = self._positions[threading.get_ident()]
         if name is None:
             name = place.stack[-1][0] if place.stack else ''
         place.stack.append((name, current_node() is not None))
         place.move(name)
 
     def _leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
-        place = self._places[threading.get_ident()]
+        place = self._positions[threading.get_ident()]
         if place.stack:
             place.stack.pop()
         place.move(place.stack[-1][0] if place.stack else '')
@@ -348,7 +350,7 @@ def _is_parameter(node: Any) -> bool:
     while node is not None:
         if node.name().endswith('AccumulateGrad'):
             return isinstance(node.variable, nn.Parameter)
-        if not node.name().startswith(SAME):
+        if not node.name().startswith(VIEWS_AND_CASTS):
             return False
         node = node.next_functions[0][0]
     return False

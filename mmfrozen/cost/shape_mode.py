@@ -89,7 +89,7 @@ class ShapeMode(TorchDispatchMode):
         self._known: dict[Any, Any] = {}
         self._known_without_constants: dict[Any, Any] = {}
         self._keeps_constants = True
-        self._numbers = WeakTensorKeyDictionary()
+        self._synthetic = WeakTensorKeyDictionary()
         self._random = torch.Generator()
         self._seed = seed
         self.recorders: list[Callable[[Any, Any, Any], None]] = []
@@ -164,11 +164,11 @@ class ShapeMode(TorchDispatchMode):
         finally:
             self._known, self._keeps_constants = before
 
-    def numbers(self, tensor: Tensor) -> Tensor:
+    def synthetic_values(self, tensor: Tensor) -> Tensor:
         """Return synthetic values: True, 0, or uniform between 0 and 1."""
         if type(tensor) is not ShapeTensor:
             return tensor
-        if tensor not in self._numbers:
+        if tensor not in self._synthetic:
             shape = tensor.shape
             if tensor.dtype == torch.bool:
                 made = torch.ones(shape, dtype=torch.bool)
@@ -177,8 +177,8 @@ class ShapeMode(TorchDispatchMode):
                 made = made.to(tensor.dtype)
             else:
                 made = torch.zeros(shape, dtype=tensor.dtype)
-            self._numbers[tensor] = made
-        return self._numbers[tensor]
+            self._synthetic[tensor] = made
+        return self._synthetic[tensor]
 
     def _choose(self, func: Any, args: Any, kwargs: Any) -> Callable[..., Any]:
         """Return how to run calls of an operator with these shapes."""
@@ -203,18 +203,18 @@ class ShapeMode(TorchDispatchMode):
             return _keep_all
         if name in MASKED and any(_is_mask(i) for i in args[1]):
             return self._index
-        return self._work_out(func, args, kwargs)
+        return self._infer_shapes(func, args, kwargs)
 
-    def _work_out(
+    def _infer_shapes(
         self, func: Any, args: Any, kwargs: Any
     ) -> Callable[..., Any]:
         """Let torch infer the shapes of the results."""
         try:
-            out, sources = self._ask(func, args, kwargs)
+            out, sources = self._run_on_meta(func, args, kwargs)
         except NEEDS_NUMBERS:
-            return self._make_up
+            return self._run_on_synthetic
         if not is_dense(out):
-            return self._make_up
+            return self._run_on_synthetic
         recipe = make_recipe(out, sources)
 
         def follow(func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
@@ -222,7 +222,7 @@ class ShapeMode(TorchDispatchMode):
 
         return follow
 
-    def _ask(
+    def _run_on_meta(
         self, func: Any, args: Any, kwargs: Any
     ) -> tuple[Any, list[Tensor]]:
         """Run an operator on torch's own tensors without data.
@@ -258,10 +258,12 @@ class ShapeMode(TorchDispatchMode):
             return FakeTensor(self._fake, to_meta(x), CPU)
         return x
 
-    def _make_up(self, func: Any, args: Any, kwargs: Any, tensors: Any) -> Any:
+    def _run_on_synthetic(
+        self, func: Any, args: Any, kwargs: Any, tensors: Any
+    ) -> Any:
         """Run an operator whose result depends on values on synthetic ones."""
         args, kwargs = tree_map(
-            lambda x: self.numbers(x) if isinstance(x, Tensor) else x,
+            lambda x: self.synthetic_values(x) if isinstance(x, Tensor) else x,
             (args, kwargs),
         )
         return func(*args, **kwargs)
@@ -271,7 +273,7 @@ class ShapeMode(TorchDispatchMode):
         indices: list[Tensor | None] = []
         for index in args[1]:
             if _is_mask(index):
-                indices += self.numbers(index).nonzero().unbind(1)
+                indices += self.synthetic_values(index).nonzero().unbind(1)
             else:
                 indices.append(index)
         return self.run(func, (args[0], indices, *args[2:]), kwargs)
@@ -310,7 +312,7 @@ def _on_meta(x: Any) -> Any:
 
 
 def _call_with(
-    stand_in: Callable[[Any], Any], func: Any, args: Any, kwargs: Any
+    replace_argument: Callable[[Any], Any], func: Any, args: Any, kwargs: Any
 ) -> tuple[Any, list[Tensor]]:
     """Run an operator with each argument replaced; return its result and the
     replaced tensors."""
@@ -318,7 +320,7 @@ def _call_with(
 
     def change(x: Any) -> Any:
         if id(x) not in known:
-            known[id(x)] = stand_in(x)
+            known[id(x)] = replace_argument(x)
         return known[id(x)]
 
     call = tree_map(change, (args, kwargs))

@@ -43,20 +43,20 @@ class ShapeTensor(Tensor):
     def device(self) -> torch.device:  # type: ignore[override]
         return CPU
 
-    def numbers(self) -> Tensor:
+    def synthetic_values(self) -> Tensor:
         """Return synthetic values of this shape."""
         assert ShapeTensor.mode is not None
-        made: Tensor = ShapeTensor.mode.numbers(self)
+        made: Tensor = ShapeTensor.mode.synthetic_values(self)
         return made
 
     def numpy(self, **options: Any) -> Any:
-        return self.numbers().numpy(**options)
+        return self.synthetic_values().numpy(**options)
 
     def tolist(self) -> Any:
-        return self.numbers().tolist()
+        return self.synthetic_values().tolist()
 
     def __array__(self, *args: Any, **options: Any) -> Any:
-        return self.numbers().__array__(*args, **options)
+        return self.synthetic_values().__array__(*args, **options)
 
     def __deepcopy__(self, memo: Any) -> ShapeTensor:
         copy = ShapeTensor(torch.empty_like(self.meta))

@@ -4,4 +4,4 @@ training."""
 from .checked import CheckedCocoDataset as CheckedCocoDataset
 from .checked import CheckedLVISV1Dataset as CheckedLVISV1Dataset
 from .images import check_images as check_images
-from .images import image_fault as image_fault
+from .images import find_image_fault as find_image_fault

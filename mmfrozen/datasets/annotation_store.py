@@ -19,7 +19,7 @@ from ..annotation_faults import FaultyAnnotationsError
 from ..gc_paused import gc_paused
 from ..memory_limit import memory_limit
 from .pieces import AnnotationFile
-from .sharing import once_a_machine, store
+from .sharing import load_once_per_machine, store
 
 #: Methods that handle annotations during loading, and the modules whose
 #: versions of them also work if images come first and annotations follow at
@@ -81,7 +81,7 @@ class LoadOnce:
         ):
             options = {k: v for k, v in vars(self).items() if k != 'pipeline'}
             key = repr((type(self), options))
-            vars(self).update(once_a_machine(key, self._load))
+            vars(self).update(load_once_per_machine(key, self._load))
         else:
             self._load()
 

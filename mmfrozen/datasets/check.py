@@ -13,14 +13,14 @@ from typing import Any
 
 from ..annotation_faults import (
     EXAMPLES,
-    AnnotationLook,
+    AnnotationValidator,
     are_polygons,
     is_id,
-    outside,
+    is_outside,
 )
 from ..gc_paused import gc_paused
 from ..memory_limit import memory_limit
-from .images import look_at_image
+from .images import inspect_image
 
 #: Annotations checked per chunk.
 CHUNK = 256
@@ -147,15 +147,15 @@ def check(
     """
     found = Findings()
     images, categories, annotations = (content[part] for part in PARTS)
-    look = AnnotationLook(images, categories)
-    faults = list(look.header())
+    validator = AnnotationValidator(images, categories)
+    faults = list(validator.header())
     for first in range(0, len(annotations), CHUNK):
-        faults += look.annotations(annotations[first : first + CHUNK])
-    for kind, entries in look.left_out.items():
+        faults += validator.annotations(annotations[first : first + CHUNK])
+    for kind, entries in validator.left_out.items():
         for one in entries:
             example = f'annotation {one["id"]}: {one["bbox"]}'
             found.add(kind, example, error=False)
-        found.notes[kind] = look.dropped[kind]
+        found.notes[kind] = validator.dropped[kind]
     for fault in faults:
         example = f'{fault.where}: {fault.shown[:80]}'
         found.add(fault.kind, example, error=True)
@@ -168,19 +168,19 @@ def check(
         images=len(images),
         categories=len(categories),
         annotations=len(annotations),
-        objects=look.objects,
-        crowds=look.crowds,
+        objects=validator.objects,
+        crowds=validator.crowds,
     )
-    if annotations and not look.objects:
-        found.add('no object to train on', look.describe(), error=True)
+    if annotations and not validator.objects:
+        found.add('no object to train on', validator.describe(), error=True)
     for image in images:
         name = file_of(image)
         # without a folder, an absolute path is not outside
-        if name is not None and outside(name, str(folder or '/')):
+        if name is not None and is_outside(name, str(folder or '/')):
             example = f'image {image.get("id")!r}: {name!r}'
             found.add(OUTSIDE, example, error=True)
     if folder is not None:
-        _look_at_pixels(found, images, folder, threads, progress)
+        _check_pixels(found, images, folder, threads, progress)
     return found
 
 
@@ -267,24 +267,24 @@ def _unusual_box(
         yield 'area larger than the box', f'{where}: {area:g}'
 
 
-def _look_at_pixels(
+def _check_pixels(
     found: Findings,
     images: list[Any],
     folder: Path,
     threads: int,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
 ) -> None:
-    def look(image: dict[str, Any]) -> Any:
+    def inspect(image: dict[str, Any]) -> Any:
         name = file_of(image)
-        if name is None or '://' in name or outside(name, str(folder)):
+        if name is None or '://' in name or is_outside(name, str(folder)):
             return []
-        return look_at_image(
+        return inspect_image(
             str(folder / name), image.get('width'), image.get('height')
         )
 
     with ThreadPoolExecutor(threads) as pool:
-        looks = progress(pool.map(look, images), len(images))
-        for image, faults in zip(images, looks, strict=True):
+        results = progress(pool.map(inspect, images), len(images))
+        for image, faults in zip(images, results, strict=True):
             for kind, text in faults:
                 found.add(
                     kind,
@@ -339,11 +339,11 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
         for number, one in enumerate(content['annotations'], 1):
             one['id'] = number
         done['annotations: numbered anew'] += len(ids)
-    look = AnnotationLook(content['images'], content['categories'])
-    list(look.header())
+    validator = AnnotationValidator(content['images'], content['categories'])
+    list(validator.header())
     kept = []
     for one in content['annotations']:
-        faults = list(look.annotations([one]))
+        faults = list(validator.annotations([one]))
         if faults:
             done[f'annotations left out: {faults[0].kind}'] += 1
         else:

@@ -12,11 +12,11 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from ..annotation_faults import (
-    AnnotationLook,
+    AnnotationValidator,
     Fault,
     FaultyAnnotationsError,
-    outside,
-    refuse,
+    is_outside,
+    raise_first_fault,
 )
 from ..categories import ABSENT, check_positions, ids_of_classes
 from ..registry import DATASETS
@@ -73,32 +73,37 @@ class _CheckedMixin(LoadOnce):
                 read(Path(self.ann_file), name=name)
             raise
 
-    def _look_at(self, api: Any) -> None:
+    def _check_annotations(self, api: Any) -> None:
         """Refuse annotations that would make a wrong result, and say what
         MMDetection leaves out."""
         if self._pieces is not None:
-            look = self._pieces.look
+            validator = self._pieces.validator
         else:
             content = api.dataset
-            look = AnnotationLook(content['images'], content['categories'])
-            refuse(look.header(), self.ann_file)
-            refuse(look.annotations(content['annotations']), self.ann_file)
-        idle = look.crowds + look.dropped.total()
-        if idle and not look.objects and not self.test_mode:
+            validator = AnnotationValidator(
+                content['images'], content['categories']
+            )
+            raise_first_fault(validator.header(), self.ann_file)
+            raise_first_fault(
+                validator.annotations(content['annotations']), self.ann_file
+            )
+        idle = validator.crowds + validator.dropped.total()
+        if idle and not validator.objects and not self.test_mode:
             raise ValueError(
                 f'{self.ann_file!r} must have objects to train on, got '
-                f'{look.describe()}. Correct the file.'
+                f'{validator.describe()}. Correct the file.'
             )
-        if look.without_mask and any(self._options('with_mask')):
+        if validator.without_mask and any(self._options('with_mask')):
             raise ValueError(
                 f'Objects of {self.ann_file!r} must have a segmentation for '
                 'with_mask=True of the pipeline, got none in annotation '
-                f'{look.without_mask[0]}. Annotate masks, or set '
+                f'{validator.without_mask[0]}. Annotate masks, or set '
                 'with_mask=False, and paste_by_box=True in SimpleCopyPaste.'
             )
-        if look.dropped.total() and is_main_process():
+        if validator.dropped.total() and is_main_process():
             print_log(
-                f'{self.ann_file!r} has {look.describe()}.', logger='current'
+                f'{self.ann_file!r} has {validator.describe()}.',
+                logger='current',
             )
 
     def filter_data(self) -> list[dict]:
@@ -119,7 +124,7 @@ class _CheckedMixin(LoadOnce):
                 f'its classes, got none in {self.ann_file!r}. Compare '
                 'metainfo.classes with the categories of that file.'
             )
-        refuse(self._names_outside(used), self.ann_file)
+        raise_first_fault(self._names_outside(used), self.ann_file)
         local = [info for info in used if '://' not in info['img_path']]
         if self._check_images and local and is_main_process():
             check_images(local, turns=not self._loads_as_stored())
@@ -132,7 +137,7 @@ class _CheckedMixin(LoadOnce):
             name = info['img_path']
             if folder and name.startswith(folder):
                 name = name[len(folder) :].lstrip('/')
-            if outside(name, folder):
+            if is_outside(name, folder):
                 yield Fault(
                     OUTSIDE,
                     f'image {info["img_id"]!r:.80}',
@@ -201,14 +206,14 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
     @coco.setter
     def coco(self, api: Any) -> None:
-        self._look_at(api)
+        self._check_annotations(api)
         classes = self.metainfo['classes']
         ids = ids_of_classes(
             classes,
             list(api.cats),
             [category['name'] for category in api.cats.values()],
             self.ann_file,
-            may_lack=self.test_mode,
+            allow_missing=self.test_mode,
         )
         if ABSENT in ids:
             print_log(
@@ -274,7 +279,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     @lvis.setter
     def lvis(self, api: Any) -> None:
-        self._look_at(api)
+        self._check_annotations(api)
         names = [category['name'] for category in api.cats.values()]
         classes = list(self.metainfo['classes'])
         check_positions(classes, names, self.ann_file)

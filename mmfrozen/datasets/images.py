@@ -27,7 +27,7 @@ NO_FILE = 'is no regular file'
 FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
 
 
-def image_fault(
+def find_image_fault(
     path: str, width: int, height: int, *, turns: bool = True
 ) -> str | None:
     """Return the fault of an image file, reading as little as possible.
@@ -46,7 +46,7 @@ def image_fault(
     try:
         if not _is_regular(os.stat(path)):
             return NO_FILE
-        with Image.open(path) as image, _turn(image):
+        with Image.open(path) as image, _limit_decoding(image):
             stored = image.size
             size = shown_size(image) if turns else stored
             if size != (width, height):
@@ -82,7 +82,9 @@ def _is_regular(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def _turn(image: Image.Image) -> contextlib.AbstractContextManager[Any]:
+def _limit_decoding(
+    image: Image.Image,
+) -> contextlib.AbstractContextManager[Any]:
     """Return a context that decodes huge images one at a time, to bound
     memory.
 
@@ -99,7 +101,7 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
+def inspect_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
     """Decode an image and list everything unusual.
 
     Args:
@@ -116,7 +118,7 @@ def look_at_image(path: str, width: Any, height: Any) -> list[tuple[str, str]]:
             return [('image unreadable', NO_FILE)]
         if not status.st_size:
             return [('image empty', 'has no bytes')]
-        with Image.open(path) as image, _turn(image):
+        with Image.open(path) as image, _limit_decoding(image):
             found = list(_unusual(image, path))
             size = shown_size(image)
             if size != (width, height):
@@ -176,7 +178,7 @@ def check_images(
     Args:
         infos: MMDetection's data list: ``img_path``, ``width``, ``height``.
         threads: Number of files checked in parallel.
-        turns: See :func:`image_fault`.
+        turns: See :func:`find_image_fault`.
 
     Raises:
         ValueError: If any is missing, truncated or of another size.
@@ -185,7 +187,7 @@ def check_images(
     with ThreadPoolExecutor(threads) as pool:
         faults = list(
             pool.map(
-                lambda info: image_fault(
+                lambda info: find_image_fault(
                     info['img_path'],
                     info['width'],
                     info['height'],

@@ -14,7 +14,7 @@ import orjson
 from lvis import LVIS
 from mmdet.datasets.api_wrappers import COCO
 
-from ..annotation_faults import AnnotationLook, refuse
+from ..annotation_faults import AnnotationValidator, raise_first_fault
 
 START = re.compile(rb'"annotations"\s*:\s*\[')
 #: Matches the boundary between two annotations, or the end of the list.
@@ -33,7 +33,7 @@ class AnnotationFile:
 
     Attributes:
         header: The content with an empty list of annotations.
-        look: The checks of the annotations, and their counts.
+        validator: The checks of the annotations, and their counts.
         cat_img_map: Image id of each annotation, by category id.
         images: MMDetection's image record by image id.
 
@@ -59,14 +59,14 @@ class AnnotationFile:
             self.header = orjson.loads(rest)
             if self.header['annotations'] or len(START.findall(rest)) > 1:
                 raise ValueError('found another list of that name')
-            self.look = AnnotationLook(
+            self.validator = AnnotationValidator(
                 self.header['images'], self.header['categories']
             )
-            refuse(self.look.header(), path)
+            raise_first_fault(self.validator.header(), path)
             for row in range(0, len(self._begins), CHUNK):
-                self._look_at(text, row)
+                self._read_chunk(text, row)
 
-    def _look_at(self, text: mmap.mmap, first: int) -> None:
+    def _read_chunk(self, text: mmap.mmap, first: int) -> None:
         last = min(first + CHUNK, len(self._begins))
         found = orjson.loads(
             b'[%b]' % text[self._begins[first] : self._ends[last - 1]]
@@ -75,7 +75,7 @@ class AnnotationFile:
         # or fewer annotations
         if len(found) != last - first:
             raise ValueError('annotations hold lists of dicts')
-        refuse(self.look.annotations(found), self._file.name)
+        raise_first_fault(self.validator.annotations(found), self._file.name)
         for row, annotation in enumerate(found, first):
             image_id = annotation['image_id']
             self._ids.append(annotation['id'])

@@ -62,7 +62,7 @@ def _reduce(array: SharedBytes) -> Any:
 ForkingPickler.register(SharedBytes, _reduce)
 
 
-def once_a_machine(key: str, load: Callable[[], Any]) -> Any:
+def load_once_per_machine(key: str, load: Callable[[], Any]) -> Any:
     """Load in one process of each machine and share the result with the
     others.
 

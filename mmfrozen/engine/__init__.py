@@ -3,4 +3,4 @@ only."""
 
 from .autocast import autocast_dtype as autocast_dtype
 from .engine import FrozenEngine as FrozenEngine
-from .ways import DTYPES as DTYPES
+from .variants import DTYPES as DTYPES

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from .autocast import autocast_dtype
-from .measure import Way, one_line, try_ways
-from .ways import DTYPES, NAMES, GraphRun, Levels, Recording
+from .measure import Variant, one_line, pick_fastest
+from .variants import DTYPES, NAMES, GraphRun, Levels, Recording
 from .weights import WeightsWatch
 
 #: Seconds per operator to compile, and fraction of the time saved. Measured on
@@ -34,13 +34,14 @@ _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 @dataclass
 class _Choice:
-    """The way chosen for the first image size of a device and autocast dtype.
+    """The variant chosen for the first image size of a device and autocast
+    dtype.
 
     Attributes:
         levels: Structure of the eager forward's outputs.
         run: The chosen graph; None for the eager forward.
         dtype: Dtype of the recording.
-        spelling: Spelling of the recording, see ``graph.spell``.
+        graph_key: Key of the recorded graph, see ``graph.graph_key``.
         size: Shape of the recorded images.
         seconds: Seconds per call.
         serves_all: Whether ``run`` works for other sizes; None if unknown.
@@ -49,7 +50,7 @@ class _Choice:
     levels: Levels
     run: GraphRun | None = None
     dtype: torch.dtype = torch.float32
-    spelling: list[Hashable] = field(default_factory=list)
+    graph_key: list[Hashable] = field(default_factory=list)
     size: tuple[int, ...] = ()
     seconds: float = 0.0
     serves_all: bool | None = None
@@ -59,7 +60,7 @@ class FrozenEngine:
     """A replacement for ``forward`` of a frozen backbone, installed at once.
 
     At the first batch the forward pass is recorded, norms and everything else
-    that depends on weights only are precomputed, and several ways to run the
+    that depends on weights only are precomputed, and several variants of the
     rest are compared with the eager pass and timed. The fastest is kept, or
     the eager pass if none is faster or none agrees. The module, its parameters
     and its state dict do not change; copies and pickles of it use their own
@@ -75,11 +76,11 @@ class FrozenEngine:
             most batches have, if it pays off; True: at the first batch; False:
             never.
         tolerance: Largest relative error of a level in the 2-norm; None for
-            those of ``ways.TOLERANCES``.
+            those of ``variants.TOLERANCES``.
         max_sizes: Number of image sizes for which an engine is built, if one
             cannot serve all.
         steps_left: Returns the number of remaining steps.
-        say: Logs a line.
+        log: Logs a line.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class FrozenEngine:
         tolerance: float | None = None,
         max_sizes: int = 4,
         steps_left: Callable[[], float] = lambda: math.inf,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         self._backbone, self._is_on = backbone, is_on
         self._dtype, self._compiled = DTYPES.get(dtype), compiled
         self._tolerance, self._max_sizes = tolerance, max_sizes
-        self._steps_left, self._say = steps_left, say
-        self._plain = backbone.forward
+        self._steps_left, self._log = steps_left, log
+        self._eager = backbone.forward
         self._rebuilds = 0
         self._said: set[str] = set()
         self._begin()
@@ -121,7 +122,7 @@ class FrozenEngine:
         self._num_engines = 0
         self._may_compile = self._compiled == 'auto'
 
-    def renew(self, *, thoroughly: bool = False) -> bool:
+    def reset_if_changed(self, *, thoroughly: bool = False) -> bool:
         """Reset the engine if the weights have changed.
 
         Args:
@@ -138,12 +139,12 @@ class FrozenEngine:
         self._rebuilds += 1
         self._begin()
         if self._rebuilds <= MAX_REBUILDS:
-            self._say(
+            self._log(
                 'The weights of the backbone have changed: its engine is '
                 'built anew.'
             )
         elif self._rebuilds == MAX_REBUILDS + 1:
-            self._say(
+            self._log(
                 f'The weights of the backbone have changed {self._rebuilds} '
                 'times: it runs as it is from now on.'
             )
@@ -152,23 +153,23 @@ class FrozenEngine:
     def __call__(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Compute the features of a batch."""
         if args or kwargs or not self._serves(images):
-            return self._plain(images, *args, **kwargs)
-        self.renew()
+            return self._eager(images, *args, **kwargs)
+        self.reset_if_changed()
         if self._rebuilds > MAX_REBUILDS:
-            return self._plain(images)
+            return self._eager(images)
         autocast = autocast_dtype(images.device.type)
         kind = (images.device, autocast)
         key = (tuple(images.shape), *kind)
         if key not in self._runs:
             if images.is_cuda and torch.cuda.is_current_stream_capturing():
-                return self._plain(images)
+                return self._eager(images)
             with torch.no_grad():
                 self._runs[key] = self._prepare(images, kind)
         elif self._may_compile and images.is_cuda:
             self._consider_compiling(images, kind, key)
         run = self._runs[key]
         if run is None:
-            return self._plain(images)
+            return self._eager(images)
         return run.levels.wrap(run(images))
 
     def _serves(self, images: Any) -> bool:
@@ -198,51 +199,53 @@ class FrozenEngine:
                 return None
             return self._for_another_size(choice, images)
         except Exception as error:  # recording may raise anything
-            self._say(
+            self._log(
                 f'The backbone runs as it is at {_size(images)}: '
                 f'{one_line(error)}'
             )
             return None
 
     def _choose(self, images: Tensor) -> _Choice:
-        """Compare all ways, except compilation unless it is requested."""
+        """Compare all variants, except compilation unless it is requested."""
         start = time.perf_counter()
         self._num_engines += 1
         mirrored = images.flip(-1)  # not the recorded images
-        outputs = self._plain(mirrored)
+        outputs = self._eager(mirrored)
         levels = Levels.of(outputs)
-        plain = self._plain_way()
-        ways: list[Way] = []
+        eager = self._eager_variant()
+        variants: list[Variant] = []
         recordings = {}
         for dtype in self._dtypes(images):
             try:
-                recording = Recording(self._plain, images, levels, dtype)
+                recording = Recording(self._eager, images, levels, dtype)
             except Exception as error:  # e.g. no such dtype on the device
                 fault = one_line(error)
-                ways.append(Way(NAMES[dtype], plain.run, fault=fault))
+                variants.append(Variant(NAMES[dtype], eager.run, fault=fault))
                 continue
             recordings[dtype] = recording
-            ways += recording.ways(images, self._tolerance)
+            variants += recording.variants(images, self._tolerance)
             if self._compiled is True:
-                ways.append(recording.compiled(images, self._tolerance))
-        best = try_ways(plain, ways, mirrored, tree_leaves(outputs))
-        self._report(plain, best, ways, images, time.perf_counter() - start)
+                variants.append(recording.compiled(images, self._tolerance))
+        best = pick_fastest(eager, variants, mirrored, tree_leaves(outputs))
+        self._report(
+            eager, best, variants, images, time.perf_counter() - start
+        )
         choice = _Choice(levels, seconds=best.seconds)
         if isinstance(best.run, GraphRun):
             choice.run, choice.dtype = best.run, best.run.dtype
-            choice.spelling = recordings[choice.dtype].spelling
+            choice.graph_key = recordings[choice.dtype].graph_key
             choice.size = tuple(images.shape)
         return choice
 
-    def _plain_way(self) -> Way:
-        return Way('as it is', lambda x: tree_leaves(self._plain(x)))
+    def _eager_variant(self) -> Variant:
+        return Variant('as it is', lambda x: tree_leaves(self._eager(x)))
 
     def _dtypes(self, images: Tensor) -> list[torch.dtype]:
         """Return the dtypes to try; fp32 too if it may be faster, as on
         CPUs."""
-        plain = autocast_dtype(images.device.type) or torch.float32
-        wanted = self._dtype or plain
-        is_more = images.device.type == 'cpu' or wanted != plain
+        eager = autocast_dtype(images.device.type) or torch.float32
+        wanted = self._dtype or eager
+        is_more = images.device.type == 'cpu' or wanted != eager
         return list(
             dict.fromkeys([wanted, torch.float32] if is_more else [wanted])
         )
@@ -262,11 +265,11 @@ class FrozenEngine:
             return None
         if choice.serves_all is None and not is_padded:
             recording = Recording(
-                self._plain, images, choice.levels, choice.dtype
+                self._eager, images, choice.levels, choice.dtype
             )
-            choice.serves_all = recording.spelling == choice.spelling
+            choice.serves_all = recording.graph_key == choice.graph_key
             if choice.serves_all:
-                self._say(
+                self._log(
                     'The engine of the backbone serves batches of all sizes '
                     f'that are multiples of {STRIDE}.'
                 )
@@ -285,52 +288,56 @@ class FrozenEngine:
         choice, start = self._choices[kind], time.perf_counter()
         if choice is None:
             return
-        expected = COMPILE_SECONDS * max(len(choice.spelling), 100)
+        expected = COMPILE_SECONDS * max(len(choice.graph_key), 100)
         saved = COMPILE_SAVES * choice.seconds * self._steps_left()
         if saved < 2 * expected:
             return
         with torch.no_grad():
-            plain = self._plain_way()
+            eager = self._eager_variant()
             recording = Recording(
-                self._plain, images, choice.levels, choice.dtype
+                self._eager, images, choice.levels, choice.dtype
             )
-            ways = [recording.compiled(images, self._tolerance)]
+            variants = [recording.compiled(images, self._tolerance)]
             if choice.run is not None:
-                ways.append(Way('not compiled', choice.run, math.inf))
+                variants.append(Variant('not compiled', choice.run, math.inf))
             mirrored = images.flip(-1)
-            best = try_ways(plain, ways, mirrored, plain.run(mirrored))
-        self._report(plain, best, ways, images, time.perf_counter() - start)
-        if best is ways[0] and isinstance(best.run, GraphRun):
+            best = pick_fastest(eager, variants, mirrored, eager.run(mirrored))
+        self._report(
+            eager, best, variants, images, time.perf_counter() - start
+        )
+        if best is variants[0] and isinstance(best.run, GraphRun):
             self._runs[key] = best.run
 
     def _report(
         self,
-        plain: Way,
-        best: Way,
-        ways: list[Way],
+        eager: Variant,
+        best: Variant,
+        variants: list[Variant],
         images: Tensor,
         cost: float,
     ) -> None:
         where = f'The backbone at {_size(images)}'
-        if best is plain:
+        if best is eager:
             others = '; '.join(
-                f'{way.name}: {way.fault or f"{way.seconds * 1e3:.0f} ms"}'
-                for way in ways
+                f'{x.name}: {x.fault or f"{x.seconds * 1e3:.0f} ms"}'
+                for x in variants
             )
-            its = plain.seconds * 1e3
+            its = eager.seconds * 1e3
             time_taken = f', {its:.0f} ms' if math.isfinite(its) else ''
-            self._say(
+            self._log(
                 f'{where} runs as it is{time_taken} ({others}); trying took '
                 f'{cost:.1f} s.'
             )
             return
         faults = ''.join(
-            f'; {way.name}: {way.fault}' for way in ways if way.fault
+            f'; {variant.name}: {variant.fault}'
+            for variant in variants
+            if variant.fault
         )
-        steps = math.ceil(cost / (plain.seconds - best.seconds))
-        self._say(
+        steps = math.ceil(cost / (eager.seconds - best.seconds))
+        self._log(
             f'{where} runs {best.name}: {best.seconds * 1e3:.0f} ms in place '
-            f'of {plain.seconds * 1e3:.0f} ms, relative error '
+            f'of {eager.seconds * 1e3:.0f} ms, relative error '
             f'{best.error:.1e}; trying took {cost:.1f} s, the first call '
             f'{best.first_seconds:.1f} s of it, paid after {steps} '
             f'steps{faults}.'
@@ -339,7 +346,7 @@ class FrozenEngine:
     def _say_once(self, message: str) -> None:
         if message not in self._said:
             self._said.add(message)
-            self._say(message)
+            self._log(message)
 
 
 def _own_forward(module: nn.Module) -> MethodType:

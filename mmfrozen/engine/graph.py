@@ -25,7 +25,7 @@ def record(
     Args:
         forward: Takes images, returns the levels. It runs once.
         images: (N, 3, H, W). Values that depend on their size may be constants
-            in the graph, see :func:`spell`.
+            in the graph, see :func:`graph_key`.
 
     Returns:
         A module that takes images and returns the levels.
@@ -51,10 +51,10 @@ def record(
     return module
 
 
-def spell(module: fx.GraphModule) -> list[Hashable]:
+def graph_key(module: fx.GraphModule) -> list[Hashable]:
     """Return the graph's operators, arguments and weight addresses.
 
-    If recordings of two image sizes are spelled alike, the graph depends on no
+    If recordings of two image sizes have equal keys, the graph depends on no
     size and serves all of them.
     """
     numbers: dict[fx.Node, int] = {}

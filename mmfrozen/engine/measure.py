@@ -1,4 +1,4 @@
-"""Comparison and timing of ways to compute the same features."""
+"""Comparison and timing of variants that compute the same features."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 Run = Callable[[Tensor], list[Tensor]]
 ROUNDS = 3
-#: A way is chosen only if it takes less than this fraction of the eager time.
-WORTH_IT = 0.97
+#: A variant is chosen only if it takes less than this fraction of the eager
+#: time.
+MAX_TIME_RATIO = 0.97
 
 
 @dataclass
-class Way:
-    """One way of computing the features, and its measurements.
+class Variant:
+    """One variant of the forward pass, and its measurements.
 
     Attributes:
         name: Name for the log.
@@ -39,50 +40,55 @@ class Way:
     fault: str | None = None
 
 
-def try_ways(
-    plain: Way, ways: list[Way], images: Tensor, wanted: list[Tensor]
-) -> Way:
-    """Return the fastest way whose features equal the eager ones within
+def pick_fastest(
+    eager: Variant,
+    variants: list[Variant],
+    images: Tensor,
+    wanted: list[Tensor],
+) -> Variant:
+    """Return the fastest variant whose features equal the eager ones within
     tolerance.
 
     Args:
-        plain: The eager forward pass.
-        ways: Ways to try; their times, errors and faults are set. Those that
-            already have a fault are skipped.
+        eager: The eager forward pass.
+        variants: Variants to try; their times, errors and faults are set.
+            Those that already have a fault are skipped.
         images: (N, 3, H, W). They must not be the recorded images, for which
             values wrongly recorded as constants would be correct.
         wanted: The eager features of the images.
 
     Returns:
-        One of the ways, or ``plain`` if none is faster.
+        One of the variants, or ``eager`` if none is faster.
     """
-    for way in ways:
-        if not way.fault:
-            _check(way, images, wanted)
-    usable = [way for way in ways if not way.fault]
+    for variant in variants:
+        if not variant.fault:
+            _check(variant, images, wanted)
+    usable = [variant for variant in variants if not variant.fault]
     if not usable:
-        return plain
+        return eager
     for _ in range(ROUNDS):  # interleaved: other loads affect all
-        for way in (plain, *usable):
-            way.seconds = min(way.seconds, seconds(way.run, images))
-    best = min(usable, key=lambda way: way.seconds)
-    return best if best.seconds < plain.seconds * WORTH_IT else plain
+        for variant in (eager, *usable):
+            variant.seconds = min(
+                variant.seconds, seconds(variant.run, images)
+            )
+    best = min(usable, key=lambda variant: variant.seconds)
+    return best if best.seconds < eager.seconds * MAX_TIME_RATIO else eager
 
 
-def _check(way: Way, images: Tensor, wanted: list[Tensor]) -> None:
+def _check(variant: Variant, images: Tensor, wanted: list[Tensor]) -> None:
     start = time.perf_counter()
     try:
-        found = way.run(images)
-        way.error = difference(found, wanted)
+        found = variant.run(images)
+        variant.error = difference(found, wanted)
     except Exception as error:  # a compiler or a kernel may raise anything
-        way.fault = one_line(error)
+        variant.fault = one_line(error)
         return
-    way.first_seconds = time.perf_counter() - start
-    if not way.error <= way.tolerance:  # also true for NaN
-        way.fault = (
+    variant.first_seconds = time.perf_counter() - start
+    if not variant.error <= variant.tolerance:  # also true for NaN
+        variant.fault = (
             'the features are not finite'
-            if math.isnan(way.error)
-            else f'its features differ by {way.error:.1e}'
+            if math.isnan(variant.error)
+            else f'its features differ by {variant.error:.1e}'
         )
 
 

@@ -62,7 +62,8 @@ def student_interval(
         num_images: (P,) number of images behind each value; with fewer than
             ``MIN_IMAGES`` it has no interval. None for a normal
             approximation.
-        lost: (P,) variance that the resamples lack, see :func:`mean_lost`.
+        lost: (P,) variance that the resamples lack, see
+            :func:`lost_variance_of_mean`.
 
     Returns:
         Lower and upper bounds, (P,) each; NaN without an interval, also where
@@ -104,7 +105,7 @@ def lost_variance(
     return lost
 
 
-def mean_lost(lost: NDArray[np.float64], axis: int = -1) -> Any:
+def lost_variance_of_mean(lost: NDArray[np.float64], axis: int = -1) -> Any:
     """Return :func:`lost_variance` of the mean over categories."""
     number = np.isfinite(lost).sum(axis)
     return np.nansum(lost, axis) / np.maximum(number, 1) ** 2

@@ -11,7 +11,7 @@ from .error_types import CLS, FITS, LOC, MISS, TYPES
 from .matches import Matches
 
 
-def gained(
+def error_gains_per_class(
     matches: Matches, image_weights: NDArray[np.integer] | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """Return the AP50 that each category would gain by fixing an error type.
@@ -29,7 +29,7 @@ def gained(
     before = matches.ap_per_class(FITS, image_weights=image_weights)
     gains = {}
     for number, name in enumerate(TYPES, 1):
-        after = mend(matches, number).ap_per_class(
+        after = fix_errors(matches, number).ap_per_class(
             FITS, image_weights=image_weights
         )
         # no instance is left if all were missed: count AP as 1
@@ -38,7 +38,7 @@ def gained(
     return gains
 
 
-def mend(matches: Matches, kind: int) -> Matches:
+def fix_errors(matches: Matches, kind: int) -> Matches:
     """Fix all errors of a type, as TIDE's authors do.
 
     If the best detection meant for an annotation that was not found has this
@@ -54,7 +54,7 @@ def mend(matches: Matches, kind: int) -> Matches:
     """
     assert matches.errors is not None and matches.targets is not None
     if kind == MISS:
-        counted = matches.gt_counted & ~missed(matches)
+        counted = matches.gt_counted & ~missed_annotations(matches)
         return replace(matches, gt_counted=counted)
     is_kind = matches.errors == kind
     right = is_kind & _best_of_target(matches)
@@ -71,7 +71,7 @@ def mend(matches: Matches, kind: int) -> Matches:
     return replace(mended, categories=categories).select(order)
 
 
-def missed(matches: Matches) -> NDArray[np.bool_]:
+def missed_annotations(matches: Matches) -> NDArray[np.bool_]:
     """Return (G,) bool: counted annotations that no detection is meant for."""
     assert matches.targets is not None
     meant = np.zeros(len(matches.gt_images), bool)
@@ -93,7 +93,7 @@ def count_errors(matches: Matches) -> dict[str, NDArray[np.int64]]:
     }
     confused = matches.targets[matches.errors == CLS]
     owners['Cls'] = matches.gt_categories[confused]
-    owners['Miss'] = matches.gt_categories[missed(matches)]
+    owners['Miss'] = matches.gt_categories[missed_annotations(matches)]
     return {k: np.bincount(v, minlength=number) for k, v in owners.items()}
 
 

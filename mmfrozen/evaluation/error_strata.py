@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..run_files import Calibration, Confusion, ErrorGain
-from .error_gains import count_errors, gained
+from .error_gains import count_errors, error_gains_per_class
 from .error_types import CLS
 from .matches import Matches
 from .strata import Bins, in_bins, mean, or_none
@@ -38,7 +38,7 @@ def error_gains(matches: Matches, bins: Sequence[Bins]) -> list[ErrorGain]:
     counts = count_errors(matches)
     return [
         ErrorGain(binning.by, part, name, int(num), or_none(gain))
-        for name, gains in gained(matches).items()
+        for name, gains in error_gains_per_class(matches).items()
         for binning in bins
         for part, num, gain in zip(
             binning.names,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_utils
 
-from ..annotation_faults import AnnotationLook, locate, refuse
+from ..annotation_faults import AnnotationValidator, locate, raise_first_fault
 from ..gc_paused import gc_paused
 from ..memory_limit import check_fits
 
@@ -248,8 +248,12 @@ class GroundTruth:
                 f'LVIS, got {len(images)} images and {len(categories)} '
                 f'categories in {source!r}. Correct ann_file.'
             )
-        look = AnnotationLook(list(images.values()), list(categories.values()))
-        refuse((f for f in look.header() if f.kind != 'image size'), source)
+        validator = AnnotationValidator(
+            list(images.values()), list(categories.values())
+        )
+        raise_first_fault(
+            (f for f in validator.header() if f.kind != 'image size'), source
+        )
         image_ids = np.array(sorted(images), dtype=np.int64)
         category_ids = np.array(sorted(categories), dtype=np.int64)
         listed = np.array(list(categories), dtype=np.int64)
@@ -260,7 +264,7 @@ class GroundTruth:
         ).reshape(-1, 2)
         with gc_paused():
             ids = _annotation_ids(coco, origin)
-            columns = _annotation_columns(coco, ids, look, source)
+            columns = _annotation_columns(coco, ids, validator, source)
         where = np.searchsorted(image_ids, columns['image_id'])
         return cls(
             source=source,
@@ -307,13 +311,13 @@ def _annotation_ids(coco: Any, origin: Any) -> list[int]:
 
 
 def _annotation_columns(
-    coco: Any, ids: Sequence[int], look: AnnotationLook, source: str
+    coco: Any, ids: Sequence[int], validator: AnnotationValidator, source: str
 ) -> dict[str, NDArray[Any]]:
     """Return the fields of all annotations as arrays, in the order of ids."""
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for chunk in _chunks(ids):
         entries = coco.load_anns(chunk)
-        refuse(look.annotations(entries), source)
+        raise_first_fault(validator.annotations(entries), source)
         for name, values in columns.items():
             values += [entry.get(name, 0) for entry in entries]
     return {

@@ -120,7 +120,9 @@ class StratifiedLVISMetric(StratifiedMetric):
         for letter, area in SIZES.items():
             named[f'AR{letter}{top}'] = mean(kept.recall_per_class(area))
         if self.dets_per_class is not None:
-            fixed = matches.fixed(self.dets_per_class).ap_per_class()
+            fixed = matches.limited_per_category(
+                self.dets_per_class
+            ).ap_per_class()
             named['AP_fixed'] = mean(fixed)
             named |= self._by_frequency(fixed, '_fixed')
         if self.classwise and not matches.is_empty:

@@ -65,7 +65,7 @@ def match(
         return _match_file(matcher, detections, ids)
     if not isinstance(detections, DetectionArrays):
         detections = DetectionArrays.from_dicts(detections)
-    return matcher.join([matcher.part(detections)])
+    return matcher.join([matcher.match_batch(detections)])
 
 
 @gc_paused()
@@ -90,10 +90,10 @@ def _match_file(
     parts = []
     is_seen = np.zeros(len(matcher.gt.image_ids), bool)
     for detections in _batches(read()):
-        part = matcher.part(detections)
+        part = matcher.match_batch(detections)
         if is_seen[part.seen].any():
             whole = DetectionArrays.join(list(read()))
-            return matcher.join([matcher.part(whole)])
+            return matcher.join([matcher.match_batch(whole)])
         is_seen[part.seen] = True
         parts.append(part)
     return matcher.join(parts)

@@ -226,7 +226,7 @@ class Matches:
         kept = self.select(self.ranks < max_dets)
         return replace(kept, max_dets=max_dets)
 
-    def fixed(self, per_category: int = 10_000) -> Matches:
+    def limited_per_category(self, per_category: int = 10_000) -> Matches:
         """Keep the best detections of each category, for "AP fixed".
 
         There is no limit per image (Dave et al. 2021), so match with

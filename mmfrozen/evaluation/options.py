@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import did_you_mean
 
 #: Options of MMDetection's metrics that ours do not support, and why.
-NOT_OFFERED = {
+UNSUPPORTED = {
     'iou_thrs': 'the thresholds are .50:.05:.95',
     'file_client_args': 'MMDetection dropped it for backend_args',
     'use_mp_eval': 'evaluation takes seconds without it',
@@ -26,13 +26,13 @@ def refuse_unknown(
     given = {
         k: v
         for k, v in unknown.items()
-        if not (k in NOT_OFFERED and v in (None, False))
+        if not (k in UNSUPPORTED and v in (None, False))
     }
     for key in given:
-        if key in NOT_OFFERED:
+        if key in UNSUPPORTED:
             raise TypeError(
                 f'{name} must be without {key}, got {given[key]!r}: '
-                f'{NOT_OFFERED[key]}. Remove it.'
+                f'{UNSUPPORTED[key]}. Remove it.'
             )
         raise TypeError(
             f'{name} must have options that exist, got {key!r}'

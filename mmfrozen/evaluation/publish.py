@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
-from ..atomic_write import going_on, replacing
+from ..atomic_write import atomic_path, log_write_errors
 from ..run_files import STRATA, Evaluation, StrataRecord
 from .matches import Matches
 from .run_folder import show_scalars, training_iter, work_dir
@@ -38,7 +38,7 @@ def strata_path(
 def write_matches(matches: Matches, strata: Path) -> None:
     """Write ``matches.KIND.npz`` beside the strata."""
     path = strata.parent / f'matches.{matches.iou_type}.npz'
-    with _going_on(), replacing(path) as part:
+    with _log_write_errors(), atomic_path(path) as part:
         matches.save(part)
 
 
@@ -57,13 +57,13 @@ def write_strata(
         records=list(records),
         settings=settings,
     )
-    with _going_on():
+    with _log_write_errors():
         strata.parent.mkdir(parents=True, exist_ok=True)
         STRATA.write(strata, evaluation)
 
 
-def _going_on() -> AbstractContextManager[None]:
-    return going_on(MMLogger.get_current_instance().error)
+def _log_write_errors() -> AbstractContextManager[None]:
+    return log_write_errors(MMLogger.get_current_instance().error)
 
 
 def show_strata(prefix: str, records: Sequence[StrataRecord]) -> None:

@@ -29,7 +29,7 @@ PICKLES = ('.pkl', '.pickle')
 #: the CPU cache is parsed twice as fast.
 PIECE_BYTES = 1 << 18
 #: Bytes without the end of a result after which a file is refused.
-MOST_OF_A_RESULT = 1 << 25
+MAX_RESULT_BYTES = 1 << 25
 #: Bytes at the end of a piece in which to look for the end of a result.
 TAIL_BYTES = 1 << 12
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
@@ -90,7 +90,7 @@ def result_parts(
         return
     first = 0
     try:
-        for rows in _whole_images(_json_chunks(path)):
+        for rows in _regroup_by_image(_json_chunks(path)):
             yield DetectionArrays.from_dicts(rows, first=first, **options)
             first += len(rows)
     except (ValueError, OSError, RecursionError) as error:
@@ -101,7 +101,7 @@ def result_parts(
         ) from error
 
 
-def _whole_images(chunks: Iterable[list[Any]]) -> Iterator[list[Any]]:
+def _regroup_by_image(chunks: Iterable[list[Any]]) -> Iterator[list[Any]]:
     """Regroup chunks so that consecutive results of an image stay together."""
     rest: list[Any] = []  # results of one image
     for chunk in chunks:
@@ -143,9 +143,9 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with open(path, 'rb') as stream:
         while text := stream.read(PIECE_BYTES):
             rest += text
-            if len(rest) > MOST_OF_A_RESULT:
+            if len(rest) > MAX_RESULT_BYTES:
                 raise ValueError(
-                    f'a result of over {MOST_OF_A_RESULT:,} bytes'
+                    f'a result of over {MAX_RESULT_BYTES:,} bytes'
                 )
             for tail in (TAIL_BYTES, len(rest)):
                 begin = max(len(rest) - tail, 0)
@@ -184,7 +184,7 @@ def label_ids(
         return ids
     names = [gt.category_names[i] for i in gt.file_order]
     found = ids_of_classes(
-        classes, ids.tolist(), names, gt.source, may_lack=by_class
+        classes, ids.tolist(), names, gt.source, allow_missing=by_class
     )
     if not by_class:
         check_order(classes, names, gt.source)
@@ -272,7 +272,7 @@ def from_predictions(
     return found, kept
 
 
-class _Named(type):
+class _PickleClassMeta(type):
     """Metaclass of a pickle's classes, which refuses calls it does not know.
 
     Objects in pickles of newer protocols are created without such a call.
@@ -285,10 +285,10 @@ class _Named(type):
         return cls.__new__(cls)
 
 
-class _Inert(metaclass=_Named):
+class _Placeholder(metaclass=_PickleClassMeta):
     """Placeholder for any object of a pickle that is not needed."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
         return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
@@ -305,7 +305,7 @@ class _TensorUnpickler(pickle.Unpickler):
             'torch.storage._load_from_bytes': _load_storage,
             '_codecs.encode': _load_bytes,  # bytes in mmengine's protocol 2
         }
-        inert = type(name, (_Inert,), {'__module__': module})
+        inert = type(name, (_Placeholder,), {'__module__': module})
         return known.get(f'{module}.{name}', inert)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..run_files import Stratum
-from .bootstrap import lost_variance, mean_lost, student_interval
+from .bootstrap import lost_variance, lost_variance_of_mean, student_interval
 from .greedy import AREAS
 from .ground_truth import GroundTruth
 from .matches import Matches
@@ -293,7 +293,7 @@ def _strata(
     point, drawn, instances, images = columns
     value = in_bins(bins, point, mean)
     draws = in_bins(bins, drawn, mean)
-    lost = in_bins(bins, lost_variance(drawn, images), mean_lost)
+    lost = in_bins(bins, lost_variance(drawn, images), lost_variance_of_mean)
     low, high = student_interval(value, draws, confidence, num_images, lost)
     sizes = in_bins(bins, np.ones_like(instances), np.sum)
     absent = in_bins(bins, (instances == 0).astype(int), np.sum)

@@ -37,7 +37,7 @@ from .options import check_count, check_metric, refuse_unknown
 from .publish import show_strata, strata_path, write_matches, write_strata
 from .result_files import from_predictions, label_ids
 from .strata import default_bins, stated_counts, stratify, training_counts
-from .stream_matcher import MAX_DETS, Matcher, Part
+from .stream_matcher import MAX_DETS, MatchedBatch, Matcher
 
 #: Number of images that are matched at a time: a trade-off of memory and
 #: speed.
@@ -144,9 +144,9 @@ class StratifiedMetric(CocoMetric):
             with get_local_path(train_file, self.backend_args) as path:
                 self._counts = training_counts(path, self._all)
         self._coco_api = self._all  # MMDetection only checks that it is set
-        self._use(self._label_ids(None))
+        self._restrict_to(self._label_ids(None))
 
-    def _use(self, ids: np.ndarray) -> None:
+    def _restrict_to(self, ids: np.ndarray) -> None:
         """Restrict the evaluation to the categories of the detector.
 
         Args:
@@ -183,7 +183,9 @@ class StratifiedMetric(CocoMetric):
         self._new: list[int] = []
         self._seen: set[int] = set()
         self._num_repeated = 0
-        self._parts: dict[str, list[Part]] = {k: [] for k in self.metrics}
+        self._parts: dict[str, list[MatchedBatch]] = {
+            k: [] for k in self.metrics
+        }
         self.results.clear()
 
     @property
@@ -196,12 +198,14 @@ class StratifiedMetric(CocoMetric):
         self._dataset_meta = meta
         if isinstance(meta, list):  # of a ConcatDataset of different data sets
             meta = meta[0]
-        self._refuse_several(meta or {})
+        self._check_single_dataset(meta or {})
         if meta and meta.get('classes'):
             by_class = bool(meta.get('labels_follow_classes'))
-            self._use(self._label_ids(meta['classes'], by_class=by_class))
+            self._restrict_to(
+                self._label_ids(meta['classes'], by_class=by_class)
+            )
 
-    def _refuse_several(self, meta: dict) -> None:
+    def _check_single_dataset(self, meta: dict) -> None:
         """Refuse a ``ConcatDataset`` of several annotation files.
 
         Its data sets may share image ids, by which images are told apart.
@@ -258,7 +262,7 @@ class StratifiedMetric(CocoMetric):
             places = None
             for kind, matcher in self._matchers.items():
                 places = places or matcher.places(detections)
-                part = matcher.part(detections, self._new, places)
+                part = matcher.match_batch(detections, self._new, places)
                 self._parts[kind].append(part)
             self._waiting, self._new = [], []
 
@@ -335,7 +339,7 @@ class StratifiedMetric(CocoMetric):
         )
 
     def _publish(
-        self, shares: Sequence[dict[str, list[Part]]]
+        self, shares: Sequence[dict[str, list[MatchedBatch]]]
     ) -> dict[str, float]:
         """Compute the metrics, write the strata and visualize them.
 

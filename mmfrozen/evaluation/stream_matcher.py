@@ -38,7 +38,7 @@ MASKS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Part:
+class MatchedBatch:
     """Matched detections of some images; columns as in :class:`Matches`.
 
     Attributes:
@@ -60,7 +60,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Places:
+class DetectionPositions:
     """Positions and ranks of N detections, shared by boxes and masks.
 
     Attributes:
@@ -119,7 +119,9 @@ class Matcher:
         self.max_dets = MAX_DETS[protocol] if max_dets is None else max_dets
         self._sort_annotations()
         self._is_judged = self._judged_keys()
-        self._is_lenient = self._key_set(self._key(*gt.not_exhaustive.T))
+        self._is_not_exhaustive = self._key_set(
+            self._key(*gt.not_exhaustive.T)
+        )
 
     def _key(self, images: Any, categories: Any) -> NDArray[np.int64]:
         """Return one key for an image and a category, as positions."""
@@ -179,7 +181,7 @@ class Matcher:
         self,
         detections: DetectionArrays,
         scores: NDArray[np.float64] | None = None,
-    ) -> Places:
+    ) -> DetectionPositions:
         """Locate detections in the ground truth and rank them by score.
 
         Args:
@@ -196,22 +198,22 @@ class Matcher:
             images if self.protocol == 'lvis' else keys,
             detections.scores if scores is None else scores,
         )
-        return Places(images, categories, keys, order, ranks)
+        return DetectionPositions(images, categories, keys, order, ranks)
 
     @gc_paused()
-    def part(
+    def match_batch(
         self,
         detections: DetectionArrays,
         seen: Sequence[int] | None = None,
-        places: Places | None = None,
-    ) -> Part:
+        places: DetectionPositions | None = None,
+    ) -> MatchedBatch:
         """Match the detections of some images.
 
         Args:
             detections: All detections of these images.
             seen: Ids of the images that the detector was run on; None for
                 those that have detections.
-            places: Places of the detections, from any matcher of the same
+            places: Positions of the detections, from any matcher of the same
                 ground truth and protocol; None to compute them.
 
         Raises:
@@ -242,7 +244,7 @@ class Matcher:
         errors[is_false], targets[is_false] = self._errors(
             detections, order[is_false], at
         )
-        return Part(
+        return MatchedBatch(
             seen=np.unique(at.images)
             if seen is None
             else np.unique(locate_images(self.gt, np.asarray(seen, np.int64))),
@@ -263,14 +265,14 @@ class Matcher:
         self,
         detections: DetectionArrays,
         false: NDArray[np.int64],
-        at: Places,
+        at: DetectionPositions,
     ) -> Errors:
         """Return the error types and target annotations of false detections.
 
         Args:
             detections: All detections.
             false: (F,) positions of the false ones.
-            at: Places of all detections.
+            at: Positions of all detections.
         """
         counted = np.flatnonzero(~self._gt_ignored[0])
         used = self._annotations[counted]
@@ -333,7 +335,7 @@ class Matcher:
             detections, order, every, groups, IOU_THRESHOLDS[0]
         )
         rounds = rounds_of(overlaps.detections, groups)
-        lenient = self._is_lenient(keys) & (self.protocol == 'lvis')
+        lenient = self._is_not_exhaustive(keys) & (self.protocol == 'lvis')
         matched = np.zeros((len(AREAS), len(order)), np.uint16)
         ignored = np.zeros_like(matched)
         targets = []
@@ -368,18 +370,18 @@ class Matcher:
                 areas[some] = hotcoco.mask.area(detections.masks.rles(some))
         return areas
 
-    def join(self, parts: Sequence[Part]) -> Matches:
+    def join(self, parts: Sequence[MatchedBatch]) -> Matches:
         """Join parts, with the same result as matching all images at once."""
         gt = self.gt
         is_seen = np.zeros(len(gt.image_ids), bool)
         fresh = []
-        nothing = self.part(DetectionArrays.join([]), [])
+        nothing = self.match_batch(DetectionArrays.join([]), [])
         for part in (nothing, *parts):
-            fresh.append(_without(part, is_seen))
+            fresh.append(_drop_seen(part, is_seen))
             is_seen[part.seen] = True
         columns = {
             name: np.concatenate([getattr(x, name) for x in fresh], axis=-1)
-            for name in Part.__dataclass_fields__
+            for name in MatchedBatch.__dataclass_fields__
             if name not in ('seen', 'unjudged_images')
         }
         # equal scores: sort by image, stably within an image
@@ -413,7 +415,7 @@ class Matcher:
         )
 
 
-def _without(part: Part, is_seen: NDArray[np.bool_]) -> Part:
+def _drop_seen(part: MatchedBatch, is_seen: NDArray[np.bool_]) -> MatchedBatch:
     """Remove images that an earlier part contains."""
     if not is_seen[part.seen].any():
         return part

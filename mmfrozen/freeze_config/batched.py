@@ -71,7 +71,7 @@ def image_by_image(model: dict[str, Any]) -> list[str]:
     except Exception:  # build errors were reported by verify()
         return []
     reasons = {
-        name: getattr(module, 'stock_because', None)
+        name: getattr(module, 'fallback_reason', None)
         for name, module in built.named_modules()
     }
     return [

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from ..atomic_write import write_bytes, write_text
 from ..errors import did_you_mean
-from ..pairing import in_state
+from ..pairing import config_in_state
 from ..run_files import ParameterCounts
 from .batched import batched_types, image_by_image
 from .decide import Plan, decide
@@ -70,7 +70,7 @@ def control_path(out: Path) -> Path:
     other folder it is ``X_finetuned.py`` beside it.
     """
     if out.parent.name == 'frozen':
-        return in_state(out, 'finetuned')
+        return config_in_state(out, 'finetuned')
     return out.with_name(f'{out.stem}_finetuned.py')
 
 

@@ -54,7 +54,9 @@ def verify(
             does not train all of it.
     """
     model, warnings = _build(load(out), base)
-    moving = {name: _trained(module) for name, module in _backbones(model)}
+    moving = {
+        name: _num_trainable(module) for name, module in _backbones(model)
+    }
     model.train()
     for name, module in _backbones(model):
         faults = find_faults(module)
@@ -67,7 +69,7 @@ def verify(
     other = _build_backbones(load(control))
     other.train()
     for name, module in _backbones(other):
-        idle = len(list(module.parameters())) - _trained(module)
+        idle = len(list(module.parameters())) - _num_trainable(module)
         if idle:
             raise CannotFreezeError(
                 f'{name} must train every stage in the control, got {idle} '
@@ -118,7 +120,7 @@ def _builds(part: Any) -> bool:
         return False
 
 
-def _trained(module: nn.Module) -> int:
+def _num_trainable(module: nn.Module) -> int:
     return sum(p.requires_grad for p in module.parameters())
 
 

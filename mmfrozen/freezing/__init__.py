@@ -16,8 +16,8 @@ from .inspection import digest as digest
 from .inspection import find_faults as find_faults
 from .inspection import fingerprint as fingerprint
 from .lean_checkpoint import REFERENCE as REFERENCE
-from .lean_checkpoint import put_back as put_back
-from .lean_checkpoint import take_out as take_out
+from .lean_checkpoint import restore_backbone as restore_backbone
+from .lean_checkpoint import strip_backbone as strip_backbone
 from .load_recorder import LoadRecorder as LoadRecorder
 from .load_recorder import checkpoint_of as checkpoint_of
 from .load_recorder import is_output_norm as is_output_norm

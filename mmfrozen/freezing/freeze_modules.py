@@ -205,11 +205,13 @@ def freeze_matching(
         if not found:
             raise _unmatched(module, pattern, names, key)
         matched.update(found)
-    inside = {n for n in layer_names(module) if matched & set(_lineage(n))}
+    inside = {
+        n for n in layer_names(module) if matched & set(_name_and_parents(n))
+    }
     return freeze_layers(module, inside)
 
 
-def _lineage(name: str) -> Iterator[str]:
+def _name_and_parents(name: str) -> Iterator[str]:
     """Yield a name and its parents: ``a.b.c``, ``a.b``, ``a``."""
     while name:
         yield name

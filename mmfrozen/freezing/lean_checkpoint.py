@@ -15,7 +15,7 @@ from .load_recorder import checkpoint_of
 REFERENCE = 'frozen_backbone'
 
 
-def take_out(checkpoint: dict[str, Any], backbone: nn.Module) -> None:
+def strip_backbone(checkpoint: dict[str, Any], backbone: nn.Module) -> None:
     """Replace the backbone's tensors in a checkpoint by a reference.
 
     Args:
@@ -36,7 +36,7 @@ def take_out(checkpoint: dict[str, Any], backbone: nn.Module) -> None:
     )
 
 
-def put_back(
+def restore_backbone(
     checkpoint: dict[str, Any], backbone: nn.Module, key: str
 ) -> None:
     """Replace the reference in a checkpoint by the backbone's tensors.

@@ -86,11 +86,11 @@ class LoadRecorder:
         return sorted(
             name
             for name in self._loadable - self._filled
-            if not self._is_worked_out(name, now[name])
+            if not self._is_computed(name, now[name])
             and not self._is_identity(name, now[name])
         )
 
-    def _is_worked_out(self, name: str, tensor: torch.Tensor) -> bool:
+    def _is_computed(self, name: str, tensor: torch.Tensor) -> bool:
         before = self._before.get(name)
         return before is not None and not torch.equal(
             before, tensor.to(before.device)

@@ -48,7 +48,7 @@ class CUDAGraphHook(Hook):
         """Replace the static part of the model; its first batch is
         captured."""
         model = find_model(runner)
-        reason = _why_not(runner, model)
+        reason = _unsupported_reason(runner, model)
         if reason:
             runner.logger.warning(
                 f'CUDAGraphHook must have {reason}. The step runs as it is.'
@@ -61,7 +61,7 @@ class CUDAGraphHook(Hook):
         vars(find_model(runner)).pop('run_static', None)
 
 
-def _why_not(runner: Runner, model: Any) -> str | None:
+def _unsupported_reason(runner: Runner, model: Any) -> str | None:
     if not hasattr(model, 'run_static'):
         return f'a BatchedTwoStageDetector, got {type(model).__name__}'
     if get_world_size() > 1:

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..atomic_write import going_on
+from ..atomic_write import log_write_errors
 from ..freezing import digest
 from ..freezing.components import backbone_namer
 from ..freezing.drift import measure
@@ -125,7 +125,7 @@ class DriftHook(Hook):
         )
         record = DriftRecord(step, runner.epoch, self._reference, stages)
         self._records.append(record)
-        with going_on(runner.logger.error):
+        with log_write_errors(runner.logger.error):
             DRIFT.write(Path(runner.work_dir), self._records)
         scalars = {
             f'drift/{short_name(stage)}': drift.relative_l2

@@ -94,7 +94,7 @@ class FrozenEngineHook(Hook):
         if (
             self._engine
             and (is_graphed or is_due)
-            and self._engine.renew(thoroughly=is_due)
+            and self._engine.reset_if_changed(thoroughly=is_due)
         ):
             vars(model).pop('run_static', None)
 
@@ -103,7 +103,7 @@ class FrozenEngineHook(Hook):
         self._remove()
 
     def _install(self, runner: Runner) -> None:
-        reason = _why_not(runner)
+        reason = _unsupported_reason(runner)
         if reason:
             runner.logger.warning(
                 f'FrozenEngineHook must have {reason}. The backbone runs as '
@@ -115,7 +115,7 @@ class FrozenEngineHook(Hook):
             model.backbone,
             lambda: model.training,
             steps_left=lambda: runner.max_iters - runner.iter,
-            say=runner.logger.info,
+            log=runner.logger.info,
             **self._options,
         )
 
@@ -132,7 +132,7 @@ def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
         )
 
 
-def _why_not(runner: Runner) -> str | None:
+def _unsupported_reason(runner: Runner) -> str | None:
     model = find_model(runner)
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):

@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ..atomic_write import going_on
+from ..atomic_write import log_write_errors
 from ..freezing import checkpoint_of, count_parameters
 from ..run_files import BACKBONE, BackboneRecord
 from ..type_names import find_type, known_name, type_name
@@ -108,7 +108,7 @@ def write_record(
         verified_iter=verified_iter,
     )
     if is_main_process():
-        with going_on(runner.logger.error):
+        with log_write_errors(runner.logger.error):
             BACKBONE.write(Path(runner.work_dir), record)
     return record
 

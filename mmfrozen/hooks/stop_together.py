@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 #: Seconds for the main process to print, before the exit of the others makes
 #: the launcher kill it.
-GRACE = 3.0
+EXIT_DELAY = 3.0
 
 
 def stop_together(fault: str | None) -> None:
@@ -42,7 +42,7 @@ def stop(line: str) -> None:
     :func:`stop_together`."""
     if is_main_process():
         raise RuntimeError(line)
-    time.sleep(GRACE)
+    time.sleep(EXIT_DELAY)
     sys.exit(1)
 
 

@@ -95,7 +95,7 @@ class NumberedBatchSampler:
         return NumberedIndex(operator.index(index), (self.seed, epoch, draw))
 
 
-class SeededItems:
+class SeededGetItems:
     """A replacement for ``__getitems__`` of a dataset.
 
     PyTorch's data loaders call it for the samples of a batch, in whichever
@@ -155,5 +155,5 @@ def build_loader(
         type=NumberedBatchSampler, batch_sampler=batches, seed=seed
     )
     loader = runner.build_dataloader(config, seed=seed)
-    loader.dataset.__getitems__ = SeededItems(loader.dataset)
+    loader.dataset.__getitems__ = SeededGetItems(loader.dataset)
     return loader

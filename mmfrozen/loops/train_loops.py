@@ -42,7 +42,7 @@ class _Resumable:
         loader = build_loader(
             runner, dataloader, _seed_of(runner), type(self).__name__
         )
-        super().__init__(runner, _NoBatches(loader), **options)
+        super().__init__(runner, _EmptyLoader(loader), **options)
         self.dataloader = loader
 
     @property
@@ -62,7 +62,7 @@ class _Resumable:
         """Apply the state of the checkpoint, which is loaded by now."""
         self.batches.reseed(_seed_of(self.runner))
         _warn_of_lost_gradients(self.runner, len(self.dataloader))
-        self.runner.register_hook(_NoteEvaluation())
+        self.runner.register_hook(_RecordEvaluation())
         self.runner.register_hook(_SeedStep(self._seed_step))
         self._evaluate_if_due()
 
@@ -201,7 +201,7 @@ class _SeedStep(Hook):
         self._seed()
 
 
-class _NoteEvaluation(Hook):
+class _RecordEvaluation(Hook):
     """Records the last evaluation in checkpoints. Added by the loops."""
 
     priority = 'HIGHEST'
@@ -210,7 +210,7 @@ class _NoteEvaluation(Hook):
         runner.message_hub.update_info(EVALUATED, runner.iter)
 
 
-class _NoBatches:
+class _EmptyLoader:
     """An empty stand-in for a data loader while MMEngine's constructor
     iterates it, which would start the workers before a checkpoint is
     loaded."""

@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_path
 from ..freezing.weights_file import check_file
 
 
@@ -98,7 +98,7 @@ def export_lite(folder: Path, number: int) -> Path:
             renamed[name].shape == like.shape
             for name, like in expected.items()
         )
-        with replacing(target) as part:
+        with atomic_path(target) as part:
             save_file(renamed, part)
     check_file(str(target), f'the weights of EfficientNet-Lite{number}')
     return target

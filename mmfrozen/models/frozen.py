@@ -86,7 +86,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
     if whole:
         freeze(module)
     else:
-        _leave_freezing_to_us(module)
+        _refuse_own_freezing(module)
         if hasattr(module, 'norm_eval'):
             module.norm_eval = norm_eval
         if frozen_stages is not None:
@@ -160,7 +160,7 @@ def _check_adapters(adapters: Any) -> None:
             )
 
 
-def _leave_freezing_to_us(module: nn.Module) -> None:
+def _refuse_own_freezing(module: nn.Module) -> None:
     """Raise an error if the module freezes itself, which may happen too
     late."""
     stages = getattr(module, 'frozen_stages', -1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def widened(tensor: Tensor) -> Tensor:
+def upcast(tensor: Tensor) -> Tensor:
     """Convert fp16 and bf16 to fp32; return other dtypes unchanged.
 
     torchvision's kernels have no bf16, and fp16 on GPUs only. Also, bf16 and

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 
 def ms_deform_attn_forward(
@@ -38,7 +38,7 @@ def ms_deform_attn_forward(
         (N, queries, heads * channels).
     """
     out = _attend(
-        widened(value), shapes.tolist(), widened(locations), widened(weights)
+        upcast(value), shapes.tolist(), upcast(locations), upcast(weights)
     )
     return out.to(value.dtype)
 
@@ -62,12 +62,12 @@ def ms_deform_attn_backward(
     gradient of its output.
     """
     inputs = [
-        widened(tensor.detach()).requires_grad_()
+        upcast(tensor.detach()).requires_grad_()
         for tensor in (value, locations, weights)
     ]
     with torch.enable_grad():
         out = _attend(inputs[0], shapes.tolist(), *inputs[1:])
-    found = torch.autograd.grad(out, inputs, widened(grad))
+    found = torch.autograd.grad(out, inputs, upcast(grad))
     for target, gradient in zip(
         (grad_value, grad_locations, grad_weights), found, strict=True
     ):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 
 class Geometry(NamedTuple):
@@ -242,7 +242,7 @@ def _gradients(
     tensors = _prepared(x, weight, offset, mask, None)
     of_x, of_weight, of_offset, of_mask, of_bias = (
         torch.ops.torchvision._deform_conv2d_backward(
-            widened(grad).contiguous(), *tensors, *geometry
+            upcast(grad).contiguous(), *tensors, *geometry
         )
     )
     inside = _samples_inside(x, weight, tensors[2], geometry)
@@ -299,6 +299,6 @@ def _prepared(
     if bias is None:
         bias = weight.new_zeros(len(weight))
     return [
-        widened(tensor).contiguous()
+        upcast(tensor).contiguous()
         for tensor in (x, weight, offset, mask, bias)
     ]

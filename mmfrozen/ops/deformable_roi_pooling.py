@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 from .roi_pooling import bins_of, pixels_around, points_of, regions_by_grid
 
 
@@ -34,7 +34,7 @@ def deform_roi_pool_forward(
     gamma: float,
 ) -> None:
     """Pool the shifted bins of each region; write to `out`."""
-    x = widened(features)
+    x = upcast(features)
     size = (pooled_height, pooled_width)
     bins = _bins_as_regions(rois, offset, size, gamma, x.dtype)
     pooled = torch.ops.torchvision.roi_align(
@@ -58,10 +58,10 @@ def deform_roi_pool_backward(
     gamma: float,
 ) -> None:
     """Write the gradients of the features and the offsets."""
-    x = widened(features)
+    x = upcast(features)
     size = (pooled_height, pooled_width)
     bins = _bins_as_regions(rois, offset, size, gamma, x.dtype)
-    of_bins = widened(grad).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    of_bins = upcast(grad).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
     grad_features.copy_(
         torch.ops.torchvision._roi_align_backward(
             of_bins[:, :, None, None].contiguous(),

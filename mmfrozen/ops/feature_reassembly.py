@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 
 def carafe_naive_forward(
@@ -34,7 +34,7 @@ def carafe_naive_forward(
         group_size: Number of channel groups with separate kernels.
         scale_factor: The upsampling factor s.
     """
-    x, kernels = widened(features), widened(masks)
+    x, kernels = upcast(features), upcast(masks)
     total = torch.zeros_like(out, dtype=x.dtype)
     shape = _shape(x, group_size, scale_factor)
     for patch, kernel in _steps(x, kernels, kernel_size, group_size):
@@ -61,9 +61,9 @@ def carafe_naive_backward(
     The arguments are those of :func:`carafe_naive_forward`; `grad` is the
     gradient of its output.
     """
-    x, kernels = widened(features), widened(masks)
+    x, kernels = upcast(features), upcast(masks)
     shape = _shape(x, group_size, scale_factor)
-    upper = widened(grad).view(shape)
+    upper = upcast(grad).view(shape)
     pad = kernel_size // 2
     height, width = x.shape[2:]
     padded = F.pad(torch.zeros_like(x), (pad,) * 4)

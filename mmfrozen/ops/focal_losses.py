@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 SMALLEST = torch.finfo(torch.float32).tiny  # mmcv clamps the log here
 
@@ -112,13 +112,13 @@ def softmax_focal_loss_backward(
     is_target = (columns == target[:, None]).to(factor.dtype)
     grad.copy_(
         _labelled(factor, weight, target)[:, None]
-        * (is_target - widened(softmax))
+        * (is_target - upcast(softmax))
     )
 
 
 def _probabilities(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     columns = torch.arange(logits.shape[1], device=target.device)
-    return widened(logits).sigmoid(), columns == target[:, None]
+    return upcast(logits).sigmoid(), columns == target[:, None]
 
 
 def _log(p: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def _log(p: Tensor) -> Tensor:
 
 def _of_target(softmax: Tensor, target: Tensor) -> Tensor:
     label = target.clamp(min=0)[:, None]
-    return widened(softmax).gather(1, label)[:, 0]
+    return upcast(softmax).gather(1, label)[:, 0]
 
 
 def _labelled(value: Tensor, weight: Tensor, target: Tensor) -> Tensor:

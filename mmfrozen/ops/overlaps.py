@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 #: mmcv's code for intersection over union; 1 is over the first area.
 IOU = 0
@@ -31,7 +31,7 @@ def bbox_overlaps(
         aligned: Whether to compare box i with box i only.
         offset: Added to widths and heights, 0 or 1 pixel.
     """
-    a, b = widened(boxes1), widened(boxes2)
+    a, b = upcast(boxes1), upcast(boxes2)
     area1, area2 = box_areas(a, offset), box_areas(b, offset)
     if not aligned:
         a, area1 = a[:, None], area1[:, None]

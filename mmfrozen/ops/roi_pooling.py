@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 MAX = 0  # mmcv's code; 1 is the average
 #: Maximum interpolated values per chunk, in RoIAlign with the maximum: 256 MB
@@ -54,7 +54,7 @@ def roi_align_forward(
         pool_mode: 0 for the maximum, 1 for the average.
         aligned: Whether pixel centres are at 0.5.
     """
-    x, boxes = widened(features), rois.to(widened(features).dtype)
+    x, boxes = upcast(features), rois.to(upcast(features).dtype)
     if pool_mode != MAX:
         pooled = torch.ops.torchvision.roi_align(
             x,
@@ -113,7 +113,7 @@ def roi_align_backward(
         pool_mode: 0 for the maximum, 1 for the average.
         aligned: Whether pixel centres are at 0.5.
     """
-    grad_out = widened(grad)
+    grad_out = upcast(grad)
     if pool_mode != MAX:
         grad_features.copy_(
             torch.ops.torchvision._roi_align_backward(
@@ -133,7 +133,7 @@ def roi_align_backward(
     channel = torch.arange(channels, device=grad.device)[:, None, None]
     plane = (batch * channels + channel) * height * width
     total = torch.zeros_like(grad_features, dtype=grad_out.dtype).flatten()
-    y, x = widened(argmax_y), widened(argmax_x)
+    y, x = upcast(argmax_y), upcast(argmax_x)
     for row, column, weight in _corners(y, x, height, width):
         index = plane + row * width + column
         share = (grad_out * weight).where(y != -1, 0)
@@ -167,7 +167,7 @@ def roi_pool_forward(
         spatial_scale: Ratio of feature map size to image size.
     """
     height, width = features.shape[2:]
-    boxes = widened(rois)
+    boxes = upcast(rois)
     x1, y1 = (boxes[:, 1:3] * spatial_scale).unbind(dim=1)
     x2, y2 = ((boxes[:, 3:] + 1) * spatial_scale).unbind(dim=1)
     rows = _edges(y1, y2, pooled_height, height)
@@ -216,7 +216,7 @@ def roi_pool_backward(
     channel = torch.arange(channels, device=grad.device)[:, None, None]
     plane = (batch * channels + channel) * height * width
     index = plane + argmax.long().clamp(min=0)
-    share = widened(grad).where(argmax >= 0, 0)
+    share = upcast(grad).where(argmax >= 0, 0)
     total = torch.zeros_like(grad_features, dtype=share.dtype).flatten()
     total.index_add_(0, index.flatten(), share.flatten())
     grad_features.copy_(total.view_as(grad_features))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .arithmetic import widened
+from .arithmetic import upcast
 
 NAIVE, LINEAR = 0, 1  # mmcv's codes; 2 is Gaussian
 
@@ -32,7 +32,7 @@ def nms(
         (K,) int64, indices of the kept boxes, best first.
     """
     # in half precision areas overflow and ties are frequent
-    boxes, scores = widened(boxes), widened(scores)
+    boxes, scores = upcast(boxes), upcast(scores)
     if offset:
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
     threshold = c_float(iou_threshold).value
@@ -71,7 +71,7 @@ def softnms(
         (K,) int64, indices of the kept boxes, in the order of `dets`.
     """
     rows = torch.cat((boxes, scores[:, None]), dim=1)
-    left = widened(rows).numpy().copy()
+    left = upcast(rows).numpy().copy()
     index = np.arange(len(left))
     kind = left.dtype.type
     for i in range(len(left)):
@@ -111,7 +111,7 @@ def nms_match(dets: Tensor, *, iou_threshold: float) -> list[list[int]]:
         One list per kept box, best first: its index, then those of the boxes
         that it suppresses, by score.
     """
-    rows = widened(dets)
+    rows = upcast(dets)
     order = rows[:, 4].sort(descending=True, stable=True).indices.numpy()
     left = rows.numpy()
     groups = []

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as MaskPath
 
-from .page import as_written
+from .page import draw_literally
 
 #: Frequency groups of classes by number of training images, as in LVIS.
 GROUPS = ('rare', 'common', 'frequent')
@@ -230,7 +230,7 @@ def draw_sheet(
     figure.legend(
         handles=handles, loc='outside lower center', ncols=4, fontsize=8
     )
-    return as_written(figure)
+    return draw_literally(figure)
 
 
 def draw_tile(

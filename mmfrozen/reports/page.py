@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
-from ..atomic_write import replacing, write_text
+from ..atomic_write import atomic_path, write_text
 
 #: Colours of states and of gains and losses, in all charts.
 COLOURS = {
@@ -83,7 +83,7 @@ def figure(chart: Figure, caption: str) -> str:
     """Return a chart as inline SVG with a caption."""
     buffer = io.StringIO()
     with mpl.rc_context(SVG):
-        as_written(chart).savefig(
+        draw_literally(chart).savefig(
             buffer, format='svg', bbox_inches='tight', metadata={'Date': None}
         )
     svg = re.search(r'<svg.*</svg>', buffer.getvalue(), re.DOTALL)
@@ -94,11 +94,11 @@ def figure(chart: Figure, caption: str) -> str:
     )
 
 
-def as_written(chart: Figure) -> Figure:
+def draw_literally(chart: Figure) -> Figure:
     """Make a chart draw its text literally, without formulas in `$`."""
     for text in chart.findobj(Text):
         text.set_parse_math(False)
-        text.set_text(drawable(text.get_text()))
+        text.set_text(replace_undrawable(text.get_text()))
     for axis in chart.findobj(Axis):
         if isinstance(axis.get_major_locator(), FixedLocator):
             # the formatter sets tick labels again when the chart is drawn,
@@ -106,11 +106,11 @@ def as_written(chart: Figure) -> Figure:
             texts = axis.get_major_formatter().format_ticks(
                 axis.get_majorticklocs()
             )
-            axis.set_ticklabels(list(map(drawable, texts)))
+            axis.set_ticklabels(list(map(replace_undrawable, texts)))
     return chart
 
 
-def drawable(text: str) -> str:
+def replace_undrawable(text: str) -> str:
     """Replace characters that fonts lack: controls and lone surrogates."""
     return ''.join(
         '\N{REPLACEMENT CHARACTER}'
@@ -128,8 +128,8 @@ def save_png(chart: Figure, path: Path, **options: Any) -> None:
         path: Path of the file; an older one is replaced.
         options: Options of ``Figure.savefig``.
     """
-    with replacing(path) as part:
-        as_written(chart).savefig(part, format='png', **options)
+    with atomic_path(path) as part:
+        draw_literally(chart).savefig(part, format='png', **options)
 
 
 def write_page(

@@ -37,10 +37,10 @@ from ..models.batched.anchors import AnchorCache
 from ..models.batched.mask_targets import PackedMasks
 from ..models.batched.roi_heads import BatchedRoIs
 from ..models.batched.rpn_head import BatchedRPNHead
-from ..models.batched.truth import Padded, Truth
+from ..models.batched.truth import BatchGroundTruth, Padded
 from ..models.losses import FederatedLoss
 from .fake_targets import boxes_at, object_boxes, proposal_boxes
-from .memoize import Repeated
+from .memoize import CachedCalls
 
 #: Samplers that keep every positive.
 TAKES_ALL = (PseudoSampler, MaskPseudoSampler)
@@ -65,7 +65,7 @@ class SampleLog:
     positives: dict[str, list[int]] = field(default_factory=dict)
 
 
-def stand_in(
+def patch_predictions(
     model: nn.Module, shape: tuple[int, int], *, proposals: int | None = None
 ) -> SampleLog:
     """Patch a detector in place so that it uses synthetic predictions.
@@ -90,13 +90,15 @@ def stand_in(
             # its file of frequencies may be missing
             module._weights = torch.ones(module.num_classes)
         if isinstance(module, BatchedRoIs):
-            module.packed = functools.partial(_pack_masks, module.packed)
+            module.pack_masks = functools.partial(
+                _pack_masks, module.pack_masks
+            )
             module.sample = functools.partial(
                 _sample_batch, module.sample, log, path, shape, proposals
             )
         for name, assigner, sampler in _assigners(module):
             assign = functools.partial(
-                _assign, Repeated(assigner.assign), assigner, sampler, shape
+                _assign, CachedCalls(assigner.assign), assigner, sampler, shape
             )
             if name.startswith('bbox_assigner') and sampler is not None:
                 key = f'{path}.{name}'.replace('assigner', 'head')
@@ -117,7 +119,9 @@ def stand_in(
                 )
                 setattr(module, method, proposing)
         if isinstance(module, AnchorHead):
-            module._get_targets_single = Repeated(module._get_targets_single)
+            module._get_targets_single = CachedCalls(
+                module._get_targets_single
+            )
         if isinstance(module, BaseRoIExtractor):
             module.register_forward_pre_hook(
                 functools.partial(_place_rois, shape), with_kwargs=True
@@ -137,8 +141,8 @@ def _drop_anchors(cache: AnchorCache) -> None:
     cache.anchors = anchors  # type: ignore[method-assign]
 
 
-def _pack_masks(pack: Any, truth: Truth) -> PackedMasks | None:
-    """Replace ``packed`` of a batched head."""
+def _pack_masks(pack: Any, truth: BatchGroundTruth) -> PackedMasks | None:
+    """Replace ``pack_masks`` of a batched head."""
     packed = pack(truth)
     if packed is None or ShapeMode.current is None:
         return packed
@@ -154,7 +158,7 @@ def _sample_batch(
     count: int | None,
     stage: Any,
     proposals: Padded,
-    truth: Truth,
+    truth: BatchGroundTruth,
 ) -> Any:
     """Replace ``sample`` of a batched head."""
     if isinstance(proposals.boxes, ShapeTensor) or count is not None:
@@ -232,7 +236,7 @@ def _assign(
         if isinstance(value, InstanceData):
             return _fill_instances(value, objects, assigner, sampler, shape)
         if isinstance(value, ShapeTensor):
-            return value.numbers()
+            return value.synthetic_values()
         return value
 
     with torch.no_grad():
@@ -296,7 +300,7 @@ def _fill_instances(
         if isinstance(value, ShapeTensor):
             boxes = name == 'bboxes' and value.shape[-1] == 4
             if not boxes:
-                value = value.numbers()
+                value = value.synthetic_values()
             elif type(priors) is Tensor and len(priors) == len(value):
                 with _disable_current_modes():  # not recorded as operators
                     value = boxes_at(_centres(priors, assigner), objects)
@@ -345,7 +349,7 @@ def _place_rois(
 
 
 @contextmanager
-def kernels_of_gpus() -> Iterator[None]:
+def use_gpu_attention() -> Iterator[None]:
     """Use mmcv's compiled multi-scale deformable attention, which has no CPU
     version, instead of its Python code, which saves more for the backward
     pass."""

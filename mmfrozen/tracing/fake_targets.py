@@ -153,7 +153,7 @@ def make_samples(
     height, width = shape
     boxes = object_boxes(objects, height, width)
     drawn = draw_masks(boxes, height, width)
-    no_masks = UnreadMasks([], height, width)
+    no_masks = SyntheticMasks([], height, width)
     metainfo = _metainfo(height, width)
     if text:
         metainfo.update(text=text, custom_entities=True)
@@ -185,7 +185,7 @@ def make_samples(
     return samples
 
 
-class UnreadMasks(BitmapMasks):
+class SyntheticMasks(BitmapMasks):
     """Masks that are never modified and whose crops are never read.
 
     What MMDetection lacks: its ``crop_and_resize`` copies an object's whole
@@ -194,7 +194,7 @@ class UnreadMasks(BitmapMasks):
     make of annotations, return the same object.
     """
 
-    def __deepcopy__(self, memo: Any) -> UnreadMasks:
+    def __deepcopy__(self, memo: Any) -> SyntheticMasks:
         return self
 
     def crop_and_resize(
@@ -226,7 +226,7 @@ def draw_masks(boxes: Tensor, height: int, width: int) -> BitmapMasks:
     masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
     for mask, box in zip(masks, boxes.round().long().tolist(), strict=True):
         mask[box[1] : box[3], box[0] : box[2]] = 1
-    return UnreadMasks(masks.numpy(), height, width)
+    return SyntheticMasks(masks.numpy(), height, width)
 
 
 def _metainfo(height: int, width: int) -> dict[str, Any]:

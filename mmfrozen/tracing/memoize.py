@@ -16,7 +16,7 @@ from ..cost.shape_mode import ShapeMode
 from ..cost.shape_tensor import ShapeTensor, to_meta
 
 
-class Repeated:
+class CachedCalls:
     """A function that runs once for consecutive calls with equal arguments.
 
     Later calls return copies, and report the operators of the first call to

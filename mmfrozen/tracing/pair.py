@@ -14,7 +14,7 @@ from ..errors import remedy_for
 from ..freeze_config import locate
 from ..freeze_config.decide import explain, is_detectors
 from ..freezing import freeze, is_kept_in_eval
-from ..pairing import CONTROLS, in_state, state_of_folder
+from ..pairing import CONTROLS, config_in_state, state_of_folder
 from ..type_names import find_type, known_name
 
 #: Change applied to a model before its step: none, freeze the whole backbone,
@@ -111,14 +111,14 @@ def find_pair(
     path = Path(config)
     folder = state_of_folder(path)
     if folder in CONTROLS:
-        experiment = in_state(path, 'frozen')
+        experiment = config_in_state(path, 'frozen')
         if experiment.is_file():
             frozen = load_config(str(experiment))
             return (
                 Variant('frozen', str(experiment), 'none', frozen),
                 Variant('fine-tuned', config, 'none', cfg),
             )
-    sibling = in_state(path, 'finetuned')
+    sibling = config_in_state(path, 'finetuned')
     if folder == 'frozen' and sibling.is_file():
         other = load_config(str(sibling))
         return (

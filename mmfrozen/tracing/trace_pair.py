@@ -13,7 +13,7 @@ from .workload import Workload
 
 
 @dataclass(frozen=True)
-class Side:
+class TracedVariant:
     """One of the two traced steps.
 
     Attributes:
@@ -38,11 +38,11 @@ class Savings:
     """
 
     work: Workload
-    frozen: Side
-    control: Side
+    frozen: TracedVariant
+    control: TracedVariant
 
     @property
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[TracedVariant, TracedVariant]:
         """Return the frozen side, then the control."""
         return self.frozen, self.control
 
@@ -75,7 +75,7 @@ def trace_pair(
     """
     mode = mode or ShapeMode()
 
-    def trace(variant: Variant) -> Side:
+    def trace(variant: Variant) -> TracedVariant:
         report(f'tracing {variant.description}')
         step = trace_step(
             variant.cfg,
@@ -84,7 +84,7 @@ def trace_pair(
             mode=mode,
             partial=partial,
         )
-        return Side(variant.label, variant.description, step)
+        return TracedVariant(variant.label, variant.description, step)
 
     savings = Savings(work, *map(trace, pair))
     lacks = [side.step.left_out for side in savings.sides]

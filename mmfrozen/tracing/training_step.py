@@ -31,8 +31,8 @@ from .cuda_autocast import CudaAutocast
 from .fake_predictions import (
     SampleLog,
     focal_losses_on_shapes,
-    kernels_of_gpus,
-    stand_in,
+    patch_predictions,
+    use_gpu_attention,
 )
 from .fake_targets import make_samples
 from .pair import Change, apply_change
@@ -109,7 +109,7 @@ def _trace(
     set_rois(settings, work)
     with gc_paused(), _one_thread():
         remedy = text_remedy if 'language_model' in settings else remedy_for
-        with _naming('model', 'build', remedy):
+        with _name_failed_part('model', 'build', remedy):
             model = meta.build(settings)
             model.train()
         check_fit(model)
@@ -141,10 +141,13 @@ class _Trace:
     ) -> None:
         self.model, self.name, self.cfg, self.work = model, name, cfg, work
         self.mode, self.progress = mode, progress
-        self.log: SampleLog = stand_in(model, work.shape)
-        with _naming('optim_wrapper', 'build'):
+        self.log: SampleLog = patch_predictions(model, work.shape)
+        with _name_failed_part('optim_wrapper', 'build'):
             self.optimizer = build_optimizer(model, cfg.get('optim_wrapper'))
-        with _naming('optim_wrapper', 'update'), mode.without_constants():
+        with (
+            _name_failed_part('optim_wrapper', 'update'),
+            mode.without_constants(),
+        ):
             self.state = fill_state(self.optimizer)
         self.phases: dict[str, int] = {}
 
@@ -179,7 +182,7 @@ class _Trace:
         try:
             with (
                 counter.watch(),
-                kernels_of_gpus(),
+                use_gpu_attention(),
                 focal_losses_on_shapes(),
                 watch,
             ):
@@ -203,13 +206,13 @@ class _Trace:
         dtype = AUTOCAST.get(self.work.dtype)
         autocast = torch.autocast('cpu', dtype) if dtype else nullcontext()
         as_on_gpus = CudaAutocast() if dtype else nullcontext()
-        forward = _naming(self.model, 'forward pass')
+        forward = _name_failed_part(self.model, 'forward pass')
         with forward, autocast, as_on_gpus, saved:
             loss = self._loss(images)
         self.phases['forward'] = len(tracker.timeline)
         tracker.label = BACKWARD
         with (
-            _naming(self.model, 'backward pass'),
+            _name_failed_part(self.model, 'backward pass'),
             self.mode.without_constants(),
         ):
             if loss is not None:
@@ -217,7 +220,7 @@ class _Trace:
         self.phases['backward'] = len(tracker.timeline)
         if self.optimizer is not None:
             with (
-                _naming('optim_wrapper', 'update'),
+                _name_failed_part('optim_wrapper', 'update'),
                 self.mode.without_constants(),
             ):
                 self.optimizer.step()
@@ -229,7 +232,7 @@ class _Trace:
         except Exception as error:  # MMDetection may raise anything
             if self.progress is None:
                 raise
-            part = _innermost(error, self.model)
+            part = _failed_module(error, self.model)
             self.progress.failure = f'{explain(error)} in {part}'
             return self.progress.loss()
 
@@ -368,7 +371,7 @@ def _mean_rois(log: SampleLog) -> dict[str, tuple[float, float]]:
 
 
 @contextmanager
-def _naming(
+def _name_failed_part(
     part: Any,
     phase: str,
     remedy_of_build: Callable[[Exception], str] = remedy_for,
@@ -378,7 +381,7 @@ def _naming(
         yield
     except Exception as error:  # MMDetection may raise anything
         if isinstance(part, nn.Module):
-            part = _innermost(error, part)
+            part = _failed_module(error, part)
         remedy = 'Name another config or --shape'
         if phase == 'build':
             remedy = remedy_of_build(error).rstrip('.')
@@ -400,7 +403,7 @@ def text_remedy(error: Exception) -> str:
     return remedy_for(error)
 
 
-def _innermost(error: Exception, model: nn.Module) -> str:
+def _failed_module(error: Exception, model: nn.Module) -> str:
     names = {id(m): n for n, m in model.named_modules()}
     found = type(model).__name__
     trace = error.__traceback__

@@ -119,7 +119,7 @@ class CompactMasks(BitmapMasks):
             columns=self._columns,
         )
 
-    def _through(self, rows: np.ndarray, columns: np.ndarray) -> CompactMasks:
+    def _remap(self, rows: np.ndarray, columns: np.ndarray) -> CompactMasks:
         """Return the masks seen through another frame."""
         sources = self._sources
         if all(crop is not None for crop in self._crops):
@@ -146,7 +146,7 @@ class CompactMasks(BitmapMasks):
         """Override MMDetection's method of the same name."""
         if self._is_whole or interpolation != 'nearest':
             return super().resize(out_shape, interpolation)
-        return self._through(
+        return self._remap(
             nearest(self.height, out_shape[0]),
             nearest(self.width, out_shape[1]),
         )
@@ -161,7 +161,7 @@ class CompactMasks(BitmapMasks):
             rows = rows[::-1]
         if flip_direction != 'vertical':
             columns = columns[::-1]
-        return self._through(rows, columns)
+        return self._remap(rows, columns)
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
         """Override MMDetection's method; pads below and on the right."""
@@ -189,7 +189,7 @@ class CompactMasks(BitmapMasks):
         top, bottom = np.clip(bbox[1::2], 0, self.height)
         rows = np.arange(self.height)[top : top + max(bottom - top, 1)]
         columns = np.arange(self.width)[left : left + max(right - left, 1)]
-        return self._through(rows, columns)
+        return self._remap(rows, columns)
 
     def crop_and_resize(
         self,

@@ -200,7 +200,9 @@ class SimpleCopyPaste(BaseTransform):
         chosen = self._select(np.flatnonzero(usable), source)
         if not len(chosen):
             return []
-        carried = self._carried(results, masks, chosen, source)
+        overlapping_labels = self._overlapping_labels(
+            results, masks, chosen, source
+        )
         boxes = boxes_of(source).tensor.numpy()
         labels = source['gt_bboxes_labels']
         segments = source.get('gt_seg_map')
@@ -210,7 +212,7 @@ class SimpleCopyPaste(BaseTransform):
                 crops[i].window(source['img']),
                 boxes[i],
                 int(labels[i]),
-                carried if i == chosen[0] else (),
+                overlapping_labels if i == chosen[0] else (),
                 None if segments is None else crops[i].window(segments),
             )
             for i in chosen
@@ -254,7 +256,7 @@ class SimpleCopyPaste(BaseTransform):
         return rectangles(boxes, *size)
 
     @staticmethod
-    def _carried(
+    def _overlapping_labels(
         results: Results,
         masks: CompactMasks,
         chosen: np.ndarray,
@@ -283,13 +285,13 @@ class SimpleCopyPaste(BaseTransform):
         gone = {
             i
             for i, crop in touched.items()
-            if not self._stays(crop, annotated[i], ignored[i])
+            if not self._is_kept(crop, annotated[i], ignored[i])
         }
         result = dict(results)
         federated.update(
             result,
             [piece.label for piece in pieces],
-            [label for piece in pieces for label in piece.carried],
+            [label for piece in pieces for label in piece.overlapping_labels],
             [
                 results['gt_bboxes_labels'][i]
                 for i in gone
@@ -302,7 +304,7 @@ class SimpleCopyPaste(BaseTransform):
         paint(result, results, pieces, union, self.blend_sigma)
         return result
 
-    def _stays(self, seen: Crop, box: np.ndarray, ignored: bool) -> bool:
+    def _is_kept(self, seen: Crop, box: np.ndarray, ignored: bool) -> bool:
         """Return whether a partly hidden object stays annotated."""
         if not seen.bitmap.size:
             return False
@@ -323,7 +325,7 @@ class SimpleCopyPaste(BaseTransform):
         for piece in reversed(pieces):
             below = piece.crop.window(occupied)
             seen = tighten(*piece.crop[:2], piece.crop.bitmap & (below ^ 1))
-            if self._stays(seen, piece.box, False):
+            if self._is_kept(seen, piece.box, False):
                 found.insert(0, piece.cut_to(seen))
                 seen.window(occupied)[...] |= seen.bitmap
         return found

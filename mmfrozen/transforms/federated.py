@@ -20,7 +20,7 @@ NOT_EXHAUSTIVE = 'not_exhaustive_labels'
 def update(
     results: dict[str, Any],
     pasted: Iterable[int],
-    carried: Iterable[int] = (),
+    overlapping_labels: Iterable[int] = (),
     half_hidden: Iterable[int] = (),
 ) -> None:
     """Update the two lists when objects are pasted into an image.
@@ -47,7 +47,7 @@ def update(
             ``instances`` or ``gt_bboxes_labels`` hold what was annotated. The
             two lists are replaced, if it has them.
         pasted: Labels of the pasted objects.
-        carried: Labels of rule 4.
+        overlapping_labels: Labels of rule 4.
         half_hidden: Labels of rule 5.
     """
     if NEGATIVE not in results and NOT_EXHAUSTIVE not in results:
@@ -57,9 +57,12 @@ def update(
     annotated = {int(c) for c in results.get('gt_bboxes_labels', ())}
     # includes objects removed by a crop
     annotated |= {one['bbox_label'] for one in results.get('instances', ())}
-    pasted, carried = set(map(int, pasted)), set(map(int, carried))
+    pasted, overlapping_labels = (
+        set(map(int, pasted)),
+        set(map(int, overlapping_labels)),
+    )
     partial |= pasted - negative - annotated
-    partial |= carried | set(map(int, half_hidden))
-    negative -= pasted | carried
+    partial |= overlapping_labels | set(map(int, half_hidden))
+    negative -= pasted | overlapping_labels
     results[NEGATIVE] = sorted(negative)
     results[NOT_EXHAUSTIVE] = sorted(partial)

@@ -21,7 +21,13 @@ from .compact_masks import nearest
 from .crops import decode, encode
 from .federated import NEGATIVE, NOT_EXHAUSTIVE
 from .painting import Piece, visible_parts
-from .paste_sources import Draw, check_classes, ends, pick, wanted_labels
+from .paste_sources import (
+    Draw,
+    check_classes,
+    cumulative,
+    draw_index,
+    wanted_labels,
+)
 
 
 class _Plan(NamedTuple):
@@ -40,7 +46,7 @@ class _Entry(NamedTuple):
     scale: float  # of the stored pixels to those of the image
     image_size: tuple[int, int]  # (height, width) that it comes from
     label: int
-    carried: tuple[int, ...]
+    overlapping_labels: tuple[int, ...]
 
 
 @TASK_UTILS.register_module()
@@ -158,7 +164,7 @@ class ObjectBank:
         self.labels, starts = np.unique(stored[self.order], return_index=True)
         self.starts = np.append(starts, len(stored))
         count = index.num_images[self.labels]
-        self.ends = ends(count ** -float(self.power))
+        self.cumulative = cumulative(count ** -float(self.power))
         print_log(
             f'object bank: {len(self.entries)} objects of '
             f'{len(self.labels)} classes, {self.buffer.nbytes / 2**20:.1f} '
@@ -259,7 +265,7 @@ class ObjectBank:
                 scale,
                 size,
                 label,
-                _carried(info, number, crop),
+                _overlapping_labels(info, number, crop),
             )
         )
         return len(data)
@@ -284,7 +290,7 @@ class ObjectBank:
         return [piece for piece in found if piece is not None]
 
     def _jitter(self, height: int, width: int) -> Piece | None:
-        which = pick(self.ends)
+        which = draw_index(self.cumulative)
         place = np.random.randint(self.starts[which], self.starts[which + 1])
         entry = self.entries[self.order[place]]
         ratio = np.random.uniform(*self.ratio_range)
@@ -311,7 +317,7 @@ class ObjectBank:
             pixels,
             np.array(crop.box, np.float32),
             entry.label,
-            entry.carried,
+            entry.overlapping_labels,
         )
 
     def _cut_out(self, entry: _Entry) -> tuple[np.ndarray, np.ndarray]:
@@ -330,7 +336,9 @@ def decode_resized(bitmap: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return bitmap[rows][:, columns]
 
 
-def _carried(info: dict[str, Any], number: int, crop: Crop) -> tuple[int, ...]:
+def _overlapping_labels(
+    info: dict[str, Any], number: int, crop: Crop
+) -> tuple[int, ...]:
     """Return labels of other objects whose masks overlap an object's mask."""
     if not {NEGATIVE, NOT_EXHAUSTIVE} & info.keys():
         return ()  # no federated labels

@@ -25,7 +25,7 @@ class Piece:
         pixels: (h, w, ...) pixels under that crop.
         box: (4,) float32 box at the target position.
         label: Class label.
-        carried: Labels of other objects visible inside its mask.
+        overlapping_labels: Labels of other objects visible inside its mask.
         segments: (h, w) semantic labels under the crop, or None.
     """
 
@@ -33,7 +33,7 @@ class Piece:
     pixels: np.ndarray
     box: np.ndarray
     label: int
-    carried: tuple[int, ...] = ()
+    overlapping_labels: tuple[int, ...] = ()
     segments: np.ndarray | None = None
 
     def cut_to(self, seen: Crop) -> Piece:

@@ -70,11 +70,11 @@ class RepeatFactorSources:
         """Index the classes of a dataset."""
         index = index_classes(dataset)
         self.places = index.places
-        self.ends = ends(index.repeat_factors(self.oversample_thr))
+        self.cumulative = cumulative(index.repeat_factors(self.oversample_thr))
 
     def draw(self, dataset: Any) -> Draw:
         """Draw one image."""
-        return [int(self.places[pick(self.ends)])], None
+        return [int(self.places[draw_index(self.cumulative)])], None
 
 
 @registry.TASK_UTILS.register_module()
@@ -122,11 +122,11 @@ class RareSources:
             self.max_class_images,
         )
         count = self.index.num_images[self.labels]
-        self.ends = ends(count ** -float(self.power))
+        self.cumulative = cumulative(count ** -float(self.power))
 
     def draw(self, dataset: Any) -> Draw:
         """Draw a class and one of its images."""
-        label = int(self.labels[pick(self.ends)])
+        label = int(self.labels[draw_index(self.cumulative)])
         images = self.index.images_of(label)
         image = images[np.random.randint(len(images))]
         return [int(self.index.places[image])], label
@@ -250,14 +250,14 @@ def _label(name: str, index: ClassIndex, one: str) -> int:
     return index.classes.index(one)
 
 
-def ends(weights: np.ndarray) -> np.ndarray:
-    """Return the table for :func:`pick`: the cumulative distribution of
+def cumulative(weights: np.ndarray) -> np.ndarray:
+    """Return the table for :func:`draw_index`: the cumulative distribution of
     weights."""
     total = np.cumsum(weights, dtype=np.float64)
     return total / total[-1]
 
 
-def pick(table: np.ndarray) -> int:
+def draw_index(table: np.ndarray) -> int:
     """Draw an index in proportion to its weight."""
     place = np.searchsorted(table, np.random.random_sample(), side='right')
     return int(min(place, len(table) - 1))

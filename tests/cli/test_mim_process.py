@@ -33,7 +33,7 @@ def test_signal_reaches_the_training_and_is_reported(
     tmp_path, sent, handed_on
 ):
     number = getattr(signal, sent)
-    before = {n: signal.getsignal(n) for n in mim_process.HANDED_ON}
+    before = {n: signal.getsignal(n) for n in mim_process.FORWARDED}
     ready, lock = tmp_path / 'ready', tmp_path / 'lock'
 
     def send():
@@ -41,7 +41,7 @@ def test_signal_reaches_the_training_and_is_reported(
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    assert mim_process.HANDED_ON[number] == getattr(signal, handed_on)
+    assert mim_process.FORWARDED[number] == getattr(signal, handed_on)
     with lock.open('w') as file:
         threading.Thread(target=send).start()
         with pytest.raises(mim_process.Stopped) as stopped:
@@ -49,7 +49,7 @@ def test_signal_reaches_the_training_and_is_reported(
                 sys.executable, '-c', CHILD, str(ready), lock=file.fileno()
             )
     assert stopped.value.args == (number,)
-    assert before == {n: signal.getsignal(n) for n in mim_process.HANDED_ON}
+    assert before == {n: signal.getsignal(n) for n in mim_process.FORWARDED}
 
 
 def test_failure_of_the_training_is_an_error(tmp_path):

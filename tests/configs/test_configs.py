@@ -81,7 +81,7 @@ def test_experiment_builds_frozen(path):
     image_by_image = [
         name
         for name, module in model.named_modules()
-        if getattr(module, 'stock_because', None)
+        if getattr(module, 'fallback_reason', None)
     ]
     assert image_by_image == []
 

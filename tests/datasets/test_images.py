@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from mmfrozen.datasets import check_images, images
-from mmfrozen.datasets.images import look_at_image
+from mmfrozen.datasets.images import inspect_image
 
 
 def png(width, height):
@@ -55,7 +55,7 @@ def test_what_is_no_image_is_one_line_and_waits_for_nobody(tmp_path, name):
     path = tmp_path / '1.png'
     make(path)
     for width, height in ((64, 48), (60_000, 60_000)):
-        ((kind, text),) = look_at_image(str(path), width, height)
+        ((kind, text),) = inspect_image(str(path), width, height)
         assert kind == 'image unreadable' and words in text
         info = dict(img_path=str(path), width=width, height=height)
         with pytest.raises(ValueError, match='got 1 of 1') as caught:
@@ -72,7 +72,7 @@ def test_a_file_without_permission_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, 'Permission denied', name)
 
     monkeypatch.setattr(Image, 'open', forbid)
-    ((kind, text),) = look_at_image(str(path), 64, 48)
+    ((kind, text),) = inspect_image(str(path), 64, 48)
     assert kind == 'image unreadable' and 'Permission denied' in text
     info = dict(img_path=str(path), width=64, height=48)
     with pytest.raises(ValueError, match='Permission denied'):

@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.datasets import sharing
-from mmfrozen.datasets.sharing import SharedBytes, once_a_machine, store
+from mmfrozen.datasets.sharing import SharedBytes, load_once_per_machine, store
 
 from ..transforms.datasets import balanced, lvis_config, mixed
 
@@ -127,13 +127,13 @@ def work(rank, folder, root):
     found['forbidden'] = facts(DATASETS.build(one))
     opens['forbidden'] = annotation_files()
     sharing._open = opener
-    found['no pickle'] = once_a_machine('x', lambda: lambda: 3)()
+    found['no pickle'] = load_once_per_machine('x', lambda: lambda: 3)()
     if rank:  # nobody waits for it
         DATASETS.build(dict(one, share_annotations=False))
     for name, file in (('broken', 'broken.json'), ('missing', 'no.json')):
         config = dict(one, ann_file=file)
         found[name] = failure(lambda config=config: DATASETS.build(config))
-    found['stubborn'] = failure(lambda: once_a_machine('x', stubborn))
+    found['stubborn'] = failure(lambda: load_once_per_machine('x', stubborn))
     found['left'] = [
         len(list(Path(place).iterdir()))
         for place in (os.environ['TMPDIR'], '/dev/shm')

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmfrozen.engine import FrozenEngine, measure
 from mmfrozen.engine import engine as engine_module
 from mmfrozen.engine.measure import difference
-from mmfrozen.engine.ways import GraphRun, Levels, Recording
+from mmfrozen.engine.variants import GraphRun, Levels, Recording
 from mmfrozen.freezing import freeze
 
 
@@ -66,7 +66,7 @@ def clock(monkeypatch):
 def install(net, on=True, **options):
     """An engine, and the lines that it logs."""
     lines = []
-    engine = FrozenEngine(net, lambda: on, say=lines.append, **options)
+    engine = FrozenEngine(net, lambda: on, log=lines.append, **options)
     return engine, lines
 
 
@@ -124,11 +124,11 @@ def test_weights_that_are_exchanged_or_written_unnoticed(net):
     engine, _ = install(net)
     net(images(*SMALL))
     net.conv.weight.data.mul_(2)
-    assert not engine.renew()
-    assert engine.renew(thoroughly=True)
-    assert not engine.renew(thoroughly=True)
+    assert not engine.reset_if_changed()
+    assert engine.reset_if_changed(thoroughly=True)
+    assert not engine.reset_if_changed(thoroughly=True)
     net.conv.weight = nn.Parameter(torch.ones(8, 3, 3, 3))
-    assert engine.renew()
+    assert engine.reset_if_changed()
 
 
 def test_weights_that_are_written_as_they_are_keep_the_engine(net):
@@ -136,7 +136,7 @@ def test_weights_that_are_written_as_they_are_keep_the_engine(net):
     net(images(*SMALL))
     net.norm.running_mean.copy_(net.norm.running_mean.clone())
     net(images(*SMALL))
-    assert not engine.renew(thoroughly=True)
+    assert not engine.reset_if_changed(thoroughly=True)
     assert len(lines) == 1
 
 
@@ -283,9 +283,9 @@ def test_compiled_features_are_the_plain_ones(net):
     with torch.no_grad():
         levels = Levels.of(net(x))
         recording = Recording(net.forward, x, levels, torch.float32)
-        way = recording.compiled(x, None)
+        variant = recording.compiled(x, None)
         other = images(*SMALL, seed=1)
-        assert difference(way.run(other), list(net(other))) < 1e-5
+        assert difference(variant.run(other), list(net(other))) < 1e-5
 
 
 NO_COMPILER = """

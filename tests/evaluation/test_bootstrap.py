@@ -12,7 +12,7 @@ from mmfrozen.evaluation.bootstrap import (
     MIN_IMAGES,
     image_weights,
     lost_variance,
-    mean_lost,
+    lost_variance_of_mean,
     student_interval,
 )
 from mmfrozen.evaluation.match_detections import AREAS, match
@@ -167,8 +167,8 @@ def test_what_resamples_of_few_images_lack_is_added():
     lost = lost_variance(draws, np.array([2, 3, 1, 0]))
     np.testing.assert_allclose(lost[:2], [2 / 1, 8 / 2])
     assert lost[2] == np.mean([2 + 2, 8 + 4]) and np.isnan(lost[3])
-    assert mean_lost(lost) == pytest.approx(lost[:3].sum() / 9)
-    assert mean_lost(lost[3:]) == 0
+    assert lost_variance_of_mean(lost) == pytest.approx(lost[:3].sum() / 9)
+    assert lost_variance_of_mean(lost[3:]) == 0
 
 
 def test_interval_covers_the_mean_of_many_rare_classes():
@@ -189,7 +189,7 @@ def test_interval_covers_the_mean_of_many_rare_classes():
             np.nanmean(draws, axis=1)[:, None],
             0.95,
             np.array([100]),
-            mean_lost(lost_variance(draws, np.full(50, 2))),
+            lost_variance_of_mean(lost_variance(draws, np.full(50, 2))),
         )
         covered += low[0] <= 0 <= high[0]
     assert 0.92 < covered / 300 < 0.99

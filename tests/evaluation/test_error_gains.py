@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfrozen.evaluation.error_gains import count_errors, gained, mend, missed
+from mmfrozen.evaluation.error_gains import (
+    count_errors,
+    error_gains_per_class,
+    fix_errors,
+    missed_annotations,
+)
 from mmfrozen.evaluation.error_strata import (
     calibrations,
     confusions,
@@ -56,7 +61,7 @@ def test_errors_are_those_of_hotcoco(kind, seed, detections):
     assert {k: v.sum() for k, v in counts.items()} == theirs['counts']
     before = matches.ap_per_class(0.5)
     assert np.nanmean(before) == pytest.approx(theirs['ap_base'])
-    gains = gained(matches)
+    gains = error_gains_per_class(matches)
     # where all of a class was missed, hotcoco gains nothing
     is_lost = counts['Miss'] == matches.num_instances()
     np.testing.assert_array_equal(
@@ -140,21 +145,21 @@ def test_only_what_is_judged_can_be_an_error(protocol, others):
 
 def test_a_mended_class_counts_for_the_class_of_the_object():
     matches = match(small_case(), RESULTS, iou_type='bbox', protocol='lvis')
-    mended = mend(matches, CLS)
+    mended = fix_errors(matches, CLS)
     own = mended.categories == 0
     assert mended.scores[own].tolist() == [0.9, 0.8, 0.7, 0.6]
     assert (mended.matched[0][own] & 1).tolist() == [1, 0, 1, 0]
     assert 0.7 not in mended.scores[mended.categories == 1]
     # the worse detection of the same object is no second hit
-    assert gained(matches)['Loc'][0] == 0
-    assert gained(matches)['Cls'][0] > 0
+    assert error_gains_per_class(matches)['Loc'][0] == 0
+    assert error_gains_per_class(matches)['Cls'][0] > 0
 
 
 def test_objects_of_which_nothing_is_told_are_missed():
     matches = match(small_case(), RESULTS, iou_type='bbox', protocol='lvis')
-    lost = np.flatnonzero(missed(matches))
+    lost = np.flatnonzero(missed_annotations(matches))
     assert sorted(matches.gt_categories[lost].tolist()) == [1, 2]
-    gains = gained(matches)['Miss']
+    gains = error_gains_per_class(matches)['Miss']
     assert gains[1] == gains[2] == 1  # all of these classes was missed
 
 
@@ -185,6 +190,6 @@ def test_resamples_of_every_image_once_change_nothing():
     content, results = plain_case(3)
     matches = match(content, results, iou_type='bbox', protocol='coco')
     once = np.ones((2, len(matches.image_ids)), int)
-    for name, values in gained(matches).items():
-        for row in gained(matches, once)[name]:
+    for name, values in error_gains_per_class(matches).items():
+        for row in error_gains_per_class(matches, once)[name]:
             np.testing.assert_allclose(row, values)

@@ -187,7 +187,10 @@ def test_fixed_ap_equals_the_official_package_after_its_authors_recipe(
     matches = match(
         content, results, iou_type='bbox', protocol='lvis', max_dets=-1
     )
-    same(matches.fixed(top).ap_per_class(), per_category(precision, 'all'))
+    same(
+        matches.limited_per_category(top).ap_per_class(),
+        per_category(precision, 'all'),
+    )
 
 
 @pytest.mark.parametrize('protocol', ['coco', 'lvis'])
@@ -207,7 +210,7 @@ def test_parts_of_any_process_join_to_the_whole(protocol, seed, shape, data):
     ]
     shards[2] += ids[:1]  # what a sampler pads
     parts = [
-        matcher.part(
+        matcher.match_batch(
             DetectionArrays.from_dicts(
                 [x for x in results if x['image_id'] in shard]
             ),

@@ -15,7 +15,7 @@ from mmfrozen.evaluation.detections import DetectionArrays
 from mmfrozen.evaluation.ground_truth import GroundTruth
 from mmfrozen.evaluation.match_detections import Matcher, match
 from mmfrozen.evaluation.result_files import (
-    _whole_images,
+    _regroup_by_image,
     label_ids,
     read_results,
 )
@@ -93,10 +93,10 @@ def test_file_matched_in_pieces_gives_what_its_content_gives(
     options = dict(iou_type=iou_type, protocol=protocol, max_dets=6)
     given = match(gt, results, **options)
     parts = []
-    matcher_part = Matcher.part
+    matcher_part = Matcher.match_batch
     monkeypatch.setattr(
         Matcher,
-        'part',
+        'match_batch',
         lambda self, found, *seen: (
             parts.append(len(found)) or matcher_part(self, found, *seen)
         ),
@@ -157,7 +157,7 @@ def test_bad_result_is_named_by_its_place_in_the_file(
 def test_image_with_more_results_than_a_piece_stays_whole(case):
     one, two = ([{'image_id': i}] * 3 for i in (1, 2))
     chunks = [one, one, [*one, *two], two, [], one]
-    parts = [part for part in _whole_images(chunks) if part]
+    parts = [part for part in _regroup_by_image(chunks) if part]
     assert parts == [one * 3, two * 2, one]
 
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mmfrozen.engine import measure
-from mmfrozen.engine.ways import GraphRun
+from mmfrozen.engine.variants import GraphRun
 from mmfrozen.hooks import FrozenEngineHook
 from tests.tiny import build, tiny_config
 

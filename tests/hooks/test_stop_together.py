@@ -79,7 +79,7 @@ def train_on(folder, steps, sampler):
 def test_unlike_data_is_refused_before_the_first_step(
     steps, sampler, line, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(stop_together, 'GRACE', 0)
+    monkeypatch.setattr(stop_together, 'EXIT_DELAY', 0)
     first, second = in_two_processes(
         train_on, tmp_path, tmp_path, steps, sampler
     )

@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from mmfrozen.loops.batches import (
     NumberedBatchSampler,
-    SeededItems,
+    SeededGetItems,
     build_loader,
 )
 from mmfrozen.seeds import NumberedIndex
@@ -103,7 +103,7 @@ def test_reseeded_batches_are_those_of_that_seed(sampler):
 def samples(workers, start=0):
     """What a loader gives, and the data set that it loaded from."""
     batches, dataset = numbered(), Draws()
-    dataset.__getitems__ = SeededItems(dataset)
+    dataset.__getitems__ = SeededGetItems(dataset)
     batches.begin(start)
     loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers)
     return [[x.tolist() for x in batch] for batch in loader], dataset
@@ -126,8 +126,8 @@ def test_loading_leaves_the_generators_alone_and_plain_indices_too():
     torch.manual_seed(1)
     expected = torch.rand(1).item()
     torch.manual_seed(1)
-    SeededItems(dataset)([NumberedIndex(1, (1, 2, 3))])
-    assert SeededItems(dataset)([4]) == [(4, expected)]
+    SeededGetItems(dataset)([NumberedIndex(1, (1, 2, 3))])
+    assert SeededGetItems(dataset)([4]) == [(4, expected)]
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def take_steps(names: Iterable[str]) -> dict[str, dict[str, float]]:
             if isinstance(module, _BatchNorm):
                 module.eval()
             # batched heads draw other random numbers than the recorded ones
-            if hasattr(module, 'stock_because'):
-                module.stock_because = 'the record is of MMDetection'
+            if hasattr(module, 'fallback_reason'):
+                module.fallback_reason = 'the record is of MMDetection'
         torch.manual_seed(1)
         data = demo_mm_inputs(
             2, [(3, 128, 128)] * 2, [4, 6], num_classes=2, with_mask=True,

@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmfrozen.cost.shape_mode import ShapeMode
-from mmfrozen.tracing.memoize import Repeated
+from mmfrozen.tracing.memoize import CachedCalls
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def assign(calls):
         calls.append(priors)
         return priors.exp().add(len(gt_instances))
 
-    return Repeated(function)
+    return CachedCalls(function)
 
 
 def image(*labels):

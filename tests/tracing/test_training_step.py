@@ -19,7 +19,7 @@ from mmfrozen.freeze_config import ZOO
 from mmfrozen.freezing import count_parameters
 from mmfrozen.freezing.components import component_namer
 from mmfrozen.tracing.cuda_autocast import CudaAutocast
-from mmfrozen.tracing.fake_predictions import stand_in
+from mmfrozen.tracing.fake_predictions import patch_predictions
 from mmfrozen.tracing.fake_targets import boxes_at, make_samples
 from mmfrozen.tracing.pair import apply_change
 from mmfrozen.tracing.step_optimizer import build_optimizer, fill_state
@@ -58,7 +58,7 @@ def real_step(cfg, change):
     model.train()
     apply_change(model, change)
     torch.manual_seed(0)
-    stand_in(model, WORK.shape, proposals=PROPOSALS)
+    patch_predictions(model, WORK.shape, proposals=PROPOSALS)
     optimizer = build_optimizer(model, cfg.optim_wrapper)
     state = fill_state(optimizer)
     images = torch.randn(2, 3, *WORK.shape)

@@ -41,7 +41,7 @@ def state(negative, partial, annotated=(), **pasting):
         # 4. seen inside what is pasted, without an annotation
         (
             dict(negative=[4], partial=[], annotated=[6]),
-            dict(pasted=[6], carried=[4]),
+            dict(pasted=[6], overlapping_labels=[4]),
             ([], [4]),
         ),
         # 5. half hidden, no longer annotated
@@ -65,7 +65,7 @@ def test_objects_that_a_crop_cut_away_were_looked_for():
 
 def test_images_that_know_nothing_stay_as_they_are():
     results = dict(gt_bboxes_labels=np.array([1]))
-    update(results, pasted=[2], carried=[3])
+    update(results, pasted=[2], overlapping_labels=[3])
     assert list(results) == ['gt_bboxes_labels']
 
 

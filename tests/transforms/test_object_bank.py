@@ -190,9 +190,11 @@ def test_what_lies_inside_an_object_comes_along(mini_lvis):
             overlaps = (whole & whole[k]).any((1, 2))
             overlaps[k] = False
             if min(crop.bitmap.shape) >= 2:
-                carried = tuple(sorted(set(labels[overlaps].tolist())))
-                expected.append((int(labels[k]), carried))
-    found = [(entry.label, entry.carried) for entry in made.entries]
+                overlapping_labels = tuple(
+                    sorted(set(labels[overlaps].tolist()))
+                )
+                expected.append((int(labels[k]), overlapping_labels))
+    found = [(entry.label, entry.overlapping_labels) for entry in made.entries]
     assert sorted(found) == sorted(expected)
     plain = bank(lvis(mini_lvis), max_class_images=24)
-    assert not any(entry.carried for entry in plain.entries)
+    assert not any(entry.overlapping_labels for entry in plain.entries)

@@ -21,7 +21,7 @@ class AtomicBackend(LocalBackend):
         write_bytes(filepath, obj)
 
 
-class RemoveLater:
+class DeferredRemoval:
     """A proxy of a file backend that defers removals until the new file is
     written."""
 

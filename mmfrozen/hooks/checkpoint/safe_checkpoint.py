@@ -24,7 +24,7 @@ from ...atomic_write import WriteError, write_text
 from ...freezing import REFERENCE
 from ...registry import HOOKS
 from ..runner_access import optim_wrappers
-from .backends import BACKEND, RemoveLater
+from .backends import BACKEND, DeferredRemoval
 from .resume_from import choose
 from .stop_request import StopRequest, shield_workers
 
@@ -75,7 +75,7 @@ class SafeCheckpointHook(CheckpointHook):
             steps = {'iter_{}.pth': 1, self.filename_tmpl: per}
             choose(runner, self._folder(runner), steps)
         if self._catches:
-            self._guard(runner)
+            self._catch_signals(runner)
             for loop in (runner.train_loop, runner.val_loop):
                 if loop is not None:
                     shield_workers(loop.dataloader)
@@ -107,7 +107,7 @@ class SafeCheckpointHook(CheckpointHook):
             runner.train_dataloader, batch_idx
         ):
             return  # after_train_epoch saves and stops
-        self._save_and_leave(runner, runner.iter + 1)
+        self._save_and_exit(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Save if due, and stop if a signal asked for it."""
@@ -115,7 +115,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self._stop.agreed and self.by_epoch:
             if self._saved_at != runner.iter:
                 self._save_checkpoint(runner)
-            self._leave(runner)
+            self._exit(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Mark that EMA weights may replace the trained ones."""
@@ -129,20 +129,20 @@ class SafeCheckpointHook(CheckpointHook):
         if self._stop.received and self._saved_at != runner.iter:
             self._save_now(runner, runner.iter)
         if self._stop.received and self._stop.is_alone:
-            self._leave(runner)
+            self._exit(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """Save the best checkpoint, then stop if a signal asked for it."""
         self._in_val = False
         super().after_val_epoch(runner, metrics)
         if self._stop.exchange(wait=True):
-            self._save_and_leave(runner, runner.iter)
+            self._save_and_exit(runner, runner.iter)
 
     def after_run(self, runner: Runner) -> None:
         """Raise an error if the last checkpoint could not be written."""
         self._raise_failures()
 
-    def _guard(self, runner: Runner) -> None:
+    def _catch_signals(self, runner: Runner) -> None:
         """Catch signals while the train loop runs, and only then: hooks are
         not told of exceptions."""
         loop = runner.train_loop
@@ -152,7 +152,7 @@ class SafeCheckpointHook(CheckpointHook):
 
         def guarded() -> Any:
             try:
-                with self._stop.caught():
+                with self._stop.handle_signals():
                     try:
                         return run()
                     except Exception as error:
@@ -161,8 +161,8 @@ class SafeCheckpointHook(CheckpointHook):
                         # a data loader lost its workers, which had started
                         # before shield_workers took effect
                         runner.logger.warning(f'after the signal: {error}')
-                        self._save_and_leave(
-                            runner, runner.iter, meet=not is_main_process()
+                        self._save_and_exit(
+                            runner, runner.iter, barrier=not is_main_process()
                         )
             finally:
                 if own:
@@ -221,7 +221,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._saved_at = meta['iter']
         former = runner.message_hub.get_info('interim_ckpt', None)
         path = self.file_backend.join_path(self.out_dir, name)
-        with self._going_on(runner, 'checkpoint'):
+        with self._log_write_errors(runner, 'checkpoint'):
             runner.message_hub.update_info_dict(info | dict(last_ckpt=path))
             runner.save_checkpoint(
                 self.out_dir,
@@ -245,11 +245,14 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: Any) -> None:
         if not self.save_best or not hasattr(self, 'file_backend'):
             return  # a test run has nothing to save
-        backend, removals = self.file_backend, RemoveLater(self.file_backend)
+        backend, removals = (
+            self.file_backend,
+            DeferredRemoval(self.file_backend),
+        )
         former, lost = self._best(), self._failures.get('best checkpoint')
         self.file_backend = removals
         try:
-            with self._going_on(runner, 'best checkpoint'):
+            with self._log_write_errors(runner, 'best checkpoint'):
                 super()._save_best_checkpoint(runner, metrics)
         finally:
             self.file_backend = backend
@@ -281,7 +284,7 @@ class SafeCheckpointHook(CheckpointHook):
         runner.logger.info(f'Published {path}, without {left_out}.')
 
     @contextlib.contextmanager
-    def _going_on(self, runner: Runner, kind: str) -> Iterator[None]:
+    def _log_write_errors(self, runner: Runner, kind: str) -> Iterator[None]:
         """Log write errors instead of raising them, and restore the message
         hub."""
         hub = runner.message_hub
@@ -334,19 +337,19 @@ class SafeCheckpointHook(CheckpointHook):
             path = self.file_backend.join_path(self.out_dir, name)
             self._write(runner, name, meta, dict(interim_ckpt=path))
 
-    def _save_and_leave(
-        self, runner: Runner, done: int, *, meet: bool = True
+    def _save_and_exit(
+        self, runner: Runner, done: int, *, barrier: bool = True
     ) -> None:
         if self._saved_at != done:
             self._save_now(runner, done)
-        self._leave(runner, meet=meet)
+        self._exit(runner, barrier=barrier)
 
-    def _leave(self, runner: Runner, *, meet: bool = True) -> None:
+    def _exit(self, runner: Runner, *, barrier: bool = True) -> None:
         """Exit with the status that a shell reports for the signal."""
         self._in_step = True  # never save again on an error
         number = self._stop.agreed or self._stop.received
-        if meet:
-            self._stop.meet()
+        if barrier:
+            self._stop.barrier()
         self._raise_failures()
         runner.logger.warning(
             f'{signal.Signals(number).name}: stops after {self._saved_at} '

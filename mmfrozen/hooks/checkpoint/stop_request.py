@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 #: Seconds within which repeated SIGTERMs count as one: Slurm and torchrun may
 #: both send it to a process.
-SAME = 3.0
+REPEAT_SECONDS = 3.0
 #: How long processes wait for rank 0 to write its last checkpoint.
-PATIENCE = timedelta(minutes=10)
+BARRIER_TIMEOUT = timedelta(minutes=10)
 
 
 def shield_workers(loader: DataLoader) -> None:
@@ -70,7 +70,7 @@ class StopRequest:
         self._exchange: tuple[Any, torch.Tensor] | None = None
 
     @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Handle the signals within this context, except those that other code
         handles or ignores. Outside of the main thread none can be handled."""
         self.received = self.agreed = None
@@ -122,12 +122,12 @@ class StopRequest:
         """Return whether this process is the only one."""
         return self._group is None
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait for the other processes: one that exits gets the rest
         killed."""
         if self._group is not None:
             with contextlib.suppress(RuntimeError):  # some may be dead
-                dist.monitored_barrier(self._group, PATIENCE)
+                dist.monitored_barrier(self._group, BARRIER_TIMEOUT)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
@@ -140,6 +140,6 @@ class StopRequest:
         if number == signal.SIGTERM:
             now = time.monotonic()
             self._first = self._first or now
-            if now - self._first > SAME:
+            if now - self._first > REPEAT_SECONDS:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)

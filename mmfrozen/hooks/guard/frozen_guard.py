@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from ...fit import check_fit
-from ...freezing import REFERENCE, LoadRecorder, put_back
+from ...freezing import REFERENCE, LoadRecorder, restore_backbone
 from ...freezing.capacity import capacity_warning
 from ...pairing import STATES
 from ...registry import HOOKS
@@ -19,7 +19,7 @@ from ..runner_access import (
     write_record,
 )
 from ..stop_together import AllRanksCheck, check_equal_shares
-from .frozen_watch import FrozenWatch
+from .frozen_backbone_check import FrozenBackboneCheck
 from .init_checks import (
     check_filled,
     check_init,
@@ -27,8 +27,8 @@ from .init_checks import (
     check_same,
     check_stages,
 )
-from .moved_watch import MovedWatch
-from .part_watch import PartWatch
+from .partial_freeze_check import PartialFreezeCheck
+from .trainable_backbone_check import TrainableBackboneCheck
 
 
 @HOOKS.register_module()
@@ -45,9 +45,10 @@ class FrozenGuardHook(Hook):
     weights, and none of ``scratch`` ones. The backbone of a control must have
     changed by its first checkpoint. A frozen backbone is checked again at
     every checkpoint, before the file is written, and at the end, and compared
-    bit by bit with its classifier (see FrozenWatch), in every process; in
-    ``partial`` runs the same holds for whatever was frozen at construction, in
-    the neck and the heads too. Nothing is checked in validation and testing.
+    bit by bit with its classifier (see FrozenBackboneCheck), in every process;
+    in ``partial`` runs the same holds for whatever was frozen at construction,
+    in the neck and the heads too. Nothing is checked in validation and
+    testing.
     Writes ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
 
     Args:
@@ -81,7 +82,12 @@ class FrozenGuardHook(Hook):
             )
         self.state, self._save_backbone = state, save_backbone
         self._recorder: LoadRecorder | None = None
-        self._watch: FrozenWatch | MovedWatch | PartWatch | None = None
+        self._check_hook: (
+            FrozenBackboneCheck
+            | TrainableBackboneCheck
+            | PartialFreezeCheck
+            | None
+        ) = None
 
     def before_run(self, runner: Runner) -> None:
         """Check the built model, then record which weights are loaded."""
@@ -93,25 +99,25 @@ class FrozenGuardHook(Hook):
         check_init(model, self.state, backbone_config(runner)[0])
         if self.state == 'partial':
             self._recorder = LoadRecorder(model)
-            if self._watch is None:
-                self._watch = PartWatch(model)
-                runner.register_hook(self._watch)
-                runner.register_hook(AllRanksCheck(self._watch.check))
+            if self._check_hook is None:
+                self._check_hook = PartialFreezeCheck(model)
+                runner.register_hook(self._check_hook)
+                runner.register_hook(AllRanksCheck(self._check_hook.check))
             return
         groups = optimizer_groups(runner.optim_wrapper)
         check_stages(backbone, self.state, groups)
         self._recorder = LoadRecorder(backbone)
-        if self._watch is None:
-            self._watch = (
-                FrozenWatch(backbone, self._save_backbone)
+        if self._check_hook is None:
+            self._check_hook = (
+                FrozenBackboneCheck(backbone, self._save_backbone)
                 if self.state == 'frozen'
-                else MovedWatch(self.state)
+                else TrainableBackboneCheck(self.state)
             )
-            runner.register_hook(self._watch)
-            if isinstance(self._watch, FrozenWatch):
-                runner.register_hook(AllRanksCheck(self._watch.check))
-        elif isinstance(self._watch, FrozenWatch):
-            self._watch.renew(backbone)
+            runner.register_hook(self._check_hook)
+            if isinstance(self._check_hook, FrozenBackboneCheck):
+                runner.register_hook(AllRanksCheck(self._check_hook.check))
+        elif isinstance(self._check_hook, FrozenBackboneCheck):
+            self._check_hook.renew(backbone)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Raise an error for a ``load_from`` or ``resume`` file with another
@@ -120,7 +126,7 @@ class FrozenGuardHook(Hook):
             backbone = find_backbone(runner)
             if not isinstance(runner.optim_wrapper, OptimWrapper):
                 backbone.init_weights()  # not called in a test run
-            put_back(checkpoint, backbone, backbone_config(runner)[0])
+            restore_backbone(checkpoint, backbone, backbone_config(runner)[0])
         if self._recorder is None or self.state == 'partial':
             return  # this file may fill the frozen part
         self._finish_loading(runner)
@@ -131,19 +137,19 @@ class FrozenGuardHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check where the weights came from and fingerprint them."""
         check_equal_shares(runner)
-        if isinstance(self._watch, PartWatch):
+        if isinstance(self._check_hook, PartialFreezeCheck):
             if self._recorder:
                 missing = self._recorder.stop()
                 self._recorder = None
-                self._watch.remember(
+                self._check_hook.take_fingerprint(
                     find_model(runner), runner.cfg.get('model'), missing
                 )
         else:
             self._finish_loading(runner)
-            if isinstance(self._watch, MovedWatch):
-                self._watch.remember(find_model(runner))
-            elif self._watch:
-                self._watch.remember(find_backbone(runner))
+            if isinstance(self._check_hook, TrainableBackboneCheck):
+                self._check_hook.take_fingerprint(find_model(runner))
+            elif self._check_hook:
+                self._check_hook.take_fingerprint(find_backbone(runner))
         record = write_record(runner, self.state)
         share = record.model.trainable / max(record.model.total, 1)
         runner.logger.info(

@@ -11,7 +11,7 @@ from torch import nn
 from ...freezing import checkpoint_of, digest, is_pretrained
 from ...freezing.weights_file import check_file, is_local
 from ..runner_access import KEY, backbone_tensors
-from .second_build import filled_share, find_random
+from .second_build import find_unloaded, loaded_fraction
 
 THAW = 'or use configs/finetuned/'
 
@@ -109,7 +109,7 @@ def check_filled(
         key: Config key of the backbone's own class.
     """
     checkpoint = checkpoint_of(backbone)
-    missing = find_random(backbone, config, missing, checkpoint)
+    missing = find_unloaded(backbone, config, missing, checkpoint)
     if not missing:
         return
     name = type(backbone).__name__
@@ -131,7 +131,7 @@ def check_filled(
 
 def check_random(backbone: nn.Module, config: Any, key: str) -> None:
     """Check that a backbone from scratch does not load weights by itself."""
-    share = filled_share(backbone, config)
+    share = loaded_fraction(backbone, config)
     if share > 0.5:  # position tables are equal under any seed
         raise ValueError(
             f'{key} must be random from scratch, got a '

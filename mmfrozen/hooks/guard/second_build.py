@@ -19,7 +19,7 @@ SEED = 1_000_003
 DEFAULTS = {'running_mean': 0.0, 'running_var': 1.0}
 
 
-def find_random(
+def find_unloaded(
     module: nn.Module, config: Any, names: list[str], checkpoint: str | None
 ) -> list[str]:
     """Return the names of a module's tensors that were not loaded.
@@ -43,7 +43,7 @@ def find_random(
     ]
 
 
-def filled_share(module: nn.Module, config: Any) -> float:
+def loaded_fraction(module: nn.Module, config: Any) -> float:
     """Return the fraction of a module's weights, 0 to 1, that are not
     random."""
     own, again = module.state_dict(), _build_again(config)

@@ -83,7 +83,7 @@ def diagnose(
     found, images = cause, []
     for batch in suspects:
         try:
-            found, images = _look_at(runner, batch)
+            found, images = _inspect_batch(runner, batch)
         except Exception as error:  # a diagnosis must not hide the fault
             runner.logger.warning(
                 f'A batch could not be looked at: {one_line(error)}'
@@ -111,7 +111,7 @@ def _image(sample: Any) -> str:
     return f'{info.get("img_id", "?")} ({info.get("img_path", "?")})'
 
 
-def _look_at(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
+def _inspect_batch(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
     """Return what is already non-finite in the input of the trainable layers
     (boxes, pixels or frozen features; '' if nothing), and the names of the
     images concerned."""
@@ -187,10 +187,10 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
             what += ' of the frozen backbone'
         parts.append(
             f'already the {what} are not finite, for '
-            + _some(record.faulty_images)
+            + _shorten(record.faulty_images)
         )
     else:
-        parts.append(f'the images are {_some(images)}')
+        parts.append(f'the images are {_shorten(images)}')
     parts.append(f'the learning rate is {record.learning_rate:g}')
     if record.loss_scale is not None:
         parts.append(f'the loss scale {record.loss_scale:g}')
@@ -201,7 +201,7 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
     )
 
 
-def _some(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
     more = len(names) - NUM_NAMED
     return ', '.join(names[:NUM_NAMED]) + (
         f' and {more} more' if more > 0 else ''

@@ -65,7 +65,7 @@ def gradient_norms(model: nn.Module) -> Norms:
     )
 
 
-class KeptBuffers:
+class BufferSnapshot:
     """A copy of the buffers that a forward pass updates: running statistics of
     norms, and counts of losses. Frozen parts update none.
 
@@ -82,7 +82,7 @@ class KeptBuffers:
         ]
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Restore the buffers."""
         for module, name, buffer in self._kept:
             getattr(module, name).copy_(buffer)

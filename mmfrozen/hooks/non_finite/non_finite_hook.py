@@ -24,7 +24,7 @@ from ...run_files import NON_FINITE, NonFiniteRecord
 from ..runner_access import find_model, replace_method
 from ..stop_together import AllRanksCheck, saves_now, stop
 from .diagnosis import Batch, diagnose, explain
-from .gradients import KeptBuffers, Norms, find_bad_weights, gradient_norms
+from .gradients import BufferSnapshot, Norms, find_bad_weights, gradient_norms
 
 KEY = 'default_hooks.non_finite'
 #: Maximum consecutive steps that a gradient scaler may skip.
@@ -101,7 +101,7 @@ class NonFiniteHook(Hook):
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper):
             return  # a test run
-        reason = _why_not(runner)
+        reason = _unsupported_reason(runner)
         if reason:
             runner.logger.warning(
                 f'NonFiniteHook must have {reason}. It looks at nothing.'
@@ -109,10 +109,10 @@ class NonFiniteHook(Hook):
             return
         self._model = find_model(runner)
         self._scaler = getattr(wrapper, 'loss_scaler', None)
-        self._is_late = (
+        self._checks_deferred = (
             self.policy == 'stop'
             and self._scaler is None  # a scaler synchronises anyway
-            and _can_be_late(self._model)
+            and _can_defer(self._model)
         )
         self._begin()
         self._undo = [
@@ -134,7 +134,7 @@ class NonFiniteHook(Hook):
         self._cause = ''
         self._is_end = False
         self._num_skipped = self._num_overflows = 0
-        self._buffers: KeptBuffers | None = None
+        self._buffers: BufferSnapshot | None = None
         self._records: list[NonFiniteRecord] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -153,7 +153,7 @@ class NonFiniteHook(Hook):
         """At the first batch of an update, keep the buffers that ``skip``
         restores."""
         if self._undo and self.policy == 'skip' and not self._batches:
-            self._buffers = KeptBuffers(self._model)
+            self._buffers = BufferSnapshot(self._model)
 
     def _watched_train_step(
         self, runner: Runner, train_step: Callable[..., Any]
@@ -201,7 +201,7 @@ class NonFiniteHook(Hook):
         def watched(**options: Any) -> None:
             norms = gradient_norms(self._model)
             losses, self._losses, self._is_end = self._losses, [], True
-            if self._is_late:
+            if self._checks_deferred:
                 if self._norms:
                     self._bad = self._norms.find_bad()
                 self._norms = norms
@@ -247,21 +247,21 @@ class NonFiniteHook(Hook):
             return
         self._is_end = False
         batches, self._batches = self._batches, []
-        if self._is_late:
+        if self._checks_deferred:
             batches, self._earlier = self._earlier, batches
         if self._bad:
-            self._act(runner, batches)
+            self._handle_fault(runner, batches)
         self._cause = ''
         if saves_now(runner, by_epoch=False):
-            self._catch_up(runner)
+            self._check_pending(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Check the last update before validation and checkpoints."""
-        self._catch_up(runner)
+        self._check_pending(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Check the last update and restore the wrapped methods."""
-        self._catch_up(runner)
+        self._check_pending(runner)
         self._remove()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -269,15 +269,15 @@ class NonFiniteHook(Hook):
         all."""
         self._check_weights(runner)
 
-    def _catch_up(self, runner: Runner) -> None:
+    def _check_pending(self, runner: Runner) -> None:
         """Check the applied update that is still unchecked."""
         norms, self._norms = self._norms, None
         if norms:
             self._bad = norms.find_bad()
             if self._bad:
-                self._act(runner, self._earlier)
+                self._handle_fault(runner, self._earlier)
 
-    def _act(self, runner: Runner, batches: list[Batch]) -> None:
+    def _handle_fault(self, runner: Runner, batches: list[Batch]) -> None:
         """Stop or skip in all processes alike, as their gradients are the
         same."""
         bad, self._bad = self._bad, []
@@ -288,7 +288,7 @@ class NonFiniteHook(Hook):
         if is_main_process():
             self._write(runner, records, 'stopped' if ends else 'skipped')
         if self._buffers:
-            self._buffers.put_back()
+            self._buffers.restore()
         line = explain(records, self._num_parameters())
         if not ends:
             runner.logger.warning(f'{line} The step is left out.')
@@ -328,7 +328,7 @@ class NonFiniteHook(Hook):
             self._undo.pop()()
 
 
-def _why_not(runner: Runner) -> str | None:
+def _unsupported_reason(runner: Runner) -> str | None:
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
         return 'one optimizer, got several'
     if is_model_wrapper(runner.model) and not isinstance(
@@ -345,5 +345,5 @@ def _detached(outputs: Any) -> Any:
     }
 
 
-def _can_be_late(model: torch.nn.Module) -> bool:
+def _can_defer(model: torch.nn.Module) -> bool:
     return next(model.parameters()).is_cuda

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from ...atomic_write import going_on
+from ...atomic_write import log_write_errors
 from ...registry import HOOKS
 from ...run_files import STEP_COST, StepCost
 from .step_context import describe
@@ -20,7 +20,7 @@ from .step_meter import StepMeter
 from .step_timer import Clock, spreads
 
 
-def harmless(method: Callable[..., None]) -> Callable[..., None]:
+def never_raises(method: Callable[..., None]) -> Callable[..., None]:
     """Decorate a hook method: errors stop the measurement, not the run; the
     method is skipped while the hook is inactive."""
 
@@ -106,7 +106,7 @@ class StepCostHook(Hook):
             self._end = _StepEnd(self)
             runner.register_hook(self._end)
 
-    @harmless
+    @never_raises
     def before_train(self, runner: Runner) -> None:
         """Build the meter for this start of the run."""
         self._earlier = self._read_earlier(runner)
@@ -120,14 +120,14 @@ class StepCostHook(Hook):
         )
         self._facts = describe(runner, self._meter.device)
 
-    @harmless
+    @never_raises
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Begin a step: its batch is loaded."""
         self._meter.begin_step(runner.iter + 1)
 
-    @harmless
+    @never_raises
     def after_train_iter(
         self,
         runner: Runner,
@@ -136,14 +136,14 @@ class StepCostHook(Hook):
         outputs: Any = None,
     ) -> None:
         """Mark the end of the update, before all other hooks."""
-        self._meter.is_updated()
+        self._meter.mark_updated()
 
-    @harmless
+    @never_raises
     def before_val(self, runner: Runner) -> None:
         """Pause the meter for the validation."""
         self._meter.pause(runner.iter)
 
-    @harmless
+    @never_raises
     def after_train(self, runner: Runner) -> None:
         """Write the last record."""
         self._meter.pause(runner.iter)
@@ -165,7 +165,7 @@ class StepCostHook(Hook):
         self._meter.energy.lap(num_done)
         window = spreads(self._meter.read())
         record = self._make_record(num_done)
-        with going_on(runner.logger.error):
+        with log_write_errors(runner.logger.error):
             STEP_COST.write(Path(runner.work_dir), [*self._earlier, record])
         scalars = {
             f'step_cost/{part}_seconds': spread.median
@@ -240,12 +240,12 @@ class _StepEnd(Hook):
         """Stop the parent hook's measurement and log the error."""
         self._hook.give_up(runner, error)
 
-    @harmless
+    @never_raises
     def before_train_epoch(self, runner: Runner) -> None:
         """Resume the meter: the data loader starts."""
         self._hook._meter.resume(runner.iter)
 
-    @harmless
+    @never_raises
     def after_train_iter(
         self,
         runner: Runner,
@@ -258,7 +258,7 @@ class _StepEnd(Hook):
             self._hook.report(runner, runner.iter + 1, with_scalars=True)
         self._hook._meter.finish_step()
 
-    @harmless
+    @never_raises
     def after_val(self, runner: Runner) -> None:
         """Resume the meter after the validation."""
         self._hook._meter.resume(runner.iter)

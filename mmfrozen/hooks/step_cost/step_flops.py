@@ -12,7 +12,7 @@ from ...freezing.components import component_namer
 from ...run_files import StepFlops
 
 
-class HarmlessCounter(FlopCounter):
+class SafeFlopCounter(FlopCounter):
     """A FLOP counter whose errors stop the count, not the step.
 
     Attributes:
@@ -46,7 +46,7 @@ class StepFlopsCounter:
     """
 
     def __init__(self) -> None:
-        self._counter: HarmlessCounter | None = None
+        self._counter: SafeFlopCounter | None = None
         self._name: Callable[[str], str]  # set while it counts
         self.result: StepFlops | None = None
         self.note: str | None = None
@@ -64,7 +64,7 @@ class StepFlopsCounter:
         """
         if self._counter:
             return  # already counting: a failed step is being diagnosed
-        counter = HarmlessCounter(model)
+        counter = SafeFlopCounter(model)
         try:
             self._name = component_namer(model)
             counter.__enter__()

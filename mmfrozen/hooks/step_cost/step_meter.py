@@ -101,7 +101,7 @@ class StepMeter:
         if self._num_begun > self._warmup and self.flops.is_due:
             self._count_this_step()
 
-    def is_updated(self) -> None:
+    def mark_updated(self) -> None:
         """Mark that the weights are updated and the hooks follow."""
         self.timer.enter('hooks')
         self._is_in_step = False

@@ -8,11 +8,11 @@ import torch
 from mmdet.utils import InstanceList, OptInstanceList
 from torch import Tensor
 
-from . import stock
+from . import fallback
 from .anchors import AnchorCache
-from .assign import assign, why_not_assign
+from .assign import assign, assigner_fallback_reason
 from .boxes import BoxCoder
-from .truth import Truth
+from .truth import BatchGroundTruth
 
 
 class BatchedAnchorHead:
@@ -26,14 +26,16 @@ class BatchedAnchorHead:
         super().__init__(*args, **options)
         self._coder = BoxCoder(self.bbox_coder)
         self._anchors = AnchorCache(self.prior_generator)
-        self.stock_because = stock.announce(self, stock.first(self._why_not()))
+        self.fallback_reason = fallback.log_fallback(
+            self, fallback.first_reason(self._fallback_reasons())
+        )
 
-    def _why_not(self) -> list[str | None]:
-        reasons = [BoxCoder.why_not(self.bbox_coder)]
+    def _fallback_reasons(self) -> list[str | None]:
+        reasons = [BoxCoder.find_fallback_reason(self.bbox_coder)]
         if self.reg_decoded_bbox:  # type: ignore[attr-defined]
             reasons.append('reg_decoded_bbox')
         if self.train_cfg:  # type: ignore[attr-defined]
-            reasons.append(why_not_assign(self.assigner))
+            reasons.append(assigner_fallback_reason(self.assigner))
         return reasons
 
     def loss_by_feat(
@@ -45,7 +47,7 @@ class BatchedAnchorHead:
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Any]:
         """Override MMDetection's method of the same name."""
-        if self.stock_because:
+        if self.fallback_reason:
             return super().loss_by_feat(  # type: ignore[misc,no-any-return]
                 cls_scores,
                 bbox_preds,
@@ -53,7 +55,7 @@ class BatchedAnchorHead:
                 batch_img_metas,
                 batch_gt_instances_ignore,
             )
-        truth = Truth.of(
+        truth = BatchGroundTruth.of(
             batch_gt_instances,
             batch_gt_instances_ignore,
             batch_img_metas,
@@ -68,7 +70,9 @@ class BatchedAnchorHead:
         ``batched_loss``."""
         return cls_scores, bbox_preds
 
-    def batched_loss(self, outputs: Any, truth: Truth) -> dict[str, Any]:
+    def batched_loss(
+        self, outputs: Any, truth: BatchGroundTruth
+    ) -> dict[str, Any]:
         """Compute the losses of a batch.
 
         Args:
@@ -79,7 +83,7 @@ class BatchedAnchorHead:
 
     @torch.no_grad()
     def _assigned(
-        self, sizes: list[tuple[int, int]], truth: Truth
+        self, sizes: list[tuple[int, int]], truth: BatchGroundTruth
     ) -> tuple[Tensor, Tensor]:
         """Return the anchors, (A, 4), and the object assigned to each, as
         :func:`~.assign.assign` returns them."""

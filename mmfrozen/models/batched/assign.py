@@ -9,13 +9,13 @@ from mmdet.models.task_modules.assigners import BboxOverlaps2D, MaxIoUAssigner
 from torch import Tensor
 
 from .boxes import overlaps
-from .truth import Truth
+from .truth import BatchGroundTruth
 
 #: Maximum object-anchor pairs per chunk: 512 MiB of fp32 in 4 tensors.
 PAIRS = 2**25
 
 
-def why_not_assign(assigner: Any) -> str | None:
+def assigner_fallback_reason(assigner: Any) -> str | None:
     """Return why an assigner has no batched form; None if it has one."""
     calculator = getattr(assigner, 'iou_calculator', None)
     if (
@@ -33,7 +33,7 @@ def assign(
     assigner: MaxIoUAssigner,
     priors: Tensor,
     usable: Tensor | None,
-    truth: Truth,
+    truth: BatchGroundTruth,
     *,
     pairs: int = PAIRS,
 ) -> Tensor:
@@ -66,8 +66,8 @@ def assign(
         iou = iou_of(piece)
         parts.append(_by_threshold(assigner, iou))
         if assigner.match_low_quality:
-            best = _better(best, iou.max(dim=2), piece.start)
-    assigned = _joined(parts)
+            best = _merge_best(best, iou.max(dim=2), piece.start)
+    assigned = _concatenate(parts)
     if best is not None:
         low = (
             _low_quality(
@@ -76,7 +76,7 @@ def assign(
             for p in pieces
         )
         if assigner.gt_max_assign_all:
-            last = _joined(list(low)).long()
+            last = _concatenate(list(low)).long()
         else:
             last = _at_best(assigner, assigned, *best)
         assigned = torch.where(last > 0, last, assigned)
@@ -90,7 +90,7 @@ def _iou(
     assigner: MaxIoUAssigner,
     priors: Tensor,
     usable: Tensor | None,
-    truth: Truth,
+    truth: BatchGroundTruth,
 ) -> Tensor:
     """Return IoUs, (N, G, P), with -1 for padding objects and unused
     priors."""
@@ -120,7 +120,7 @@ def _by_threshold(assigner: MaxIoUAssigner, iou: Tensor) -> Tensor:
     )
 
 
-def _better(
+def _merge_best(
     best: tuple[Tensor, Tensor] | None, found: Any, start: int
 ) -> tuple[Tensor, Tensor]:
     """Merge the running best IoU and prior index of each object with those of
@@ -134,7 +134,7 @@ def _better(
     )
 
 
-def _numbers(iou_like: Tensor) -> Tensor:
+def _object_numbers(iou_like: Tensor) -> Tensor:
     """Return the values assigned to the objects, (G, 1): i + 1 for object
     i."""
     count = iou_like.shape[1]
@@ -149,17 +149,17 @@ def _low_quality(
     best IoU; 0 if there is none."""
     values = best[0][:, :, None]
     matched = (iou == values) & (values >= max(assigner.min_pos_iou, 0))
-    return (matched * _numbers(iou)).amax(dim=1)
+    return (matched * _object_numbers(iou)).amax(dim=1)
 
 
 def _at_best(
     assigner: MaxIoUAssigner, assigned: Tensor, values: Tensor, index: Tensor
 ) -> Tensor:
-    numbers = _numbers(values)[:, 0].long().expand_as(index)
+    numbers = _object_numbers(values)[:, 0].long().expand_as(index)
     numbers = numbers.where(values >= max(assigner.min_pos_iou, 0), 0)
     none = torch.zeros_like(assigned)
     return none.scatter_reduce(1, index, numbers, 'amax')
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _concatenate(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

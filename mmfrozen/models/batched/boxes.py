@@ -53,14 +53,14 @@ class BoxCoder:
     """
 
     def __init__(self, coder: DeltaXYWHBBoxCoder) -> None:
-        if self.why_not(coder):
+        if self.find_fallback_reason(coder):
             return  # the head falls back to MMDetection's step
         self.means, self.stds = list(coder.means), list(coder.stds)
         self.clip_border = coder.clip_border
         self._constants: dict[Any, tuple[Tensor, Tensor]] = {}
 
     @staticmethod
-    def why_not(coder: Any) -> str | None:
+    def find_fallback_reason(coder: Any) -> str | None:
         """Return why a coder has no batched form; None if it has one."""
         if type(coder) is not DeltaXYWHBBoxCoder or coder.add_ctr_clamp:
             return f'box coder {type(coder).__name__}'

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Flat(NamedTuple):
+class FlatPredictions(NamedTuple):
     """Predictions for the anchors of all levels, concatenated.
 
     Attributes:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...registry import MODELS
 from .roi_heads import BatchedRoIs
 from .rpn_head import BatchedRPNHead
-from .truth import Truth
+from .truth import BatchGroundTruth
 
 
 @MODELS.register_module()
@@ -47,15 +47,17 @@ class BatchedTwoStageDetector(TwoStageDetector):
     ) -> dict[str, Tensor]:
         """Override MMDetection's method of the same name."""
         rpn, roi = getattr(self, 'rpn_head', None), self.roi_head
-        if not isinstance(rpn, BatchedRPNHead) or rpn.stock_because:
+        if not isinstance(rpn, BatchedRPNHead) or rpn.fallback_reason:
             return super().loss(  # type: ignore[no-any-return]
                 batch_inputs, batch_data_samples
             )
         x, outputs = self.run_static(batch_inputs)
-        truth = Truth.of_samples(batch_data_samples, x[0].device)
-        is_batched = isinstance(roi, BatchedRoIs) and not roi.why_stock(truth)
+        truth = BatchGroundTruth.of_samples(batch_data_samples, x[0].device)
+        is_batched = isinstance(
+            roi, BatchedRoIs
+        ) and not roi.batch_fallback_reason(truth)
         # packed on the CPU while the GPU computes the features
-        masks = roi.packed(truth) if is_batched else None
+        masks = roi.pack_masks(truth) if is_batched else None
         settings = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
         flat = rpn.collect(*outputs)
         losses: dict[str, Tensor] = rpn.batched_loss(flat, truth)

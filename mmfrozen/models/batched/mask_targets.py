@@ -33,7 +33,7 @@ class PackedMasks(NamedTuple):
     sizes: Tensor
 
 
-def why_not_masks(masks: Sequence[Any]) -> str | None:
+def masks_fallback_reason(masks: Sequence[Any]) -> str | None:
     """Return why masks cannot be packed; None if they can."""
     other = [m for m in masks if not isinstance(m, BitmapMasks)]
     return f'masks of type {type(other[0]).__name__}' if other else None

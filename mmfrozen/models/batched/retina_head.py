@@ -10,24 +10,26 @@ from mmdet.models.task_modules.samplers import PseudoSampler
 from torch import Tensor
 
 from ...registry import MODELS
-from . import stock
+from . import fallback
 from .anchor_head import BatchedAnchorHead
 from .dense import gather, sizes_of
-from .truth import Truth
+from .truth import BatchGroundTruth
 
 
 class BatchedAnchorTargets(BatchedAnchorHead):
     """Batched targets for dense heads of MMDetection that do not sample."""
 
-    def _why_not(self) -> list[str | None]:
-        reasons = super()._why_not()
+    def _fallback_reasons(self) -> list[str | None]:
+        reasons = super()._fallback_reasons()
         methods = ('get_targets', '_get_targets_single', 'loss_by_feat_single')
-        reasons.append(stock.overridden(self, AnchorHead, methods))
+        reasons.append(fallback.first_overridden(self, AnchorHead, methods))
         if self.train_cfg and type(self.sampler) is not PseudoSampler:
             reasons.append(f'sampler {type(self.sampler).__name__}')
         return reasons
 
-    def batched_loss(self, outputs: Any, truth: Truth) -> dict[str, Any]:
+    def batched_loss(
+        self, outputs: Any, truth: BatchGroundTruth
+    ) -> dict[str, Any]:
         """Implement :meth:`BatchedAnchorHead.batched_loss`."""
         cls_scores, bbox_preds = outputs
         anchors, assigned = self._assigned(sizes_of(cls_scores), truth)
@@ -48,7 +50,7 @@ class BatchedAnchorTargets(BatchedAnchorHead):
 
     @torch.no_grad()
     def _targets(
-        self, anchors: Tensor, assigned: Tensor, truth: Truth
+        self, anchors: Tensor, assigned: Tensor, truth: BatchGroundTruth
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return labels and their weights, (N, A); box targets and their
         weights, (N, A, 4); and the number of positive anchors."""

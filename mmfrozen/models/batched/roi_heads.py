@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from ...registry import MODELS
-from . import stock
-from .assign import why_not_assign
+from . import fallback
+from .assign import assigner_fallback_reason
 from .boxes import BoxCoder
 from .mask_targets import (
     PackedMasks,
     mask_targets,
+    masks_fallback_reason,
     pack_masks,
-    why_not_masks,
 )
 from .one_class import box_deltas, box_predictions, mask_logits
 from .rois import Levels, Rois, extract, refine, sample_rois
-from .sample import why_not_sample
-from .truth import Padded, Truth, pad
+from .sample import sampler_fallback_reason
+from .truth import BatchGroundTruth, Padded, pad
 
 BOX_METHODS = ('loss', 'loss_and_target', 'get_targets', '_get_targets_single')
 MASK_METHODS = ('forward', 'loss_and_target', 'get_targets')
@@ -69,20 +69,22 @@ class Stage:
         self.settings = settings
         self.coder = BoxCoder(getattr(box_head, 'bbox_coder', None))
 
-    def why_not(self) -> str | None:
+    def find_fallback_reason(self) -> str | None:
         """Return which part has no batched form; None if all have one."""
         box_head, mask_head = self.box_head, self.mask_head
         if not isinstance(box_head, BBoxHead):
             return type(box_head).__name__
         reasons = [
-            why_not_assign(self.assigner),
-            why_not_sample(self.sampler),
-            BoxCoder.why_not(box_head.bbox_coder),
-            stock.overridden(box_head, BBoxHead, BOX_METHODS),
+            assigner_fallback_reason(self.assigner),
+            sampler_fallback_reason(self.sampler),
+            BoxCoder.find_fallback_reason(box_head.bbox_coder),
+            fallback.first_overridden(box_head, BBoxHead, BOX_METHODS),
         ]
         if isinstance(box_head, ConvFCBBoxHead):
             reasons.append(
-                stock.overridden(box_head, ConvFCBBoxHead, ('forward',))
+                fallback.first_overridden(
+                    box_head, ConvFCBBoxHead, ('forward',)
+                )
             )
         if not all(
             getattr(box_head, f'with_{x}', False) for x in ('cls', 'reg')
@@ -90,7 +92,7 @@ class Stage:
             reasons.append('a box head without classes or boxes')
         for extractor in self.extractors:
             reasons.append(
-                stock.overridden(
+                fallback.first_overridden(
                     extractor, SingleRoIExtractor, EXTRACTOR_METHODS
                 )
                 if isinstance(extractor, SingleRoIExtractor)
@@ -98,11 +100,11 @@ class Stage:
             )
         if mask_head is not None:
             reasons.append(
-                stock.overridden(mask_head, FCNMaskHead, MASK_METHODS)
+                fallback.first_overridden(mask_head, FCNMaskHead, MASK_METHODS)
                 if isinstance(mask_head, FCNMaskHead)
                 else type(mask_head).__name__
             )
-        return stock.first(reasons)
+        return fallback.first_reason(reasons)
 
     def features(
         self, which: int, x: tuple[Tensor, ...], rois: Tensor, levels: Levels
@@ -117,7 +119,7 @@ class Stage:
         return extract(extractor, x, rois, levels)
 
     def box_losses(
-        self, features: Tensor, rois: Rois, truth: Truth
+        self, features: Tensor, rois: Rois, truth: BatchGroundTruth
     ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor | None]:
         """Compute the box losses.
 
@@ -153,7 +155,7 @@ class Stage:
             else:
                 losses['acc'] = accuracy(scores, every)
         predicted = (
-            _of_class(head, deltas[:count], labels)
+            _select_class_deltas(head, deltas[:count], labels)
             if raw is None
             else box_deltas(head, raw[:count], labels)
         )
@@ -164,7 +166,9 @@ class Stage:
         )
         return losses, scores, deltas, raw
 
-    def _box_loss(self, deltas: Tensor, rois: Rois, truth: Truth) -> Tensor:
+    def _box_loss(
+        self, deltas: Tensor, rois: Rois, truth: BatchGroundTruth
+    ) -> Tensor:
         boxes = rois.boxes[: rois.num_positive]
         found = truth.boxes[boxes[:, 0].long(), rois.objects]
         if self.box_head.reg_decoded_bbox:
@@ -182,7 +186,11 @@ class Stage:
         )
 
     def mask_losses(
-        self, features: Tensor, rois: Rois, truth: Truth, masks: PackedMasks
+        self,
+        features: Tensor,
+        rois: Rois,
+        truth: BatchGroundTruth,
+        masks: PackedMasks,
     ) -> dict[str, Tensor]:
         """Compute the mask loss from the features of positive regions."""
         head = self.mask_head
@@ -204,13 +212,13 @@ class Stage:
         loss = head.loss_mask(logits, targets, torch.zeros_like(labels))
         return dict(loss_mask=loss)
 
-    def refined(
+    def refine_proposals(
         self,
         rois: Rois,
         scores: Tensor,
         deltas: Tensor,
         raw: Any,
-        truth: Truth,
+        truth: BatchGroundTruth,
     ) -> Padded:
         """Return the refined boxes as proposals for the next stage."""
         head = self.box_head
@@ -222,14 +230,16 @@ class Stage:
         count = rois.num_positive
         labels[:count] = truth.labels[rois.images[:count], rois.objects]
         deltas = (
-            _of_class(head, deltas, labels)
+            _select_class_deltas(head, deltas, labels)
             if raw is None
             else box_deltas(head, raw, labels)
         )
         return refine(rois, deltas, self.coder, truth)
 
 
-def _of_class(head: BBoxHead, deltas: Tensor, labels: Tensor) -> Tensor:
+def _select_class_deltas(
+    head: BBoxHead, deltas: Tensor, labels: Tensor
+) -> Tensor:
     if head.reg_class_agnostic:
         return deltas.flatten(1)
     index = labels[:, None, None].expand(-1, 1, head.bbox_coder.encode_size)
@@ -246,19 +256,19 @@ class BatchedRoIs:
         self._stages: list[Stage] = []
         reason = None
         if self.train_cfg:
-            reason = self._why_not()
-        self.stock_because = stock.announce(self, reason)
+            reason = self._find_fallback_reason()
+        self.fallback_reason = fallback.log_fallback(self, reason)
 
     def _make_stages(self) -> list[Stage]:
-        box_heads = _listed(self.bbox_head)
+        box_heads = _as_list(self.bbox_head)
         mask_heads = (
-            _listed(self.mask_head)
+            _as_list(self.mask_head)
             if self.with_mask
             else [None] * len(box_heads)
         )
-        extractors = [_listed(self.bbox_roi_extractor)]
+        extractors = [_as_list(self.bbox_roi_extractor)]
         if self.with_mask and not self.share_roi_extractor:
-            extractors.append(_listed(self.mask_roi_extractor))
+            extractors.append(_as_list(self.mask_roi_extractor))
         names = [f'bbox_head.{i}' for i in range(len(box_heads))]
         return [
             Stage(*parts)
@@ -267,20 +277,22 @@ class BatchedRoIs:
                 box_heads,
                 mask_heads,
                 map(list, zip(*extractors, strict=True)),
-                _listed(self.bbox_assigner),
-                _listed(self.bbox_sampler),
-                _listed(self.train_cfg),
+                _as_list(self.bbox_assigner),
+                _as_list(self.bbox_sampler),
+                _as_list(self.train_cfg),
                 strict=True,
             )
         ]
 
-    def _why_not(self) -> str | None:
+    def _find_fallback_reason(self) -> str | None:
         if self.with_shared_head:  # type: ignore[attr-defined]
             return 'shared_head'
         if not self.with_bbox:  # type: ignore[attr-defined]
             return 'a RoI head without boxes'
         self._stages = self._make_stages()
-        return stock.first(stage.why_not() for stage in self._stages)
+        return fallback.first_reason(
+            stage.find_fallback_reason() for stage in self._stages
+        )
 
     def loss(
         self,
@@ -289,21 +301,21 @@ class BatchedRoIs:
         batch_data_samples: SampleList,
     ) -> dict[str, Tensor]:
         """Override MMDetection's method of the same name."""
-        truth = Truth.of_samples(batch_data_samples, x[0].device)
-        if self.why_stock(truth):
+        truth = BatchGroundTruth.of_samples(batch_data_samples, x[0].device)
+        if self.batch_fallback_reason(truth):
             return super().loss(  # type: ignore[misc,no-any-return]
                 x, rpn_results_list, batch_data_samples
             )
         boxes = [results.bboxes for results in rpn_results_list]
-        return self.batched_loss(x, pad(boxes), truth, self.packed(truth))
+        return self.batched_loss(x, pad(boxes), truth, self.pack_masks(truth))
 
-    def why_stock(self, truth: Truth) -> str | None:
+    def batch_fallback_reason(self, truth: BatchGroundTruth) -> str | None:
         """Return why a batch needs MMDetection's code; None if it does not."""
-        if self.stock_because or not self.with_mask:  # type: ignore[attr-defined]
-            return self.stock_because
-        return why_not_masks(truth.masks)
+        if self.fallback_reason or not self.with_mask:  # type: ignore[attr-defined]
+            return self.fallback_reason
+        return masks_fallback_reason(truth.masks)
 
-    def packed(self, truth: Truth) -> PackedMasks | None:
+    def pack_masks(self, truth: BatchGroundTruth) -> PackedMasks | None:
         """Copy the masks of a batch to the device; None without a mask
         head."""
         if not self.with_mask:  # type: ignore[attr-defined]
@@ -314,7 +326,7 @@ class BatchedRoIs:
         self,
         x: tuple[Tensor, ...],
         proposals: Padded,
-        truth: Truth,
+        truth: BatchGroundTruth,
         masks: PackedMasks | None,
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch.
@@ -323,7 +335,7 @@ class BatchedRoIs:
             x: Feature maps, finest first.
             proposals: Proposals of the region proposal network.
             truth: Ground truth of the batch.
-            masks: The result of :meth:`packed`.
+            masks: The result of :meth:`pack_masks`.
         """
         losses: dict[str, Tensor] = {}
         for i, stage in enumerate(self._stages):
@@ -344,10 +356,12 @@ class BatchedRoIs:
             if stage is self._stages[-1] or not len(rois.boxes):
                 break
             with torch.no_grad():
-                proposals = stage.refined(rois, *predictions, truth)
+                proposals = stage.refine_proposals(rois, *predictions, truth)
         return losses
 
-    def sample(self, stage: Stage, proposals: Padded, truth: Truth) -> Rois:
+    def sample(
+        self, stage: Stage, proposals: Padded, truth: BatchGroundTruth
+    ) -> Rois:
         """Sample the regions of interest of a stage."""
         count = proposals.boxes.shape[1] + truth.boxes.shape[1]
         keys = self.sampling_keys(proposals, count)
@@ -381,7 +395,7 @@ class BatchedRoIs:
     ) -> InstanceList:
         """Override MMDetection's method; predict each mask for one class
         only."""
-        heads = _listed(self.mask_head)
+        heads = _as_list(self.mask_head)
         counts = [len(results) for results in results_list]
         if not sum(counts) or not _selects_masks(self, *heads):
             return super().predict_mask(  # type: ignore[misc,no-any-return]
@@ -394,7 +408,7 @@ class BatchedRoIs:
                 head, extractor(x[: extractor.num_inputs], rois), labels
             )
             for extractor, head in zip(
-                _listed(self.mask_roi_extractor), heads, strict=True
+                _as_list(self.mask_roi_extractor), heads, strict=True
             )
         ]
         cascade = len(masks) > 1
@@ -422,7 +436,7 @@ class BatchedRoIs:
         return results_list
 
 
-def _listed(parts: Any) -> list[Any]:
+def _as_list(parts: Any) -> list[Any]:
     """Return the parts of all stages as a list; a one-stage head stores the
     bare part."""
     several = isinstance(parts, (list, nn.ModuleList))
@@ -472,7 +486,7 @@ def _selects_masks(roi_head: nn.Module, *heads: nn.Module) -> bool:
     """Return whether masks can be predicted for one class only."""
     return not roi_head.with_shared_head and all(
         isinstance(head, FCNMaskHead)
-        and not stock.overridden(
+        and not fallback.first_overridden(
             head,
             FCNMaskHead,
             ('forward', 'predict_by_feat', '_predict_by_feat_single'),

@@ -12,7 +12,7 @@ from .assign import assign
 from .boxes import BoxCoder
 from .dense import gather
 from .sample import sample
-from .truth import Padded, Truth
+from .truth import BatchGroundTruth, Padded
 
 
 class Levels(NamedTuple):
@@ -35,9 +35,10 @@ class Rois(NamedTuple):
         num_positive: Number P of positive regions.
         objects: (P,) int64, matched object of each positive region, as an
             index within its image.
-        places: (M,) int64, slot of each region among the N x S sampled slots.
-        num_places: Number of slots, N x S.
-        is_object: (M,) bool, whether the region is an annotated box itself.
+        slots: (M,) int64, slot of each region among the N x S sampled slots.
+        num_slots: Number of slots, N x S.
+        is_ground_truth: (M,) bool, whether the region is an annotated box
+            itself.
         box_levels: Levels of all regions.
         mask_levels: Levels of the positive regions; None without separate mask
             extractors.
@@ -46,9 +47,9 @@ class Rois(NamedTuple):
     boxes: Tensor
     num_positive: int
     objects: Tensor
-    places: Tensor
-    num_places: int
-    is_object: Tensor
+    slots: Tensor
+    num_slots: int
+    is_ground_truth: Tensor
     box_levels: Levels
     mask_levels: Levels | None
 
@@ -62,7 +63,7 @@ def sample_rois(
     assigner: Any,
     sampler: Any,
     proposals: Padded,
-    truth: Truth,
+    truth: BatchGroundTruth,
     extractors: Sequence[Any],
     keys: Tensor,
 ) -> Rois:
@@ -96,8 +97,8 @@ def sample_rois(
     rois = torch.cat((images, gather(boxes, index)), dim=-1).flatten(0, 1)
     # sort slots: positive, negative, empty
     kind = (2 - 2 * positive.int() - negative.int()).flatten()
-    kind, places = kind.sort(stable=True)
-    rois = rois[places]
+    kind, slots = kind.sort(stable=True)
+    rois = rois[slots]
     # the box head reads all regions, the mask head positive ones
     left_out = torch.stack((kind > 1, kind > 0))
     number = max(len(e.roi_layers) for e in extractors)
@@ -117,14 +118,14 @@ def sample_rois(
         )
         for i, e in enumerate(extractors)
     ]
-    chosen = index.flatten()[places[:total]]
-    found = gather(assigned, index).flatten()[places[:num_positive]] - 1
+    chosen = index.flatten()[slots[:total]]
+    found = gather(assigned, index).flatten()[slots[:num_positive]] - 1
     return Rois(
         rois[:total],
         num_positive,
         found,
-        places[:total],
-        len(places),
+        slots[:total],
+        len(slots),
         chosen < objects,
         kept[0],
         kept[1] if len(kept) > 1 else None,
@@ -143,7 +144,7 @@ def refine(
     rois: Rois,
     deltas: Tensor,
     coder: BoxCoder,
-    truth: Truth,
+    truth: BatchGroundTruth,
 ) -> Padded:
     """Decode refined boxes as proposals for the next cascade stage, without
     the annotated boxes.
@@ -157,10 +158,10 @@ def refine(
     boxes = coder.decode(
         rois.boxes[:, 1:], deltas.float(), truth.shapes, rois.images
     )
-    every = boxes.new_zeros(rois.num_places, 4)
-    every = every.index_copy(0, rois.places, boxes)
+    every = boxes.new_zeros(rois.num_slots, 4)
+    every = every.index_copy(0, rois.slots, boxes)
     valid = torch.zeros_like(every[:, 0], dtype=torch.bool)
-    valid = valid.index_copy(0, rois.places, ~rois.is_object)
+    valid = valid.index_copy(0, rois.slots, ~rois.is_ground_truth)
     count = len(truth.boxes)
     return Padded(every.view(count, -1, 4), valid.view(count, -1))
 

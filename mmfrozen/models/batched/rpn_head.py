@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ...registry import MODELS
 from .anchor_head import BatchedAnchorHead
-from .dense import Flat, flatten, gather, largest, sizes_of
-from .sample import sample, why_not_sample
+from .dense import FlatPredictions, flatten, gather, largest, sizes_of
+from .sample import sample, sampler_fallback_reason
 from .suppress import NMS, suppress
-from .truth import Padded, Truth
+from .truth import BatchGroundTruth, Padded
 
 
 @MODELS.register_module()
@@ -39,27 +39,29 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         rpn_head=dict(type='BatchedRPNHead')
     """
 
-    def _why_not(self) -> list[str | None]:
-        reasons = super()._why_not()
+    def _fallback_reasons(self) -> list[str | None]:
+        reasons = super()._fallback_reasons()
         if not self.use_sigmoid_cls or type(self.loss_cls) is not (
             CrossEntropyLoss
         ):
             reasons.append(f'loss_cls {type(self.loss_cls).__name__}')
         if self.train_cfg:
-            reasons.append(why_not_sample(self.sampler))
+            reasons.append(sampler_fallback_reason(self.sampler))
         return reasons
 
     def collect(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor]
-    ) -> Flat:
+    ) -> FlatPredictions:
         """Implement :meth:`BatchedAnchorHead.collect`."""
-        return Flat(
+        return FlatPredictions(
             flatten(cls_scores, 1),
             flatten(bbox_preds, 4),
             sizes_of(cls_scores),
         )
 
-    def batched_loss(self, outputs: Flat, truth: Truth) -> dict[str, Tensor]:
+    def batched_loss(
+        self, outputs: FlatPredictions, truth: BatchGroundTruth
+    ) -> dict[str, Tensor]:
         """Implement :meth:`BatchedAnchorHead.batched_loss`."""
         with torch.no_grad():
             anchors, assigned = self._assigned(outputs.sizes, truth)
@@ -135,7 +137,10 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         ]
 
     def batched_predict(
-        self, outputs: Flat, truth: Truth, settings: ConfigType
+        self,
+        outputs: FlatPredictions,
+        truth: BatchGroundTruth,
+        settings: ConfigType,
     ) -> Padded | None:
         """Predict the proposals of a batch.
 
@@ -156,13 +161,13 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
         nms = settings.get('nms', {})
         known = {'type', 'iou_threshold', 'class_agnostic'}
         return bool(
-            self.stock_because or nms.get('type') != NMS or set(nms) - known
+            self.fallback_reason or nms.get('type') != NMS or set(nms) - known
         )
 
     @torch.no_grad()
     def _propose(
         self,
-        outputs: Flat,
+        outputs: FlatPredictions,
         shapes: list[tuple[int, int]],
         settings: ConfigType,
     ) -> tuple[Padded, Tensor]:

@@ -25,7 +25,7 @@ class Sample(NamedTuple):
     negative: Tensor
 
 
-def why_not_sample(sampler: Any) -> str | None:
+def sampler_fallback_reason(sampler: Any) -> str | None:
     """Return why a sampler has no batched form; None if it has one."""
     if type(sampler) is not RandomSampler:
         return f'sampler {type(sampler).__name__}'

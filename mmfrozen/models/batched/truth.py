@@ -26,7 +26,7 @@ class Padded(NamedTuple):
     valid: Tensor
 
 
-class Truth(NamedTuple):
+class BatchGroundTruth(NamedTuple):
     """Ground truth of a batch, on the device of the model.
 
     Attributes:
@@ -50,7 +50,9 @@ class Truth(NamedTuple):
     metas: list[dict[str, Any]]
 
     @classmethod
-    def of_samples(cls, samples: SampleList, device: torch.device) -> Truth:
+    def of_samples(
+        cls, samples: SampleList, device: torch.device
+    ) -> BatchGroundTruth:
         """Collect the annotations of data samples."""
         return cls.of(*unpack_gt_instances(samples), device)
 
@@ -61,14 +63,14 @@ class Truth(NamedTuple):
         ignored: Sequence[InstanceData | None] | None,
         metas: list[dict[str, Any]],
         device: torch.device,
-    ) -> Truth:
+    ) -> BatchGroundTruth:
         """Collect annotations in the form in which MMDetection's heads get
         them."""
         counts = [len(o.bboxes) for o in objects]
-        index, valid = _places(counts, device)
-        boxes = _take(torch.cat(_box_list(objects, device)), index)
+        index, valid = _slot_indices(counts, device)
+        boxes = _gather_padded(torch.cat(_box_list(objects, device)), index)
         labels = torch.cat([o.labels.to(device) for o in objects])
-        labels = _take(labels, index)
+        labels = _gather_padded(labels, index)
         starts = [0, *itertools.accumulate(counts[:-1])]
         regions = [r for r in ignored or () if r is not None]
         has_regions = len(regions) == len(objects) and any(map(len, regions))
@@ -90,8 +92,8 @@ def pad(boxes: Sequence[Tensor]) -> Padded:
     Args:
         boxes: (K_i, 4) of each image.
     """
-    index, valid = _places([len(b) for b in boxes], boxes[0].device)
-    return Padded(_take(torch.cat(list(boxes)), index), valid)
+    index, valid = _slot_indices([len(b) for b in boxes], boxes[0].device)
+    return Padded(_gather_padded(torch.cat(list(boxes)), index), valid)
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -101,7 +103,7 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _places(
+def _slot_indices(
     counts: Sequence[int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return, both (N, max(counts)), the row index of each slot among all rows
@@ -118,7 +120,7 @@ def _places(
     return both[0], both[1].bool()
 
 
-def _take(values: Tensor, index: Tensor) -> Tensor:
+def _gather_padded(values: Tensor, index: Tensor) -> Tensor:
     filler = values.new_zeros(1, *values.shape[1:])
     return torch.cat((values, filler))[index]
 

@@ -17,7 +17,7 @@ from .levels import (
     check_in_channels,
     check_levels,
     check_start_level,
-    refuse,
+    option_error,
 )
 
 
@@ -85,7 +85,7 @@ class AnySizeBiFPN(BaseModule):
         check_count('out_channels', out_channels, 256)
         check_count('stack_times', stack_times, 3)
         if type(num_outs) is not int or num_outs < 2:
-            raise refuse(
+            raise option_error(
                 'num_outs must be at least 2 levels to merge',
                 num_outs,
                 'Set num_outs=5',

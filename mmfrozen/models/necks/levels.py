@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 
-def refuse(required: str, got: Any, what_to_do: str) -> ValueError:
+def option_error(required: str, got: Any, what_to_do: str) -> ValueError:
     """Return an error about an option of the neck."""
     return ValueError(f'model.neck.{required}, got {got!r}. {what_to_do}.')
 
@@ -21,7 +21,7 @@ def is_count(value: Any, least: int = 1) -> bool:
 def check_count(key: str, value: Any, example: int) -> None:
     """Raise an error unless a value is a positive integer."""
     if not is_count(value):
-        raise refuse(
+        raise option_error(
             f'{key} must be a positive integer',
             value,
             f'Set {key}={example}',
@@ -32,7 +32,7 @@ def check_in_channels(in_channels: Any) -> None:
     """Raise an error unless a value is a list of positive integers."""
     is_list = isinstance(in_channels, (list, tuple)) and len(in_channels) > 0
     if not (is_list and all(map(is_count, in_channels))):
-        raise refuse(
+        raise option_error(
             'in_channels must be a list of positive integers',
             in_channels,
             "List the channels of the backbone's levels, finest first",
@@ -48,7 +48,7 @@ def check_start_level(
         is_count(start_level, least=0)
         and 1 <= num_levels - start_level <= num_outs
     ):
-        raise refuse(
+        raise option_error(
             f'start_level must leave 1 to {num_outs} of the {num_levels} '
             'levels in in_channels',
             start_level,
@@ -62,7 +62,7 @@ def check_levels(
     """Raise an error if levels have other channels or do not halve in size."""
     channels = [x.shape[1] for x in inputs]
     if channels != list(in_channels):
-        raise refuse(
+        raise option_error(
             f'in_channels must be the channels {channels} of the '
             "backbone's levels",
             in_channels,
@@ -72,7 +72,7 @@ def check_levels(
     for i, size in enumerate(sizes[1:]):
         for side, finer in enumerate(sizes[i]):
             if size[side] not in (finer // 2, (finer + 1) // 2):
-                raise refuse(
+                raise option_error(
                     'in_channels must list levels that halve in size',
                     sizes,
                     'Leave out the others, or take the dilation out of the '

@@ -16,7 +16,7 @@ from .levels import (
     check_in_channels,
     check_levels,
     check_start_level,
-    refuse,
+    option_error,
 )
 
 _NUM_LEVELS = 5  # the searched cell merges P3 to P7
@@ -78,7 +78,9 @@ class AnySizeNASFPN(NASFPN):
         act_cfg: dict[str, Any] | None = None,
         init_cfg: Any = None,
     ) -> None:
-        _check(in_channels, out_channels, num_outs, stack_times, start_level)
+        _check_options(
+            in_channels, out_channels, num_outs, stack_times, start_level
+        )
         super().__init__(
             list(in_channels),
             out_channels,
@@ -160,7 +162,7 @@ def _resize(x: Tensor, octaves: int, size: tuple[int, int]) -> Tensor:
     return x[..., : size[0], : size[1]]
 
 
-def _check(
+def _check_options(
     in_channels: Any,
     out_channels: Any,
     num_outs: Any,
@@ -171,7 +173,7 @@ def _check(
     check_in_channels(in_channels)
     check_count('out_channels', out_channels, 256)
     if num_outs != _NUM_LEVELS:
-        raise refuse(
+        raise option_error(
             f'num_outs must be {_NUM_LEVELS}, as in the searched cell',
             num_outs,
             'Leave it out',

@@ -163,7 +163,7 @@ def _arrow(axes: Axes, pair: Pair, ap: str, cost: Cost) -> None:
             arrowstyle='-|>',
             color=colour,
             lw=1.6,
-            ls='-' if pair.is_even else ':',
+            ls='-' if pair.has_equal_training else ':',
             shrinkA=6,
             shrinkB=6,
         ),

@@ -84,7 +84,7 @@ class Pair:
     control: ComparedRun
 
     @property
-    def is_even(self) -> bool:
+    def has_equal_training(self) -> bool:
         """Whether both were evaluated after equally many steps, to 5 %."""
         steps = sorted(
             run.curve.evaluations[-1].iter if run.curve.evaluations else 0

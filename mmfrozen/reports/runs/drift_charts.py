@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...cost import Flops
 from ...freezing.drift import ALL
-from ..page import drawable
+from ..page import replace_undrawable
 from .charts import OVERALL, draw_curves
 from .comparison import ComparedRun
 from .costs import PARTS
@@ -87,7 +87,7 @@ def _drift(stage: object) -> float:
 
 def _draw_stages(axes: Axes, run: ComparedRun, style: dict[str, Any]) -> None:
     stages = {
-        drawable(name): _drift(stage)
+        replace_undrawable(name): _drift(stage)
         for name, stage in run.drift[-1].stages.items()
         if name != ALL
     }

@@ -33,15 +33,15 @@ def find_state(path: Path) -> str:
     are recognised by these names, as they are not controls.
     """
     path = Path(path).resolve()
-    told = _told_by_names(path)
+    state = _state_from_names(path)
     record = BACKBONE.read(path)
     if record is None or record.state not in STATES:
-        return told
-    is_second_phase = record.state == 'finetuned' and told == 'thawed'
-    return told if is_second_phase else record.state
+        return state
+    is_second_phase = record.state == 'finetuned' and state == 'thawed'
+    return state if is_second_phase else record.state
 
 
-def _told_by_names(path: Path) -> str:
+def _state_from_names(path: Path) -> str:
     folder = state_of_folder(path)
     if folder:
         return folder

@@ -10,7 +10,7 @@ from ...run_files import ParameterCounts
 from .comparison import ComparedRun, Pair
 from .costs import CostRow, compare, find_differences
 from .learning_curves import LoggedEvaluation
-from .seeds import SeedSummary, over_seeds
+from .seeds import SeedSummary, summarize_seeds
 from .step_costs import peak_bytes, total_flops
 
 
@@ -103,7 +103,7 @@ def summarise(
     summaries = [summarise_pair(pair) for pair in pairs]
     for pair in summaries:
         notes += [f'{pair.run} / {pair.control}: {w}' for w in pair.warnings]
-    seeds = over_seeds(pairs)
+    seeds = summarize_seeds(pairs)
     notes += [summary.verdict for summary in seeds]
     return RunsRecord(
         [summarise_run(run) for run in runs], summaries, seeds, notes
@@ -135,7 +135,7 @@ def summarise_pair(pair: Pair) -> PairSummary:
     """Summarize a pair."""
     run, control = pair.run, pair.control
     warnings = []
-    if not pair.is_even:
+    if not pair.has_equal_training:
         warnings.append('one was evaluated after less training')
     if run.cost and control.cost:
         warnings += find_differences(run.cost, control.cost)

@@ -39,7 +39,7 @@ class SeedGain:
     high: float
 
     @property
-    def is_shown(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the difference exceeds the variation by seeds alone."""
         excludes_zero = self.low > 0 or self.high < 0
         return excludes_zero and abs(self.gain) >= SEED_SPREAD
@@ -66,7 +66,7 @@ class SeedSummary:
     @property
     def verdict(self) -> str:
         """The APs that differ, in one line."""
-        shown = [ap for ap, gain in self.gains.items() if gain.is_shown]
+        shown = [ap for ap, gain in self.gains.items() if gain.is_significant]
         found = f'a difference in {", ".join(shown)}' if shown else ''
         return (
             f'{self.experiment}, {self.run} - {self.control}, '
@@ -76,7 +76,7 @@ class SeedSummary:
         )
 
 
-def over_seeds(pairs: Sequence[Pair]) -> list[SeedSummary]:
+def summarize_seeds(pairs: Sequence[Pair]) -> list[SeedSummary]:
     """Group and summarize pairs that differ only in their seed.
 
     Args:

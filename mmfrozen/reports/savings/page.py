@@ -17,7 +17,7 @@ from .charts import (
 )
 from .tables import (
     batch_rows,
-    conditions,
+    condition_lines,
     flop_head,
     flop_rows,
     mebi,
@@ -68,7 +68,7 @@ def write_report(
         FileExistsError: If the file exists.
     """
     parts = [paragraph(headline(savings))]
-    parts += [paragraph(line, note=True) for line in conditions(savings)]
+    parts += [paragraph(line, note=True) for line in condition_lines(savings)]
     parts.append(_compute(savings, macs))
     parts.append(_memory(savings, memory_bytes, batches))
     if ap is not None:

@@ -206,7 +206,7 @@ def draw_batches(batches: Sequence[LargestBatch], memory: str) -> Table:
     return draw(title, head, batch_rows(batches), 0)
 
 
-def conditions(savings: Savings) -> list[str]:
+def condition_lines(savings: Savings) -> list[str]:
     """Return the conditions of the measurement and warnings, one per line."""
     work = savings.work
     step = savings.frozen.step
@@ -227,7 +227,7 @@ def conditions(savings: Savings) -> list[str]:
             f'{name} {count:.4g}' for name, count in step.positives.items()
         )
         lines.append(f'positives an image, by assigner: {counts}')
-    lines[:0] = describe_left_out(savings)
+    lines[:0] = left_out_lines(savings)
     lines[:0] = [
         f'WARNING: the backbone of {side.label} gets no gradient, although '
         f'{trains / 1e6:.1f} M of its parameters require one: look for '
@@ -238,7 +238,7 @@ def conditions(savings: Savings) -> list[str]:
     return lines
 
 
-def describe_left_out(savings: Savings) -> list[str]:
+def left_out_lines(savings: Savings) -> list[str]:
     """Return a line on what is left out; empty for complete steps."""
     if not savings.left_out:
         return []

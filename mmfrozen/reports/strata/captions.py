@@ -11,7 +11,7 @@ from .record import FREQUENCIES, StrataGain
 from .text import ap_name, format_estimate
 
 
-def conclude(gain: StrataGain) -> str:
+def summary_line(gain: StrataGain) -> str:
     """Summarize AP in a sentence: all classes, then rare, common, frequent."""
     rows = [*gain.family('all'), *gain.family('frequency')]
     parts = [

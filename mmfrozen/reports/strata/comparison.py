@@ -17,7 +17,7 @@ from .errors import (
     Track,
     describe_errors,
     error_costs,
-    know_errors,
+    have_error_types,
     recorded_costs,
     resample_errors,
 )
@@ -163,7 +163,7 @@ def compare(
         matches, request.num_resamples, seed=request.seed, track=track
     )
     errors: dict[str, Any] = {}
-    if know_errors(matches):
+    if have_error_types(matches):
         report('mending errors')
         errors = _errors(request, matches, annotations, track)
     else:
@@ -249,7 +249,7 @@ def _compare_records(
     shown = Samples.of([row.shown.value for row in classes])
     bins = file_bins(run, control)
     errors: dict[str, Any] = {}
-    if know_errors(records):
+    if have_error_types(records):
         errors = {
             'errors': recorded_costs(records, bins),
             'confusions': tuple(tuple(r.confusions or ()) for r in records),

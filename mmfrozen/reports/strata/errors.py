@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ...evaluation.bootstrap import image_weights
-from ...evaluation.error_gains import count_errors, gained
+from ...evaluation.error_gains import count_errors, error_gains_per_class
 from ...evaluation.error_strata import calibrations, confusions, error_bins
 from ...evaluation.error_types import TYPES
 from ...evaluation.match_detections import Matches
@@ -19,7 +19,7 @@ from .record import BinGain, ErrorCost, Estimate
 Track = Callable[[Sequence[int]], Iterable[int]]
 
 
-def know_errors(runs: Sequence[Matches | StrataRecord]) -> bool:
+def have_error_types(runs: Sequence[Matches | StrataRecord]) -> bool:
     """Return whether all runs have error types; old records have none."""
     return all(run.errors is not None for run in runs)
 
@@ -41,10 +41,13 @@ def resample_errors(
     num_images = len(runs[0].image_ids)
     weights = image_weights(num_images, max(num_resamples, 1), seed)
     chunks = [
-        [gained(run, weights[start : start + CHUNK]) for run in runs]
+        [
+            error_gains_per_class(run, weights[start : start + CHUNK])
+            for run in runs
+        ]
         for start in track(range(0, num_resamples, CHUNK))
     ]
-    values = [gained(run) for run in runs]
+    values = [error_gains_per_class(run) for run in runs]
     none = np.empty((0, len(runs[0].category_ids)))
     return {
         name: [

@@ -17,8 +17,8 @@ from ..page import COLOURS
 from .example_panel import Crop, Panel, crop_around, join_panels, outlines
 from .image_files import ImageFiles
 
-MOST_SHOWN = 3  # detections in a panel
-MOST_TRIED = 20  # objects whose image file is searched
+MAX_DETECTIONS = 3  # detections in a panel
+MAX_OBJECTS = 20  # objects whose image file is searched
 RUN_COLOURS = (COLOURS['frozen'], COLOURS['finetuned'])
 
 
@@ -41,7 +41,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class _OfClass:
+class _ClassDetections:
     """The N detections of one class.
 
     Attributes:
@@ -63,7 +63,7 @@ class _OfClass:
     @classmethod
     def select(
         cls, run: DetectionArrays, category_id: int, has_masks: bool
-    ) -> _OfClass:
+    ) -> _ClassDetections:
         rows = np.flatnonzero(run.category_ids == category_id)
         assert run.boxes is not None  # result files are read with boxes
         own = run.mask_scores if has_masks else None
@@ -87,7 +87,7 @@ class _OfClass:
     def highest(self, image_id: int, crop: Crop) -> list[int]:
         """Return the best detections whose centres are in the crop.
 
-        They are at most ``MOST_SHOWN`` positions, highest score first.
+        They are at most ``MAX_DETECTIONS`` positions, highest score first.
         """
         middle = self.boxes[:, :2] + self.boxes[:, 2:] / 2
         inside = (
@@ -97,7 +97,7 @@ class _OfClass:
         )
         found = np.flatnonzero(inside)
         order = np.argsort(-self.scores[found], kind='stable')
-        return [int(i) for i in found[order][:MOST_SHOWN]]
+        return [int(i) for i in found[order][:MAX_DETECTIONS]]
 
 
 class Examples:
@@ -138,14 +138,14 @@ class Examples:
         counted = ~self.gt.is_crowd & ~self.gt.is_ignored
         (objects,) = np.nonzero(counted & (self.gt.categories == category))
         found = [
-            _OfClass.select(run, category_id, self.has_masks)
+            _ClassDetections.select(run, category_id, self.has_masks)
             for run in self.runs.values()
         ]
         quality = [self._quality(objects, dets) for dets in found]
         ahead = quality[0] - (quality[1] if len(quality) > 1 else 0)
         size = self.gt.boxes[objects, 2:].prod(axis=1)
         # of equals, prefer the larger object
-        for index in np.lexsort((-size, -sign * ahead))[:MOST_TRIED]:
+        for index in np.lexsort((-size, -sign * ahead))[:MAX_OBJECTS]:
             target = int(objects[index])
             image_id = int(self.gt.image_ids[self.gt.images[target]])
             image = self._open(image_id)
@@ -154,7 +154,7 @@ class Examples:
         return None
 
     def _quality(
-        self, objects: NDArray[np.int64], dets: _OfClass
+        self, objects: NDArray[np.int64], dets: _ClassDetections
     ) -> NDArray[np.float64]:
         """Return the best score x IoU of each object, from IoU 0.5 on."""
         best = np.zeros(len(objects))
@@ -194,7 +194,7 @@ class Examples:
             return None
 
     def _compose(
-        self, image: Image.Image, target: int, found: list[_OfClass]
+        self, image: Image.Image, target: int, found: list[_ClassDetections]
     ) -> bytes:
         """Draw an object with one panel per run; return the JPEG."""
         crop = crop_around(self.gt.boxes[target], image.size)
@@ -220,7 +220,7 @@ class Examples:
 
 
 def _draw_found(
-    panel: Panel, dets: _OfClass, place: tuple[int, Crop], colour: str
+    panel: Panel, dets: _ClassDetections, place: tuple[int, Crop], colour: str
 ) -> None:
     """Outline and label the best detections of a class in a crop."""
     shown = dets.highest(*place)

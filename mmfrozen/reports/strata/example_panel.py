@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_utils
 
-from ..page import drawable
+from ..page import replace_undrawable
 
 Crop = tuple[int, int, int, int]
 
@@ -150,7 +150,7 @@ def join_panels(
 
 def _fit(text: str) -> str:
     """Return a name, without its beginning if it is too wide for a panel."""
-    shown = drawable(text).replace('\n', ' ')
+    shown = replace_undrawable(text).replace('\n', ' ')
     while _font().getlength(shown) > SIDE and len(shown) > 2:
         shown = '\N{HORIZONTAL ELLIPSIS}' + shown[2:]
     return shown

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...annotation_faults import outside
+from ...annotation_faults import is_outside
 
 
 class ImageFiles:
@@ -55,7 +55,7 @@ def _names(record: Mapping[str, Any]) -> list[str]:
     if names[0]:
         names.append(Path(names[0]).name)
     # skip absolute names: these names are joined to several folders
-    kept = [x for x in names if x and x[0] != '/' and not outside(x, '/')]
+    kept = [x for x in names if x and x[0] != '/' and not is_outside(x, '/')]
     return list(dict.fromkeys(kept)) or [str(record['id'])]
 
 

@@ -10,13 +10,13 @@ from .. import page
 from .bars import draw_bins, draw_classes
 from .captions import (
     bins_caption,
-    conclude,
     curve_caption,
     errors_caption,
     examples_caption,
     kinds,
     method,
     ranking_caption,
+    summary_line,
 )
 from .curve import add_titles, draw_by_annotations
 from .error_charts import draw_calibration, draw_errors
@@ -78,7 +78,7 @@ def write_strata_page(
         [
             STYLE,
             page.paragraph(describe(gain).partition('\n')[2]),
-            f'<p class=lead>{escape(conclude(gain))}</p>',
+            f'<p class=lead>{escape(summary_line(gain))}</p>',
             *(page.paragraph(f'Note: {note}') for note in gain.notes),
             _annotations_section(gain),
             *([_errors_section(gain)] if gain.errors else []),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...evaluation.bootstrap import (
     image_weights,
     lost_variance,
-    mean_lost,
+    lost_variance_of_mean,
     student_interval,
 )
 from ...evaluation.match_detections import AREAS, Matches
@@ -173,7 +173,7 @@ def bin_gain(
             mean(s.draws[:, members])[:, None],
             np.array([num_images]),
             confidence,
-            mean_lost(lost_variance(s.draws, counts)[members]),
+            lost_variance_of_mean(lost_variance(s.draws, counts)[members]),
         )[0]
         for s in _with_difference(samples)
     ]

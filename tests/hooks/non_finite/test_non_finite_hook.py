@@ -144,7 +144,7 @@ def test_accumulated_gradients_are_left_out_as_a_whole(tmp_path):
 @pytest.fixture
 def late(monkeypatch):
     """As on a GPU: an update is looked at when the next one is due."""
-    monkeypatch.setattr(non_finite_hook, '_can_be_late', lambda _: True)
+    monkeypatch.setattr(non_finite_hook, '_can_defer', lambda _: True)
 
 
 def test_looked_at_one_step_later_the_right_images_are_named(late, tmp_path):
@@ -279,7 +279,7 @@ def test_all_processes_skip_together_under_a_scaler(monkeypatch, tmp_path):
 
 
 def test_all_processes_stop_and_one_of_them_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr('mmfrozen.hooks.stop_together.GRACE', 0)
+    monkeypatch.setattr('mmfrozen.hooks.stop_together.EXIT_DELAY', 0)
     results = in_two_processes(
         train_in_a_process, tmp_path, tmp_path, {3: 'loss'}, {}
     )

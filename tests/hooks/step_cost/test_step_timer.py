@@ -222,7 +222,7 @@ def test_models_without_parts_and_several_optimizers_are_timed():
     for step in (1, 2):  # the first would be counted
         meter.begin_step(step)
         model.train_step(wrappers)
-        meter.is_updated()
+        meter.mark_updated()
         meter.finish_step()
     device.done = device.queued
     [step] = meter.read()

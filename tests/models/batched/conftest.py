@@ -337,8 +337,8 @@ def run(model, batch):
 def assert_equal_steps(settings, batch, rtol=1e-4):
     """Both take the same step."""
     plain, fast = build_pair(settings)
-    assert not fast.rpn_head.stock_because
-    assert not fast.roi_head.stock_because
+    assert not fast.rpn_head.fallback_reason
+    assert not fast.roi_head.fallback_reason
     give_keys(plain, fast)
     with torch.random.fork_rng():
         found, found_grads = run(fast, batch)

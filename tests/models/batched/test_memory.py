@@ -8,14 +8,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfrozen.models.batched.assign import assign
 from mmfrozen.models.batched.mask_targets import mask_targets, pack_masks
-from mmfrozen.models.batched.truth import Padded, Truth
+from mmfrozen.models.batched.truth import BatchGroundTruth, Padded
 
 from .conftest import build_pair, config, make_batch, run
 from .test_steps import boxes
 
 
 def truth_of(batch):
-    return Truth.of_samples(
+    return BatchGroundTruth.of_samples(
         [s.clone() for s in batch['data_samples']], torch.device('cpu')
     )
 
@@ -96,7 +96,9 @@ def test_targets_and_losses_take_no_more_operators_for_more_images():
         with torch.random.fork_rng():
             torch.manual_seed(0)
             data = fast.data_preprocessor(batch, True)
-            truth = Truth.of_samples(data['data_samples'], torch.device('cpu'))
+            truth = BatchGroundTruth.of_samples(
+                data['data_samples'], torch.device('cpu')
+            )
             x, outputs = fast.run_static(data['inputs'])
             with CountOperators() as counter:
                 flat = fast.rpn_head.collect(*outputs)
@@ -105,7 +107,7 @@ def test_targets_and_losses_take_no_more_operators_for_more_images():
                     truth.boxes.repeat(1, 20, 1),
                     truth.valid.repeat(1, 20),
                 )
-                masks = fast.roi_head.packed(truth)
+                masks = fast.roi_head.pack_masks(truth)
                 fast.roi_head.batched_loss(x, proposals, truth, masks)
         counts[images] = counter.count
     assert counts[8] <= counts[2] * 1.02, counts

@@ -50,7 +50,7 @@ def test_losses_are_those_of_mmdetection(pos_weight):
     settings.type = 'BatchedRetinaHead'
     fast = MODELS.build(settings)
     fast.load_state_dict(plain.state_dict())
-    assert not fast.stock_because
+    assert not fast.fallback_reason
     torch.manual_seed(0)
     features = [torch.randn(3, 8, s, s) for s in (16, 8, 4)]
     batch = make_batch(

@@ -88,7 +88,7 @@ def test_terminal_shows_components_conditions_and_the_convention(savings):
     text = console.export_text()
     for what in ('backbone.stage 4', 'neck', '2 a multiply-add', 'state of'):
         assert what in text
-    lines = '\n'.join(tables.conditions(savings))
+    lines = '\n'.join(tables.condition_lines(savings))
     assert '2 x 3 x 64 x 64 (as set), fp32; 4 objects an image' in lines
     assert 'roi_head.bbox_head 16 (4 positive)' in lines
     assert 'every stage of its backbone trained' in lines
@@ -203,10 +203,10 @@ def test_papers_cascade_saves_nearly_what_the_paper_reports():
 
 
 def test_control_whose_backbone_gets_no_gradient_is_told(savings, monkeypatch):
-    assert not any('WARNING' in x for x in tables.conditions(savings))
+    assert not any('WARNING' in x for x in tables.condition_lines(savings))
     forward = torch.no_grad()(ResNet.forward)
     monkeypatch.setattr(ResNet, 'forward', forward)
-    warned, *_ = tables.conditions(trace_pair(tiny_pair(), WORK))
+    warned, *_ = tables.condition_lines(trace_pair(tiny_pair(), WORK))
     assert 'WARNING: the backbone of fine-tuned gets no gradient' in warned
 
 
@@ -225,7 +225,7 @@ def test_what_is_left_out_is_told_wherever_a_saving_is_printed(
     savings, partial, tmp_path
 ):
     missing = 'without roi_head.bbox_head, roi_head.mask_head, losses'
-    first, *_ = tables.conditions(partial)
+    first, *_ = tables.condition_lines(partial)
     assert first.startswith(f'PARTIAL: {missing}; the forward pass failed')
     assert 'no luck' in first
     for table in tables.draw_all(partial):
@@ -240,7 +240,9 @@ def test_what_is_left_out_is_told_wherever_a_saving_is_printed(
     )
     assert pack_row(PackEntry('x', partial))[0] == 'x (PARTIAL)'
     assert to_record(savings)['left_out'] == []
-    assert not any('PARTIAL' in line for line in tables.conditions(savings))
+    assert not any(
+        'PARTIAL' in line for line in tables.condition_lines(savings)
+    )
 
 
 def test_sides_that_lack_different_parts_are_not_compared(monkeypatch):
@@ -268,6 +270,6 @@ def test_sides_that_lack_different_parts_are_not_compared(monkeypatch):
 def test_positives_that_an_assigner_chose_are_printed():
     cfg = Config.fromfile(ZOO / 'atss/atss_r50_fpn_1x_coco.py')
     pair = [Variant(x, 'x.py', x, cfg) for x in ('freeze', 'thaw')]
-    lines = tables.conditions(trace_pair(tuple(pair), WORK))
+    lines = tables.condition_lines(trace_pair(tuple(pair), WORK))
     (line,) = [line for line in lines if 'positives an image' in line]
     assert re.search(r'bbox_head.assigner [1-9]', line)

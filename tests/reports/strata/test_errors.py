@@ -115,7 +115,7 @@ def test_records_of_metrics_give_the_same_costs_without_intervals(
         results = json.loads((data / name / 'r.bbox.json').read_text())
         found = DetectionArrays.from_dicts(results)
         matcher = metric._matchers['bbox']
-        matches = matcher.join([matcher.part(found)])
+        matches = matcher.join([matcher.match_batch(found)])
         record = metric._stratify(matches.limited(100))
         path = tmp_path / name / 'strata.json'
         write_strata(path, 'val', {}, [record], {})

@@ -13,7 +13,7 @@ from PIL import Image
 from mmfrozen.evaluation.detections import DetectionArrays
 from mmfrozen.evaluation.ground_truth import GroundTruth
 from mmfrozen.reports.page import COLOURS
-from mmfrozen.reports.strata.captions import conclude, curve_caption
+from mmfrozen.reports.strata.captions import curve_caption, summary_line
 from mmfrozen.reports.strata.comparison import Request, compare
 from mmfrozen.reports.strata.example_images import Examples
 from mmfrozen.reports.strata.image_files import ImageFiles
@@ -87,7 +87,7 @@ def test_page_is_written_without(tmp_path, data, changes):
     gain = compare(request_for(data, **changes)).gain
     write_strata_page(tmp_path / 'page.html', gain, {})
     text = (tmp_path / 'page.html').read_text()
-    assert conclude(gain) in text
+    assert summary_line(gain) in text
     assert '--images' in text  # how to have examples
 
 

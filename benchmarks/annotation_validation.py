@@ -26,7 +26,7 @@ from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
 import mmfrozen  # noqa: F401  (registers)
-from mmfrozen.annotation_faults import AnnotationLook, Fault
+from mmfrozen.annotation_faults import AnnotationValidator, Fault
 from mmfrozen.datasets import pieces
 
 
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class TimedLook(AnnotationLook):
+class TimedValidator(AnnotationValidator):
     """Adds up the CPU seconds of the look."""
 
     seconds = 0.0
@@ -50,11 +50,11 @@ class TimedLook(AnnotationLook):
         """Look at some annotations."""
         begin = time.process_time()
         found = list(super().annotations(chunk))
-        TimedLook.seconds += time.process_time() - begin
+        TimedValidator.seconds += time.process_time() - begin
         return found
 
 
-class NoLook(AnnotationLook):
+class NoValidator(AnnotationValidator):
     """Sees nothing."""
 
     def annotations(self, chunk: Sequence[Mapping[str, Any]]) -> tuple:
@@ -62,13 +62,13 @@ class NoLook(AnnotationLook):
         return ()
 
 
-def load_seconds(file: Path, look: type[AnnotationLook]) -> float:
+def load_seconds(file: Path, validator: type[AnnotationValidator]) -> float:
     """CPU seconds of loading."""
     begin = time.process_time()
     with (
         open(os.devnull, 'w') as nowhere,
         contextlib.redirect_stdout(nowhere),
-        mock.patch.object(pieces, 'AnnotationLook', look),
+        mock.patch.object(pieces, 'AnnotationValidator', validator),
     ):
         DATASETS.build(
             dict(
@@ -100,10 +100,14 @@ def main() -> int:
         write_file(file, args.images, LVISV1Dataset.METAINFO['classes'])
     rows = []
     for _ in range(args.turns):
-        TimedLook.seconds = 0.0
-        without = load_seconds(file, NoLook)
+        TimedValidator.seconds = 0.0
+        without = load_seconds(file, NoValidator)
         rows.append(
-            (without, load_seconds(file, TimedLook), TimedLook.seconds)
+            (
+                without,
+                load_seconds(file, TimedValidator),
+                TimedValidator.seconds,
+            )
         )
     without, whole, inside = np.array(rows).T
     print(

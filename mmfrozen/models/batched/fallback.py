@@ -8,7 +8,9 @@ from typing import Any
 from mmengine.logging import print_log
 
 
-def overridden(part: Any, base: type, names: Iterable[str]) -> str | None:
+def first_overridden(
+    part: Any, base: type, names: Iterable[str]
+) -> str | None:
     """Return the first method that a part overrides but the batched code would
     not call; None if there is none."""
     changed = [
@@ -17,12 +19,12 @@ def overridden(part: Any, base: type, names: Iterable[str]) -> str | None:
     return f'{type(part).__name__}.{changed[0]}' if changed else None
 
 
-def first(reasons: Iterable[str | None]) -> str | None:
+def first_reason(reasons: Iterable[str | None]) -> str | None:
     """Return the first reason that is not None or empty; else None."""
     return next((reason for reason in reasons if reason), None)
 
 
-def announce(part: Any, reason: str | None) -> str | None:
+def log_fallback(part: Any, reason: str | None) -> str | None:
     """Log a warning that a part falls back to MMDetection's step."""
     if reason:
         print_log(

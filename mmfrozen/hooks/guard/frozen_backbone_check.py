@@ -8,14 +8,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...freezing import changed_tensors, fingerprint, take_out
+from ...freezing import changed_tensors, fingerprint, strip_backbone
 from ...freezing.drift import same_bits
 from ..runner_access import KEY, backbone_tensors, find_backbone, write_record
 from .frozen_faults import explain_changes, find_run_faults, remedy
 from .init_checks import THAW
 
 
-class FrozenWatch(Hook):
+class FrozenBackboneCheck(Hook):
     """The part of FrozenGuardHook that runs after all other hooks.
 
     It is not registered: FrozenGuardHook adds it to frozen runs. It looks for
@@ -40,7 +40,7 @@ class FrozenWatch(Hook):
         self._before: dict[str, str] = {}
         self._is_checked = False
 
-    def remember(self, backbone: nn.Module) -> None:
+    def take_fingerprint(self, backbone: nn.Module) -> None:
         """Fingerprint the backbone, once the classifier is loaded."""
         self._before = fingerprint(backbone)
 
@@ -79,7 +79,7 @@ class FrozenWatch(Hook):
                 )
             tensor.copy_(frozen)  # EMA turns -0.0 into 0.0
         if not self._save_backbone:
-            take_out(checkpoint, find_backbone(runner))
+            strip_backbone(checkpoint, find_backbone(runner))
 
     def check(self, runner: Runner) -> None:
         """Look for faults, and compare the backbone bit by bit."""

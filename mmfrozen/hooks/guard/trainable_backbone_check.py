@@ -10,7 +10,7 @@ from ...freezing import changed_tensors, digest
 from ..runner_access import KEY, find_model
 
 
-class MovedWatch(Hook):
+class TrainableBackboneCheck(Hook):
     """The part of FrozenGuardHook that checks whether a control trains.
 
     It is not registered: FrozenGuardHook adds it to runs whose backbone
@@ -29,7 +29,7 @@ class MovedWatch(Hook):
         self.state = state
         self._before: dict[str, str] = {}
 
-    def remember(self, model: nn.Module) -> None:
+    def take_fingerprint(self, model: nn.Module) -> None:
         """Fingerprint the model, once all weights are loaded."""
         self._before = _fingerprint(model)
 

@@ -17,10 +17,10 @@ from ...freezing import (
 )
 from ..runner_access import find_model, optimizer_groups, write_record
 from .frozen_faults import CONSTRUCTOR
-from .second_build import find_random
+from .second_build import find_unloaded
 
 
-class PartWatch(Hook):
+class PartialFreezeCheck(Hook):
     """The part of FrozenGuardHook that checks partially frozen models.
 
     It is not registered: FrozenGuardHook adds it to ``partial`` runs. Whatever
@@ -50,7 +50,7 @@ class PartWatch(Hook):
         self._before: dict[str, str] = {}
         self._is_checked = False
 
-    def remember(
+    def take_fingerprint(
         self, model: nn.Module, config: Any, missing: list[str]
     ) -> None:
         """Fingerprint the frozen part, once all weights are loaded.
@@ -62,7 +62,7 @@ class PartWatch(Hook):
         """
         frozen = [name for name in missing if name in self._names]
         checkpoint = checkpoint_of(model.backbone)
-        random = find_random(model, config, frozen, checkpoint)
+        random = find_unloaded(model, config, frozen, checkpoint)
         if random:
             raise ValueError(
                 'What is frozen must be filled from init_cfg or load_from, '

@@ -1,4 +1,4 @@
-"""The ways in which the features of a frozen backbone can be computed."""
+"""Variants of the forward pass of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from .autocast import autocast_dtype
 from .fold import fold
-from .graph import record, spell
+from .graph import graph_key, record
 from .lower import fuse_on_cpu, use_channels_last, write_in_place
-from .measure import Way
+from .measure import Variant
 
 DTYPES = {
     'fp32': torch.float32,
@@ -108,15 +108,15 @@ class Recording:
     """A forward pass recorded in one dtype.
 
     Args:
-        plain: The backbone's own forward.
+        eager: The backbone's own forward.
         images: (N, 3, H, W).
-        levels: Structure of the outputs of ``plain``.
+        levels: Structure of the outputs of ``eager``.
         dtype: fp32, or the autocast dtype of the recording.
     """
 
     def __init__(
         self,
-        plain: Callable[[Tensor], Any],
+        eager: Callable[[Tensor], Any],
         images: Tensor,
         levels: Levels,
         dtype: torch.dtype,
@@ -129,7 +129,7 @@ class Recording:
 
         def forward(images: Tensor) -> list[Tensor]:
             with autocast:
-                found = tree_flatten(plain(images))[0]
+                found = tree_flatten(eager(images))[0]
             return [
                 x.to(wanted)
                 for x, wanted in zip(found, levels.dtypes, strict=True)
@@ -138,11 +138,13 @@ class Recording:
         self.dtype, self._levels = dtype, levels
         self._module = record(forward, images)
         #: Equal for two image sizes if the graph serves both.
-        self.spelling = spell(self._module)
+        self.graph_key = graph_key(self._module)
         fold(self._module)
 
-    def ways(self, images: Tensor, tolerance: float | None) -> Iterator[Way]:
-        """Yield the ways to try on the device of the images."""
+    def variants(
+        self, images: Tensor, tolerance: float | None
+    ) -> Iterator[Variant]:
+        """Yield the variants to try on the device of the images."""
         for channels_last in (True, False):
             kind, module = 'folded', None
             if images.device.type == 'cpu':
@@ -156,26 +158,26 @@ class Recording:
             module = module or self._lowered(channels_last, write_in_place)
             layout = 'channels_last' if channels_last else 'contiguous'
             name = f'{kind}, {layout}'
-            yield self._way(name, module, images, channels_last, tolerance)
+            yield self._variant(name, module, images, channels_last, tolerance)
 
-    def compiled(self, images: Tensor, tolerance: float | None) -> Way:
-        """Return the compiled way, with weights as constants."""
+    def compiled(self, images: Tensor, tolerance: float | None) -> Variant:
+        """Return the compiled variant, with weights as constants."""
         module = self._lowered(True)
         call = torch.compile(module, dynamic=False, options={'freezing': True})
-        return self._way('compiled', call, images, True, tolerance)
+        return self._variant('compiled', call, images, True, tolerance)
 
-    def _way(
+    def _variant(
         self,
         name: str,
         module: Callable[[Tensor], list[Tensor]],
         images: Tensor,
         channels_last: bool,
         tolerance: float | None,
-    ) -> Way:
+    ) -> Variant:
         if tolerance is None:
             tolerance = _tolerance(images, self.dtype)
         run = GraphRun(module, self._levels, self.dtype, channels_last)
-        return Way(f'{name}, {NAMES[self.dtype]}', run, tolerance)
+        return Variant(f'{name}, {NAMES[self.dtype]}', run, tolerance)
 
     def _lowered(
         self,
@@ -194,7 +196,7 @@ class Recording:
 def _tolerance(images: Tensor, dtype: torch.dtype) -> float:
     """Return the maximum difference explained by rounding in the recorded and
     the eager dtype."""
-    plain = autocast_dtype(images.device.type) or torch.float32
+    eager = autocast_dtype(images.device.type) or torch.float32
     if images.is_cuda and torch.backends.cudnn.allow_tf32:
-        plain = torch.float16 if plain == torch.float32 else plain
-    return max(TOLERANCES[dtype], TOLERANCES.get(plain, 0.0))
+        eager = torch.float16 if eager == torch.float32 else eager
+    return max(TOLERANCES[dtype], TOLERANCES.get(eager, 0.0))
