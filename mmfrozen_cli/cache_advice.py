@@ -27,7 +27,7 @@ warnings.filterwarnings('ignore')
 
 from . import make_parser, print_error  # noqa: E402
 from .console import PlainConsole  # noqa: E402
-from .savings import WIDTH, add_workload, read_work, whole  # noqa: E402
+from .savings import WIDTH, add_workload, int_at_least, read_work  # noqa: E402
 
 EXAMPLES = """exit status: 0 done, 2 wrong use, or a config that has no cache
 
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     add_workload(parser)
     add(
         '--views',
-        type=whole(1),
+        type=int_at_least(1),
         default=1,
         metavar='K',
         help='augmented views that are stored of an image (default: 1)',
@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     )
     add(
         '--images',
-        type=whole(1),
+        type=int_at_least(1),
         metavar='N',
         help="in the data set (default: the train data set's, if it is there)",
     )
@@ -73,14 +73,14 @@ def parse_args() -> argparse.Namespace:
     )
     add(
         '--gpus',
-        type=whole(1),
+        type=int_at_least(1),
         default=1,
         metavar='N',
         help='processes that train, on one disk (default: 1)',
     )
     add(
         '--steps',
-        type=whole(2),
+        type=int_at_least(2),
         default=8,
         metavar='N',
         help='steps of each kind that are timed (default: 8)',

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ..engine import DTYPES, FrozenEngine
-from ..engine.ways import Levels
+from ..engine.variants import Levels
 from ..run_files import Spread
 from ..steps_in_turn import Stepper, spread_of
 from ..tracing.workload import Workload, set_rois
@@ -137,7 +137,7 @@ class Ways:
         self._stepper, self._dtype = stepper, dtype
         self._preprocessor = stepper.model.data_preprocessor
         self._backbone = stepper.model.backbone
-        self._engine = FrozenEngine(self._backbone, lambda: True, say=say)
+        self._engine = FrozenEngine(self._backbone, lambda: True, log=say)
 
     def prepare(self, batch: Any) -> float:
         """Compute the features of a batch by the engine, and keep them as a

@@ -62,7 +62,7 @@ class Forwarder:
         self._model, self._is_bf16, self._size = model, is_bf16, 0
         self.seconds = 0.0
         if say:
-            FrozenEngine(model.backbone, lambda: True, say=say)
+            FrozenEngine(model.backbone, lambda: True, log=say)
 
     def __call__(self, batch: Any) -> Batch:
         """Run preprocessor and backbone.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..atomic_write import write_bytes
-from ..memory_limit import MOST_OF_A_RECORD
+from ..memory_limit import MAX_RECORD_BYTES
 
 SUFFIX = '.safetensors'
 DTYPES = {
@@ -177,7 +177,7 @@ class Shard(_Rows):
         with self.path.open('rb') as file:
             start = file.read(8)
             length = int.from_bytes(start, 'little')
-            if not 0 < length <= min(size - 8, MOST_OF_A_RECORD):
+            if not 0 < length <= min(size - 8, MAX_RECORD_BYTES):
                 raise ValueError('no header')
             text = file.read(length)
         if _digest(start + text) != self.path.stem:

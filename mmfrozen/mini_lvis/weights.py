@@ -123,5 +123,5 @@ def add_noise(weights: Path, target: Path, share: float) -> None:
         chosen = torch.rand(tensor.shape, generator=generator) < share
         noise = torch.randn(tensor.shape, generator=generator) * tensor.std()
         tensors[name] = torch.where(chosen, noise, tensor)
-    with replacing(target) as part:
+    with atomic_path(target) as part:
         save_file(tensors, part)

@@ -11,7 +11,7 @@ from ..cache_advice.advice import Prediction, Question, Verdict, amount
 from ..cache_advice.disk import Disk
 from ..cache_advice.features import view_bytes
 from ..cache_advice.steps import WAYS, Measured
-from ..run_files import finite
+from ..run_files import replace_non_finite
 from .savings.tables import draw, giga
 
 #: A step on the CPU that gets less than this share of its cores' time waits
@@ -134,7 +134,7 @@ def to_record(
     verdict: Verdict,
 ) -> dict[str, Any]:
     """All of it as plain data, for JSON; what is infinite is null."""
-    return finite(
+    return replace_non_finite(
         dict(
             question=asdict(question),
             view_bytes=view_bytes(question.shapes, question.storage),
