@@ -46,6 +46,12 @@ def detector_faults(model: Any) -> Iterator[ValueError]:
                 'model.train_cfg.rpn must be a dict with something in it for '
                 f'{kind.__name__}, got {rpn!r:.80}. Fill it.'
             )
+        proposals = settings.get('rpn_proposal')
+        if _is_dict(proposals) and not _is_dict(proposals.get('nms')):
+            yield ValueError(
+                'model.train_cfg.rpn_proposal.nms must be a dict, got '
+                f'{proposals.get("nms")!r:.80}. Set it.'
+            )
     roi_head = model.get('roi_head')
     if isinstance(roi_head, Mapping):
         yield from _roi_faults(roi_head, model.get('train_cfg'))

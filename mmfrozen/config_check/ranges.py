@@ -103,6 +103,10 @@ LEVELS = Range(
 )
 POSITIVES = _each(POSITIVE, 'a list')
 WHOLE = Range('a whole number', _is_whole)
+SEED = Range(
+    'None or a whole number of at least 0',
+    lambda v: v is None or LEVEL.holds(v),
+)
 SIZE = Range(
     f'{COUNT.words}, or two of such',
     lambda v: COUNT.holds(v) or _pair(v, COUNT.holds),
@@ -177,6 +181,7 @@ _RULES = {
     WHOLE: 'nms_pre',
     PROPOSALS: 'rpn_proposal',
     CONSTRUCTOR: 'constructor',
+    SEED: 'seed',
     POSITIVES: 'scales base_sizes std strides scale crop_size size',
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '

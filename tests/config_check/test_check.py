@@ -82,6 +82,8 @@ def changed(path, key, value):
         ('model.roi_head.bbox_head', [dict(type='BBoxHead')], 'a dict'),
         ('val_dataloader.dataset.data_prefix', dict(_delete_=True), 'one at'),
         ('model.backbone.norm_cfg.type', 'BNs', 'registered class'),
+        ('model.train_cfg.rpn_proposal.nms', None, 'a dict'),
+        ('randomness.seed', [], 'a whole number'),
         ('optim_wrapper.constructor', '', 'constructor that is registered'),
         (
             'model.roi_head.bbox_roi_extractor.roi_layer.output_size',
