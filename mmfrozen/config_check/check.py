@@ -243,8 +243,10 @@ def _type_faults(
     names = [n for r in registries for n in _names(r)]
     if scope and scope not in scopes:
         meant = did_you_mean(scope, scopes)
-    elif registries[0].name in ('model', 'transform') and not (
-        len(name) > 4 and closest_match(name, names)
+    elif (
+        registries[0].name in ('model', 'transform')
+        and not path.endswith(('norm_cfg.type', 'act_cfg.type'))
+        and not (len(name) > 4 and closest_match(name, names))
     ):
         return  # some have types of their own inside: heads, Albu
     else:

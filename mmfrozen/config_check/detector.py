@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcv import ops
 from mmdet.models import (
+    BBoxHead,
     CascadeRoIHead,
     RPNHead,
     SeesawLoss,
@@ -16,7 +17,7 @@ from mmdet.models import (
 from mmdet.registry import MODELS
 
 from ..errors import did_you_mean
-from ..type_names import find_type
+from ..type_names import find_type, known_name
 
 
 def detector_faults(model: Any) -> Iterator[ValueError]:
@@ -45,6 +46,12 @@ def detector_faults(model: Any) -> Iterator[ValueError]:
                 'model.train_cfg.rpn must be a dict with something in it for '
                 f'{kind.__name__}, got {rpn!r:.80}. Fill it.'
             )
+        proposals = settings.get('rpn_proposal')
+        if _is_dict(proposals) and not _is_dict(proposals.get('nms')):
+            yield ValueError(
+                'model.train_cfg.rpn_proposal.nms must be a dict, got '
+                f'{proposals.get("nms")!r:.80}. Set it.'
+            )
     roi_head = model.get('roi_head')
     if isinstance(roi_head, Mapping):
         yield from _roi_faults(roi_head, model.get('train_cfg'))
@@ -63,6 +70,19 @@ def _roi_faults(
                 f'model.train_cfg.rcnn must be a {"list" if many else "dict"} '
                 f'for {kind.__name__}, got {stages!r:.80}. Correct it.'
             )
+        elif known and many and len(stages) != roi_head.get('num_stages'):
+            yield ValueError(
+                'model.train_cfg.rcnn must have an item for each of '
+                f'model.roi_head.num_stages={roi_head.get("num_stages")}, got '
+                f'{len(stages)}. Correct either.'
+            )
+        for part in ('bbox_head', 'mask_head'):
+            given = roi_head.get(part)
+            if known and not many and isinstance(given, (list, tuple)):
+                yield ValueError(
+                    f'model.roi_head.{part} must be a dict for '
+                    f'{kind.__name__}, got {given!r:.80}. Correct it.'
+                )
     for name in ('bbox', 'mask'):
         extractor = roi_head.get(f'{name}_roi_extractor')
         layer = extractor.get('roi_layer') if _is_dict(extractor) else None
@@ -77,6 +97,7 @@ def _roi_faults(
     for head in heads if isinstance(heads, (list, tuple)) else [heads]:
         if _is_dict(head):
             yield from _loss_faults(head)
+            yield from _size_faults(head, roi_head.get('bbox_roi_extractor'))
 
 
 def _is_dict(value: Any) -> bool:
@@ -96,3 +117,29 @@ def _loss_faults(head: Mapping[str, Any]) -> Iterator[ValueError]:
                 f'{classes}, the num_classes of its head, got {given}. Set '
                 'both to the number of classes of the data.'
             )
+
+
+def _size_faults(
+    head: Mapping[str, Any], extractor: Any
+) -> Iterator[ValueError]:
+    kind = find_type(head.get('type'), MODELS)
+    layer = extractor.get('roi_layer') if _is_dict(extractor) else None
+    if (
+        isinstance(kind, type)
+        and issubclass(kind, BBoxHead)
+        and known_name(kind)
+        and not head.get('with_avg_pool')
+        and _is_dict(layer)
+    ):
+        size = head.get('roi_feat_size', 7)
+        given = layer.get('output_size', size)
+        if _pair(given) != _pair(size):
+            yield ValueError(
+                'model.roi_head.bbox_roi_extractor.roi_layer.output_size must '
+                f'be {size}, the roi_feat_size of bbox_head, got {given}. '
+                'Set both to the same.'
+            )
+
+
+def _pair(size: Any) -> tuple[Any, ...]:
+    return tuple(size) if isinstance(size, (list, tuple)) else (size, size)

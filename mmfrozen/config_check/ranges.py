@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.runner import Priority
 
 from ..errors import is_number
+from ..type_names import find_type
 from .places import is_scope
 
 
@@ -88,9 +90,10 @@ BOUNDS = Range(
     lambda v: SHARE.holds(v) or _pair(v, SHARE.holds),
 )
 PREFIXES = Range(
-    'a dict of texts',
+    'a dict of texts, one at least',
     lambda v: (
         isinstance(v, dict)
+        and len(v) > 0
         and all(isinstance(one, (str, dict)) for one in v.values())
     ),
 )
@@ -100,6 +103,10 @@ LEVELS = Range(
 )
 POSITIVES = _each(POSITIVE, 'a list')
 WHOLE = Range('a whole number', _is_whole)
+SEED = Range(
+    'None or a whole number of at least 0',
+    lambda v: v is None or LEVEL.holds(v),
+)
 SIZE = Range(
     f'{COUNT.words}, or two of such',
     lambda v: COUNT.holds(v) or _pair(v, COUNT.holds),
@@ -150,6 +157,13 @@ SECTION = Range(
 PROPOSALS = Range(
     'a dict with something in it', lambda v: isinstance(v, dict) and v != {}
 )
+CONSTRUCTOR = Range(
+    'an optimizer constructor that is registered',
+    lambda v: (
+        isinstance(v, (str, type))
+        and find_type(v, OPTIM_WRAPPER_CONSTRUCTORS) is not None
+    ),
+)
 #: A finite number, also in classes whose signature does not say so.
 _RULES = {
     COUNT: 'num num_classes num_outs stack_times base_channels '
@@ -166,6 +180,8 @@ _RULES = {
     PADDING: 'pad_val',
     WHOLE: 'nms_pre',
     PROPOSALS: 'rpn_proposal',
+    CONSTRUCTOR: 'constructor',
+    SEED: 'seed',
     POSITIVES: 'scales base_sizes std strides scale crop_size size',
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmdet.registry import HOOKS, LOOPS, VISBACKENDS
 from mmengine.config import Config
-from mmengine.registry import HOOKS, LOOPS, VISBACKENDS
 
 from ..type_names import find_type, known_name, type_name
 
@@ -26,9 +26,10 @@ def reliable_settings(cfg: Config) -> tuple[dict[str, Any], list[str]]:
     }
     settings: dict[str, Any] = {'default_hooks': hooks}
     stay = []
-    if 'runner_type' not in cfg:
+    runner = type_name(cfg.get('runner_type', 'Runner'))
+    if runner == 'Runner':
         settings['runner_type'] = 'mmfrozen.CheckedRunner'
-    elif type_name(cfg.runner_type) != 'CheckedRunner':
+    elif runner != 'CheckedRunner':
         stay.append(f'runner_type stays {cfg.runner_type}')
     loop = cfg.get('train_cfg') or {}
     name = _loop_name(loop)

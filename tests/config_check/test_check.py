@@ -79,6 +79,17 @@ def changed(path, key, value):
             [7],
             'two of such',
         ),
+        ('model.roi_head.bbox_head', [dict(type='BBoxHead')], 'a dict'),
+        ('val_dataloader.dataset.data_prefix', dict(_delete_=True), 'one at'),
+        ('model.backbone.norm_cfg.type', 'BNs', 'registered class'),
+        ('model.train_cfg.rpn_proposal.nms', None, 'a dict'),
+        ('randomness.seed', [], 'a whole number'),
+        ('optim_wrapper.constructor', '', 'constructor that is registered'),
+        (
+            'model.roi_head.bbox_roi_extractor.roi_layer.output_size',
+            8,
+            'the roi_feat_size of bbox_head',
+        ),
         ('visualizer', dict(_delete_=True), 'something in it'),
         ('val_evaluator', dict(_delete_=True), 'something in it'),
         ('default_hooks.non_finte', dict(policy='skip'), "mean 'non_finite'"),
@@ -135,6 +146,13 @@ def test_misspelt_option_of_functions_and_of_what_they_wrap_is_refused():
         check_config(cfg)
     cfg = changed(PASTE, 'model.backbone.backbone.modelname', 'resnet18')
     with pytest.raises(ValueError, match=r'backbone\.backbone\.modelname'):
+        check_config(cfg)
+
+
+def test_cascade_has_to_have_settings_for_each_stage():
+    cfg = copy.deepcopy(load(PASTE))
+    cfg.model.train_cfg.rcnn = cfg.model.train_cfg.rcnn[:-1]
+    with pytest.raises(ValueError, match='rcnn must have an item for each'):
         check_config(cfg)
 
 
