@@ -9,6 +9,7 @@ import pytest
 from mmengine.config import utils
 
 from mmfrozen.config_path import find
+from mmfrozen.cost import Flops
 from mmfrozen.reports.claims import document, record
 from mmfrozen.reports.claims.cells import (
     CLAIMS,
@@ -27,10 +28,12 @@ from mmfrozen.reports.claims.record import (
     read_records,
     record_file,
 )
+from mmfrozen.tracing.traced_step import ComponentCost, TracedStep
 from mmfrozen_cli.pair import load
 from tests.tiny import ROOT
 
 from ..pair.test_pair import write as write_work_dir
+from ..runs.work_dirs import COST, drift, evaluation, step, write_run
 from .records import CHOSEN, make, pairs, tuning
 
 FPN = next(q for q in QUESTIONS if q.text.startswith('with FPN'))
@@ -139,6 +142,46 @@ def test_interval_over_images_is_frozen_less_fine_tuned(tmp_path):
     [gain] = record._over_images(*dirs)
     assert gain.name == 'box AP'
     assert 0 < gain.low < gain.value < gain.high
+
+
+TRACED = TracedStep(
+    [ComponentCost('neck', Flops(3, 2, 1), saved_bytes=7)],
+    *(0, 0, 0, 9, 'backward', {}, [], {}, {}, 0, {}, {}, None),
+)
+
+
+@pytest.mark.parametrize(
+    ('aps', 'last', 'best'),
+    [((0.2, 0.1), 0.1, 0.2), ((float('nan'), float('nan')), 0.0, 0.0)],
+)
+def test_record_has_last_and_best_evaluation_and_0_where_nothing_was_found(
+    tmp_path, aps, last, best
+):
+    lines = [step(280), evaluation(280, aps[0]), step(350)]
+    work_dir = write_run(
+        tmp_path / 'finetuned/x',
+        [*lines, evaluation(350, aps[1])],
+        state='finetuned',
+        costs=[COST],
+        drifts=[drift(350, 0.5)],
+    )
+    cell = Cell('fpn', 'finetuned')
+    run = record.make_record(
+        cell, 'finetuned/x', 1e-3, work_dir, None, lambda: TRACED
+    )
+    assert (run.last['box AP'], run.best['box AP']) == (last, best)
+    assert run.best_step == 280
+    assert (run.drift, run.step_seconds, run.train_seconds) == (0.5, 0.4, 700)
+    assert (run.flops, run.kept_bytes, run.peak_bytes) == (6, 7, 9)
+    assert (run.options, run.rate) == (cell.options(1e-3), 1e-3)
+
+
+def test_run_without_an_evaluation_is_not_recorded(tmp_path):
+    work_dir = write_run(tmp_path, [step(350)], state='frozen', costs=[COST])
+    with pytest.raises(ValueError, match='an evaluation: no AP yet'):
+        record.make_record(
+            Cell('fpn', 'frozen'), '', 1e-3, work_dir, None, lambda: TRACED
+        )
 
 
 def test_record_of_another_rate_is_refused(tmp_path):
