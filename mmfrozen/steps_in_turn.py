@@ -107,7 +107,7 @@ class _Stepper:
         self.engine: str | None = None
         backbone = getattr(model, 'backbone', None)
         if engine and backbone and not find_faults(backbone, groups):
-            FrozenEngine(backbone, lambda: True, say=self._note)
+            FrozenEngine(backbone, lambda: True, log=self._note)
 
     def _note(self, line: str) -> None:
         self.engine = line
