@@ -39,7 +39,7 @@ custom_imports = dict(imports=['mmfrozen', 'benchmarks.long_run'])
 default_hooks = dict(recorder=dict(type='ProcessRecorder'))
 """
 BLOCKS = 20
-WARM_UP = 0.1  # of the steps
+WARM_UP = 0.1  # share of the steps that is left out
 #: By recorded key: the printed name, and the factor to the printed unit.
 FIGURES = {
     'resident': ('resident memory, MiB', 2**-20),

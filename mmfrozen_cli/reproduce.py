@@ -114,7 +114,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Reproduction:
-    """List of the requested runs, with their records and the time they take.
+    """Requested runs, with their records and the pace of this machine.
 
     Args:
         args: Parsed command line.

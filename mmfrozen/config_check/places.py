@@ -115,7 +115,7 @@ TYPED = {
 #: Keys that are removed from a dict before its class is called, by registry.
 EXTRA: dict[str, set[str]] = {
     'hook': {'priority'},
-    'model': {'requires_grad'},  # of a norm layer
+    'model': {'requires_grad'},  # an option of norm_cfg
     'optim_wrapper': {'constructor', 'optimizer', 'paramwise_cfg'},
     'parameter scheduler': {'convert_to_iter_based'},
 }

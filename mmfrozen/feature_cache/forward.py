@@ -117,7 +117,7 @@ def _check_sizes(images: Any) -> None:
 
 
 def build_model(config: Config) -> nn.Module:
-    """Return the detector, its backbone with the weights of a training start.
+    """Return the detector, its backbone's weights loaded as for training.
 
     Args:
         config: Config of the run.

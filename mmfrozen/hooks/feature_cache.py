@@ -91,7 +91,8 @@ class FeatureCacheHook(Hook):
         A backbone that is not frozen as a whole only causes a warning.
         """
         self.after_train(runner)
-        model = find_model(runner).train()  # as the loop will
+        # the training loop switches to this mode only later
+        model = find_model(runner).train()
         faults = find_faults(
             model.backbone, optimizer_groups(runner.optim_wrapper)
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..atomic_write import write_text
 
-EVERY = 5  # image is held out: a fifth
+EVERY = 5  # every fifth image is held out
 
 
 def hold_out(annotations: Path, folder: Path) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 BASE = 'mask_rcnn_lite0_mini-lvis'
-STEPS = 350  # of the schedule of BASE
+STEPS = 350  # length of BASE's schedule
 SEEDS = (1, 2, 3)
 TUNING_SEED = 11
 RATES = (5e-4, 1e-3, 2e-3)
