@@ -42,12 +42,12 @@ WARM_UP = 2
 
 
 class Kind:
-    """One way to get a batch and take a step with it.
+    """One way to load a batch and run a training step on it.
 
     Args:
-        config: Of the run.
+        config: Config of the run.
         name: ``'cache'``, ``'given'``, ``'plain'`` or ``'engine'``.
-        folder: Of the cache.
+        folder: Folder of the cache.
     """
 
     def __init__(self, config: Config, name: str, folder: Path) -> None:
@@ -73,7 +73,7 @@ class Kind:
             FrozenEngine(self.model.backbone, lambda: True)
 
     def _give_features(self) -> None:
-        """Keep what was read for a batch."""
+        """Keep the features of each batch in memory after the first read."""
         read, known = self.store.features, {}
 
         def given(places: Any, *others: Any) -> Any:
@@ -85,7 +85,7 @@ class Kind:
         self.store.features = given
 
     def load(self, indices: list[NumberedIndex]) -> Any:
-        """A batch as the loader gives it."""
+        """Return a batch of samples as the data loader would."""
         if hasattr(self.dataset, '__getitems__'):
             return pseudo_collate(self.dataset.__getitems__(indices))
         samples = []
@@ -95,12 +95,12 @@ class Kind:
         return pseudo_collate(samples)
 
     def step(self, batch: Any) -> None:
-        """Preprocess, forward, backward, update."""
+        """Run a training step: preprocessing, forward, backward, update."""
         self.model.train_step(copy.deepcopy(batch), self.optimizer)
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Time a call."""
+    """Return the seconds of a call, GPU work included, and its result."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -111,7 +111,7 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def measure_steps(config: Config, folder: Path, steps: int) -> None:
-    """Print medians of loading and stepping, kind by kind."""
+    """Print medians of loading and step times for each kind."""
     names = ('cache', 'given', 'plain', 'engine')
     kinds = [Kind(config, name, folder) for name in names]
     size = config.train_dataloader.batch_size
@@ -129,7 +129,7 @@ def measure_steps(config: Config, folder: Path, steps: int) -> None:
         for kind in kinds[:: 1 if number % 2 else -1]:
             loading, batch = seconds(lambda k=kind, c=chosen: k.load(c))
             if kind.name == 'given':
-                kind.step(batch)  # reads the features
+                kind.step(batch)  # reads the features before the timed step
             torch.manual_seed(number)
             stepping, _ = seconds(lambda k=kind, b=batch: k.step(b))
             if number >= WARM_UP:
@@ -148,7 +148,7 @@ def measure_steps(config: Config, folder: Path, steps: int) -> None:
 
 
 def measure_fill(config: Config, views: int) -> None:
-    """Print the time of filling beside that of the engine's forward."""
+    """Print the time of filling and that of the engine's forward alone."""
     config = copy.deepcopy(config)
     base = config.train_dataloader.dataset
     while 'dataset' in base:
@@ -175,13 +175,14 @@ def measure_fill(config: Config, views: int) -> None:
 
 
 def drop(path: Path) -> None:
-    """Ask the system to forget what it keeps of a file."""
+    """Ask the system to drop a file from its page cache."""
     with path.open('rb') as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def measure_disk(folder: Path, batch_size: int) -> None:
-    """Print rates from a cold disk: a whole file, and views at random."""
+    """Print read rates of a whole file and of views in random order, with a
+    cold page cache; of views also from memory."""
     paths = sorted(folder.glob('*.safetensors'))
     largest = max(paths, key=lambda path: path.stat().st_size)
     for path in paths:

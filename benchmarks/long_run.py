@@ -39,8 +39,8 @@ custom_imports = dict(imports=['mmfrozen', 'benchmarks.long_run'])
 default_hooks = dict(recorder=dict(type='ProcessRecorder'))
 """
 BLOCKS = 20
-WARM_UP = 0.1  # of the steps
-#: What is recorded, how it is printed, and its share of the recorded unit.
+WARM_UP = 0.1  # share of the steps that is left out
+#: By recorded key: the printed name, and the factor to the printed unit.
 FIGURES = {
     'resident': ('resident memory, MiB', 2**-20),
     'files': ('open files', 1),
@@ -52,10 +52,11 @@ FIGURES = {
 
 @HOOKS.register_module()
 class ProcessRecorder(Hook):
-    """Appends a line to WORK_DIR/processes.jsonl every ``interval`` steps.
+    """Hook that appends a line to WORK_DIR/processes.jsonl every ``interval``
+    steps.
 
-    A step's times are those between the ends of two steps: loading, logging
-    and checkpoints are in them, validation is not.
+    The time of a step is measured from the end of one step to the end of the
+    next. It includes loading, logging and checkpoints, but not validation.
     """
 
     def __init__(self, interval: int = 10) -> None:
@@ -106,7 +107,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train by mim, with the recorder as one more hook."""
+    """Train the config by mim, with the recorder as an additional hook."""
     cfg = Config.fromfile(args.config)
     options = stretch(cfg, args.steps / cfg.train_cfg.max_iters)
     options['train_cfg.val_interval'] = args.steps // 4
@@ -124,7 +125,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def print_slopes(path: Path) -> None:
-    """Print a table of one run."""
+    """Print the table of memory, files and step times of one run."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines = [x for x in lines if x['step'] > WARM_UP * lines[-1]['step']]
     blocks = np.array_split(np.arange(len(lines)), BLOCKS)
@@ -148,7 +149,7 @@ def print_slopes(path: Path) -> None:
 
 
 def main() -> None:
-    """Train, then print the table."""
+    """Train the config and print the table."""
     args = parse_args()
     train(args)
     print_slopes(args.work_dir / 'processes.jsonl')

@@ -1,8 +1,8 @@
-"""Step times of two models that step in turn, in one process.
+"""This module times training steps of two models in turn, in one process.
 
-Two logs that were written an hour apart compare two hours of a machine as
-much as two models. Here each pair of steps has the same batch and follows
-within seconds, so that what slows the machine slows both.
+Logs of two runs differ also by the load of the machine at the time. Here both
+steps of a pair use the same batch and follow within seconds, so that other
+load slows both alike.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .freezing import find_faults
 from .hooks.runner_access import optimizer_groups
 from .run_files import Spread, StepsInTurn
 
-WARM_UP = 2  # pairs that are not counted
+WARM_UP = 2  # pairs that are not timed
 
 
 def measure_in_turn(
@@ -39,19 +39,22 @@ def measure_in_turn(
     num_pairs: int,
     engine: bool,
 ) -> StepsInTurn:
-    """Let two trained models step in turn, in a process that ends.
+    """Time steps of two trained models in turn, in a process of their own.
 
     Args:
-        configs: Of the run and of its control.
-        checkpoints: Theirs: a step of a trained detector has more positive
-            regions than one of a new one. The weights do not move.
-        num_pairs: Pairs of steps that are timed.
+        configs: Configs of the run and of its control.
+        checkpoints: Checkpoints of both. A trained detector has more positive
+            regions, so that its steps take longer. Weights are not changed.
+        num_pairs: Number of pairs of steps that are timed.
         engine: Whether a frozen backbone runs as an inference engine.
 
+    Returns:
+        Medians and quartiles of both step times and of their ratio.
+
     Raises:
-        Exception: Whatever a model, the loader or the device raises.
+        Exception: Any error of a model, the loader or the device.
     """
-    # whose memory, on the GPU too, is free again for the next run
+    # when the process ends, its memory is free again, also on the GPU
     context = multiprocessing.get_context('fork')
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(
@@ -92,18 +95,19 @@ def _measure(
 
 
 class Stepper:
-    """Takes training steps of a model, at a rate of 0.
+    """Timer of a model's training steps, at a learning rate of 0.
 
     Args:
-        cfg: Of the run.
-        checkpoint: Its weights; None for those with which layers are built.
+        cfg: Config of the run.
+        checkpoint: Checkpoint to load; None to keep the weights with which
+            the layers are constructed.
         engine: Whether a frozen backbone runs as an inference engine.
 
     Attributes:
-        model: In training mode, on its device.
-        optimizer: The wrapper.
-        engine: What FrozenEngine said last; None where it was not used.
-        device: Such as ``'cuda'``.
+        model: The model in training mode, on its device.
+        optimizer: The optimizer wrapper.
+        engine: Last log line of FrozenEngine; None if it was not used.
+        device: Device such as ``'cuda'``.
     """
 
     def __init__(
@@ -128,8 +132,8 @@ class Stepper:
         self.engine = line
 
     def __call__(self, batch: Any) -> float:
-        """Take a step; return its seconds."""
-        batch = copy.deepcopy(batch)  # preprocessing writes into it
+        """Run a training step on a batch; return its seconds."""
+        batch = copy.deepcopy(batch)  # the data preprocessor changes it
         self.wait()
         start = time.perf_counter()
         self.model.train_step(batch, self.optimizer)
@@ -137,17 +141,19 @@ class Stepper:
         return time.perf_counter() - start
 
     def wait(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished all queued work."""
         if self.device.startswith('cuda'):
             torch.cuda.synchronize()
 
 
 def load_batches(cfg: Config, dataset: Any = None) -> Iterator[Any]:
-    """Batches loaded in this process: no worker disturbs the steps.
+    """Yield training batches without end.
+
+    They are loaded in this process, so that no worker disturbs the steps.
 
     Args:
-        cfg: Of the run.
-        dataset: The train data set, if it is built already.
+        cfg: Config of the run.
+        dataset: The train data set, if it has been built.
     """
     loader = copy.deepcopy(cfg.train_dataloader)
     loader.update(num_workers=0, persistent_workers=False)
@@ -160,6 +166,6 @@ def load_batches(cfg: Config, dataset: Any = None) -> Iterator[Any]:
 
 
 def spread_of(values: list[float]) -> Spread:
-    """Median and quartiles of two values or more."""
+    """Return median and quartiles of at least two values."""
     lower, median, upper = quantiles(values, method='inclusive')
     return Spread(lower, median, upper, len(values))

@@ -1,7 +1,8 @@
-"""The command `mmfrozen`: each subcommand is the module of that name.
+"""This package contains the command `mmfrozen`, one module per subcommand.
 
-It lies beside the package, as importing `mmfrozen` registers everything with
-MMDetection, which takes seconds that `mmfrozen --help` should not.
+It is separate from the package `mmfrozen`, whose import registers everything
+with MMDetection. That takes seconds, for which `mmfrozen --help` should not
+wait.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ COMMANDS = {
     'lite0-weights': 'write the weights of the embedded experiments',
 }
 
-#: Characters of a message.
+#: Largest number of characters of a message.
 LONGEST = 4_000
-#: Characters that do something to a terminal.
+#: Characters that control a terminal, and surrogates.
 ACTING = re.compile(
     '[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]'
 )
 
 
 def make_parser(description: str | None, examples: str) -> ArgumentParser:
-    """Make the parser of a command, whose help ends with examples."""
+    """Return the parser of a command; its help ends with the examples."""
     return ArgumentParser(
         description=description,
         epilog=examples,
@@ -50,14 +51,15 @@ def make_parser(description: str | None, examples: str) -> ArgumentParser:
 
 
 def plain(text: str, *, keep: str = '') -> str:
-    """Write control characters as Python does, so that no name acts.
+    """Return a text with control characters escaped as in Python literals.
 
-    Among them are those that move a cursor, colour, or turn the direction of
-    writing, and halves of pairs, which cannot be printed.
+    A name could otherwise move the cursor, set colours or change the writing
+    direction of a terminal. Unpaired surrogates, which cannot be printed, are
+    escaped too.
 
     Args:
-        text: What is to be printed.
-        keep: Characters that stay, such as ``'\\n'``.
+        text: Text to print.
+        keep: Characters that are not escaped, such as ``'\\n'``.
     """
     return ACTING.sub(
         lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1],
@@ -66,21 +68,27 @@ def plain(text: str, *, keep: str = '') -> str:
 
 
 def print_error(error: Exception) -> None:
-    """Print an error in one line, and beneath it what it was raised from
-    where that says more."""
+    """Print an error in one line, and below it those of its causes that say
+    more than the error itself."""
     print_line('error', error)
     cause = error.__cause__
     while cause is not None:
         text = str(cause).strip()
         if ' '.join(text.split()).rstrip('.') not in str(error):
             print_line(type(cause).__name__, text, keep='\n')
-        # mmengine names the module that failed, not what failed in it
+        # mmengine names the module whose import failed, but not the reason
         hidden = cause.__context__ if isinstance(cause, ImportError) else None
         cause = cause.__cause__ or hidden
 
 
 def print_line(kind: str, text: object, *, keep: str = '') -> None:
-    """Print an error or a note; names in it may hold anything."""
+    """Print an error or a note to standard error, escaped and shortened.
+
+    Args:
+        kind: Label in front of the text, such as ``'error'``.
+        text: The message; names in it may contain any characters.
+        keep: Characters that are not escaped.
+    """
     shown = plain(str(text), keep=keep)
     if len(shown) > LONGEST:
         shown = f'{shown[:LONGEST]}...'
@@ -88,7 +96,7 @@ def print_line(kind: str, text: object, *, keep: str = '') -> None:
 
 
 def run_command(name: str) -> int:
-    """Run a subcommand with what ``sys.argv`` holds.
+    """Run a subcommand with the options in ``sys.argv``.
 
     Returns:
         Its exit status; 2 if its output cannot be written, 130 if it was
@@ -100,7 +108,8 @@ def run_command(name: str) -> int:
 
 
 def _in_one_line(call: Callable[[], int | None]) -> int:
-    """Call what prints; an interrupt and a full disk end in one line."""
+    """Call a function that prints, and report an interrupt or a full disk in
+    one line instead of a traceback."""
     status = 0
     try:
         try:
@@ -113,20 +122,20 @@ def _in_one_line(call: Callable[[], int | None]) -> int:
     except OSError as error:
         if error.filename is not None:
             raise
-        if not status:  # else it has been said
+        if not status:  # otherwise an error was printed already
             print_line(
                 'error',
                 f'The output must be written, got {error.strerror}. Make '
                 'room or send it elsewhere.',
             )
-        # Python flushes it once more at the end
+        # Python flushes standard output again at exit, which would fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     return status
 
 
 def main() -> int:
-    """Run a subcommand.
+    """Run the subcommand that the command line names.
 
     Returns:
         Its exit status; 2 if there is no such subcommand.
@@ -150,7 +159,7 @@ def main() -> int:
 
 
 def print_help() -> None:
-    """Print what commands there are."""
+    """Print the list of subcommands."""
     print('usage: mmfrozen COMMAND ...\n\ncommands:')
     for name, text in COMMANDS.items():
         print(f'  {name:15}{text}')

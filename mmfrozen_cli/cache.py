@@ -88,13 +88,18 @@ def parse_args() -> argparse.Namespace:
 
 
 def show(items: Any, what: str) -> Iterable[Any]:
-    """A bar with the time that is left, on standard error."""
+    """Return the items with a progress bar and the remaining time, drawn on
+    standard error."""
     console = PlainConsole(stderr=True)
     return track(items, what, total=len(items), console=console)
 
 
 def read_share(text: str) -> tuple[int, int]:
-    """Read ``1/4``."""
+    """Return part and number of parts of a text such as ``1/4``.
+
+    Raises:
+        ValueError: If the text is malformed or the part is out of range.
+    """
     match = re.fullmatch(r'(\d+)/(\d+)', text)
     part, of = (int(x) for x in match.groups()) if match else (0, 0)
     if not 1 <= part <= of:
@@ -145,7 +150,12 @@ def run_fill(args: argparse.Namespace) -> tuple[int, str]:
 
 
 def run_verify(args: argparse.Namespace) -> tuple[int, str]:
-    """Compare every view of a cache with its checksum."""
+    """Compare every view of a cache with its checksum.
+
+    Returns:
+        Exit status, and the line to print. Damaged shards are printed to
+        standard error.
+    """
     from mmfrozen.feature_cache.store import find_damage
 
     damage, count = find_damage(args.folder, lambda x: show(x, 'shards'))
@@ -156,7 +166,7 @@ def run_verify(args: argparse.Namespace) -> tuple[int, str]:
 
 
 def run_info(args: argparse.Namespace) -> tuple[int, str]:
-    """Say what is in a cache."""
+    """Return exit status 0 and the content of a cache, as text or JSON."""
     from mmfrozen.feature_cache import FeatureStore
 
     store = FeatureStore(args.folder)
@@ -178,7 +188,7 @@ def main() -> int:
     logging.disable(logging.WARNING)
     warnings.filterwarnings('ignore')
     try:
-        # what MMDetection prints while it builds is no result
+        # MMDetection prints while it builds; keep that out of the result
         with contextlib.redirect_stdout(sys.stderr):
             status, text = RUN[args.command](args)
     except (ValueError, OSError) as error:

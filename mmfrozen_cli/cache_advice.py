@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# building a model must not reach for the network
+# building a model must not download weights
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 warnings.filterwarnings('ignore')
 
@@ -100,7 +100,12 @@ def parse_args() -> argparse.Namespace:
 def advise(
     args: argparse.Namespace, report: Callable[[str], None]
 ) -> Callable[[PlainConsole], int]:
-    """Answer the question; return what prints the answer."""
+    """Measure and predict; return a function that prints the result.
+
+    Args:
+        args: Parsed command line.
+        report: Receives the current stage, for the progress line.
+    """
     from mmfrozen.cache_advice.advice import decide, predict
     from mmfrozen.cache_advice.data import build_dataset
     from mmfrozen.cache_advice.disk import Disk, free_bytes, measure_disk
@@ -152,7 +157,11 @@ def advise(
 def ask(
     args: argparse.Namespace, cfg: Any, work: Any, shapes: Any, dataset: Any
 ) -> Any:
-    """Put the question together."""
+    """Return the ``Question`` about the config's cache and training.
+
+    Raises:
+        ValueError: If the number of images is not known.
+    """
     from mmfrozen.cache_advice.advice import Question
     from mmfrozen.cache_advice.data import count_images
     from mmfrozen.schedule import length_of
@@ -190,7 +199,11 @@ def ask(
 def measure(
     args: argparse.Namespace, cfg: Any, work: Any, dataset: Any
 ) -> Any:
-    """Let steps run."""
+    """Return the measured times of training steps.
+
+    Raises:
+        ValueError: If a training step cannot run here.
+    """
     from mmfrozen.cache_advice.steps import measure_steps
     from mmfrozen.freeze_config.decide import explain
 
@@ -200,7 +213,7 @@ def measure(
         )
     except ValueError:
         raise
-    except Exception as error:  # whatever a model, a loader, a GPU raises
+    except Exception as error:  # model, loader and GPU can raise anything
         raise ValueError(
             f'A training step must run here to be timed, got '
             f'{explain(error)}. Give --no-measure, or a smaller --batch-size.'
@@ -208,7 +221,7 @@ def measure(
 
 
 def free_memory() -> int:
-    """Bytes that the system could keep files in."""
+    """Return the bytes of memory in which the system can cache files."""
     import psutil
 
     return int(psutil.virtual_memory().available)
@@ -219,7 +232,7 @@ def main() -> int:
     args = parse_args()
     errors = PlainConsole(stderr=True)
     try:
-        # what MMDetection prints while it builds is no result
+        # MMDetection prints while it builds; keep that out of the result
         with contextlib.redirect_stdout(sys.stderr):
             with errors.status('loading MMDetection'):
                 import mmfrozen  # noqa: F401

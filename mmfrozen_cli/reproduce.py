@@ -114,10 +114,17 @@ def parse_args() -> argparse.Namespace:
 
 
 class Reproduction:
-    """Runs that are to be done, and what they take here.
+    """Requested runs, with their records and the pace of this machine.
 
     Args:
-        args: Of the command.
+        args: Parsed command line.
+
+    Attributes:
+        cells: The requested runs, in the order in which they are trained.
+        records: Records of the runs that are done, by cell.
+        start: Start of this command, ``time.monotonic`` seconds.
+        expected: Expected minutes of the runs done so far.
+        taken: Minutes that they took.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -125,7 +132,7 @@ class Reproduction:
         self.cells = all_cells(args.claim)
         self.records = read_records(args.records)
         self.start = time.monotonic()
-        self.expected = self.taken = 0.0  # minutes, of what was done
+        self.expected = self.taken = 0.0
 
     @property
     def left(self) -> list[Cell]:
@@ -133,12 +140,12 @@ class Reproduction:
         return [cell for cell in self.cells if cell not in self.records]
 
     def hours(self, cells: Sequence[Cell]) -> float:
-        """Expected, at the pace of this machine so far."""
+        """Return the expected hours of runs, at this machine's pace so far."""
         pace = self.taken / self.expected if self.expected else 1.0
         return pace * sum(cell.minutes for cell in cells) / 60
 
     def list_cells(self) -> None:
-        """Print all runs."""
+        """Print all runs with their box AP, and the hours left."""
         for cell in self.cells:
             record = self.records.get(cell)
             state = f'{100 * record.last["box AP"]:.1f}' if record else '-'
@@ -150,13 +157,13 @@ class Reproduction:
         )
 
     def run(self) -> None:
-        """Do what is left and fits into the budget.
+        """Train and record the runs that are left, within the budget.
 
         Raises:
             subprocess.CalledProcessError: If a training fails.
-            ValueError: If something is not what it should be.
-            OSError: Likewise.
-            Stopped: If this process is asked to end.
+            ValueError: If weights or files of a run are not valid.
+            OSError: If a file cannot be read or written.
+            Stopped: If this process receives a signal to end.
         """
         for cell in self.left:
             spent = (time.monotonic() - self.start) / 3600
@@ -178,7 +185,7 @@ class Reproduction:
             began = time.monotonic()
             is_begun = self._work_dir(cell).exists()
             self.records[cell] = self._train(cell)
-            if not is_begun:  # else it says nothing about the pace
+            if not is_begun:  # a resumed run says nothing about the pace
                 self.expected += cell.minutes
                 self.taken += (time.monotonic() - began) / 60
 
@@ -186,13 +193,14 @@ class Reproduction:
         return cell.tuned or choose_rates(self.records)[cell.state]
 
     def _work_dir(self, cell: Cell) -> Path:
-        """Named by the rate, too: a run of another one is not this one."""
+        """Return the work dir of a run. Its name has the learning rate, so
+        that a run with another rate is not resumed."""
         if cell.tuned:
             return self.args.out / cell.name
         return self.args.out / f'{cell.name}_rate{self._rate(cell):g}'
 
     def _train(self, cell: Cell) -> ClaimRun:
-        """Train, record, and remove the checkpoints."""
+        """Train a run, write its record and remove its checkpoints."""
         rate = self._rate(cell)
         variant = VARIANTS[cell.variant]
         write_weights(variant.weights)
@@ -229,14 +237,16 @@ class Reproduction:
         return record
 
     def _twin(self, cell: Cell) -> Path | None:
-        """Work dir of the frozen run of a fine-tuned one, if it is here."""
+        """Return the work dir of a fine-tuned run's frozen twin; None if the
+        twin was not trained here."""
         if cell.tuned or cell.state != 'finetuned':
             return None
         frozen = self._work_dir(replace(cell, state='frozen'))
         return frozen if (frozen / '.trained').is_file() else None
 
     def _held_out(self) -> list[str]:
-        """Options that train and evaluate on parts of the training set."""
+        """Return options to train and evaluate on parts of the training set,
+        whose annotation files are written."""
         train, val = hold_out(
             ANNOTATIONS, self.args.out.resolve() / 'held_out'
         )
@@ -250,10 +260,10 @@ class Reproduction:
 
 
 def check_data() -> None:
-    """Refuse to begin without the data.
+    """Check that mini-LVIS exists.
 
     Raises:
-        ValueError: If they are not there.
+        ValueError: If its annotations are missing.
     """
     if not ANNOTATIONS.is_file():
         raise ValueError(
@@ -263,10 +273,13 @@ def check_data() -> None:
 
 
 def write_weights(name: str) -> None:
-    """Write a classifier that is not there.
+    """Write a classifier's weights unless the file exists.
+
+    Args:
+        name: Name of the file, as in ``Variant.weights``.
 
     Raises:
-        ValueError: If it cannot be had.
+        ValueError: If the package with the weights is missing or differs.
     """
     numbers = {lite.file: lite.number for lite in LITES}
     file = WEIGHTS / name
@@ -279,7 +292,8 @@ def write_weights(name: str) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """End in one line between trainings, too, which have their own way."""
+    """Turn signals into ``Stopped``, so that also between trainings, which
+    handle signals themselves, the command ends with one line."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Stopped(number)

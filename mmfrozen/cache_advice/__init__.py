@@ -1,1 +1,2 @@
-"""Whether a cache of a frozen backbone's features pays, before it is there."""
+"""This package predicts whether a cache of a frozen backbone's features pays
+off, before hours are spent on filling one."""

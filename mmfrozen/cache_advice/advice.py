@@ -1,4 +1,5 @@
-"""What a cache of features costs, what it saves, and whether to use one."""
+"""This module predicts costs and savings of a feature cache from measured
+steps and disk rates, and recommends a cache, the engine or neither."""
 
 from __future__ import annotations
 
@@ -10,28 +11,29 @@ from .disk import Disk
 from .features import STORAGES, Shapes, view_bytes
 from .steps import Measured
 
-#: A way must take less than this share of another to be preferred.
+#: A way is preferred only if it takes less than this share of another's time.
 WORTH_IT = 0.97
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a cache would hold, and for which training.
+    """Content of a cache and the training that would use it.
 
     Attributes:
-        config: As the user typed it.
-        batch_size: Images a step, of one process.
-        size: Height and width of the images, pixels.
-        dtype: Of the step.
-        shapes: Of the levels of an image.
+        config: Config as the user typed it.
+        batch_size: Images per step of one process.
+        size: Height and width of the images in pixels.
+        dtype: Dtype of the training step.
+        shapes: Shape of one image's feature map of each level.
         storage: Dtype of the cache.
-        views: Augmented views that are stored of each image.
-        images: That have views.
-        draws: Images of an epoch; more, where some are repeated.
-        epochs: Of the schedule.
-        gpus: Processes that train from the same disk.
-        step_flops: Of a step with a frozen backbone.
-        backbone_flops: Those of them in the backbone.
+        views: Number of augmented views stored of each image.
+        images: Number of images that have views.
+        draws: Number of samples per epoch; more than ``images`` where some
+            are repeated.
+        epochs: Length of the schedule in epochs.
+        gpus: Number of processes that train from the same disk.
+        step_flops: FLOPs of a step with a frozen backbone.
+        backbone_flops: The part of them in the backbone.
     """
 
     config: str
@@ -50,36 +52,37 @@ class Question:
 
     @property
     def total_bytes(self) -> dict[str, int]:
-        """Of the whole cache, by dtype."""
+        """Bytes of the whole cache, by storage dtype."""
         number = self.views * self.images
         return {s: number * view_bytes(self.shapes, s) for s in STORAGES}
 
     @property
     def batch_bytes(self) -> int:
-        """Read in a step by all processes."""
+        """Bytes that all processes together read in a step."""
         view = view_bytes(self.shapes, self.storage)
         return self.gpus * self.batch_size * view
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that draw all images once."""
+        """Number of steps of an epoch."""
         return math.ceil(self.draws / (self.batch_size * self.gpus))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What training and filling will take, in seconds.
+    """Predicted duration of training and filling.
 
     Attributes:
-        steps: Of a step of the training loop, its data loaded meanwhile, by
+        steps: Seconds of a step in the training loop, loading included, by
             way: ``'plain'``, ``'engine'``, ``'cache'``.
-        needed_rate: Bytes a second that steps of all processes read, if
-            nothing is waited for.
-        read_rate: Bytes a second that can be read.
-        from_memory: Whether the cache fits into free memory, from which it
-            is read after the first epoch.
-        fill: Of filling the cache.
-        break_even: Epochs after which filling has paid; infinite if never.
+        needed_rate: Bytes per second that the steps of all processes read if
+            they never wait for data.
+        read_rate: Bytes per second that can be read.
+        from_memory: Whether the cache takes less than half of the free
+            memory, from which it is then read after the first epoch.
+        fill: Seconds of filling the cache.
+        break_even: Number of epochs after which the cache has saved the time
+            of filling; infinite if never.
     """
 
     steps: dict[str, float]
@@ -91,19 +94,19 @@ class Prediction:
 
     @property
     def best_other(self) -> str:
-        """The faster way without a cache; plain where both are alike."""
+        """Faster way without a cache; the engine only if it gains 3 %."""
         engine, plain = self.steps['engine'], self.steps['plain']
         return 'engine' if engine < WORTH_IT * plain else 'plain'
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to use.
+    """Recommendation and its reason.
 
     Attributes:
-        use: ``'plain'``, ``'engine'``, ``'cache'``; ``'measure'`` where
-            nothing was measured that decides.
-        because: Why, in words.
+        use: ``'plain'``, ``'engine'``, ``'cache'``; ``'measure'`` if only a
+            measurement can decide.
+        because: The reason, as text.
     """
 
     use: str
@@ -113,13 +116,13 @@ class Verdict:
 def predict(
     question: Question, disk: Disk, measured: Measured, free_memory: int
 ) -> Prediction:
-    """Work out what training and filling will take.
+    """Return the predicted durations of training and filling.
 
     Args:
-        question: What would be cached.
-        disk: Measured.
-        measured: Steps.
-        free_memory: Bytes that the system could keep files in.
+        question: Content of the cache, and the training.
+        disk: Measured rates of the disk.
+        measured: Measured times of steps.
+        free_memory: Bytes of memory in which the system can cache files.
     """
     load = measured.load or 0.0
     cores = measured.cores / question.gpus
@@ -133,7 +136,7 @@ def predict(
     memory_rate = disk.memory_rate or math.inf
     rate = memory_rate if from_memory else disk.read_rate or math.inf
     cached = measured.steps['cache'].median
-    # a disk gets no faster by more processes that read
+    # more reading processes do not make a disk faster
     steps['cache'] = in_loop(
         cached,
         measured.cpu['cache'],
@@ -170,18 +173,18 @@ def in_loop(
     workers: int,
     cores: float,
 ) -> float:
-    """Seconds of a step in a loop whose data are loaded meanwhile.
+    """Return the seconds of a step while workers load the next batches.
 
-    Whatever takes longest sets the pace: the step, the processes that load,
-    or the cores that both share.
+    The slowest of three sets the pace: the step, the workers, or the cores
+    that both share.
 
     Args:
-        step: Of a step whose batch is at hand.
-        cpu: The CPU's in it, all threads together.
-        load: Of loading a batch in one process.
-        load_cpu: The CPU's in that.
-        workers: Processes that load; 0: the one that trains does.
-        cores: That both share.
+        step: Seconds of a step whose batch is already loaded.
+        cpu: CPU seconds of that step, all threads together.
+        load: Seconds of loading a batch in one process.
+        load_cpu: CPU seconds of loading it.
+        workers: Number of loading workers; with 0 the training process loads.
+        cores: CPU cores that training and loading share.
     """
     if not workers:
         return step + load
@@ -191,7 +194,13 @@ def in_loop(
 def decide(
     question: Question, disk: Disk, prediction: Prediction | None
 ) -> Verdict:
-    """Say what to use, and why."""
+    """Return what to use, and why.
+
+    Args:
+        question: Content of the cache, and the training.
+        disk: Free space of the disk.
+        prediction: Predicted durations; None if nothing was measured.
+    """
     total = question.total_bytes[question.storage]
     other = prediction.best_other if prediction else 'engine'
     if total > disk.free:
@@ -238,7 +247,7 @@ def decide(
 
 
 def amount(nbytes: float) -> str:
-    """Bytes in a decimal unit: 62.9 MB."""
+    """Return a number of bytes as text in a decimal unit: 62.9 MB."""
     for unit in ('B', 'kB', 'MB', 'GB'):
         if nbytes < 999.5:
             return f'{nbytes:.3g} {unit}'

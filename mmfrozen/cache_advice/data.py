@@ -1,4 +1,5 @@
-"""Images that a cache would hold, and batches of them or in their place."""
+"""This module builds the train data set that a cache would hold and yields
+batches to time steps with, made-up ones where the data are missing."""
 
 from __future__ import annotations
 
@@ -21,10 +22,10 @@ from ..tracing.workload import Workload
 
 
 def build_dataset(cfg: Config) -> Any:
-    """Build the train data set; None where an annotation file is missing.
+    """Return the train data set; None if an annotation file is missing.
 
     Raises:
-        ValueError: If the files are there, and it does not build.
+        ValueError: If the files exist, but the data set cannot be built.
     """
     settings = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     files = list(_annotation_files(settings))
@@ -33,7 +34,7 @@ def build_dataset(cfg: Config) -> Any:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     try:
         return DATASETS.build(settings)
-    except Exception as error:  # whatever a data set raises
+    except Exception as error:  # a data set can raise anything
         raise ValueError(
             f'train_dataloader.dataset must build here, got {explain(error)}. '
             f'{remedy_for(error)}'
@@ -41,7 +42,7 @@ def build_dataset(cfg: Config) -> Any:
 
 
 def _annotation_files(settings: Any) -> Iterator[Path]:
-    """Those of a data set's config, and of those inside it."""
+    """Yield the annotation files of a data set's config and nested ones."""
     if isinstance(settings, (list, tuple)):
         for item in settings:
             yield from _annotation_files(item)
@@ -53,7 +54,7 @@ def _annotation_files(settings: Any) -> Iterator[Path]:
 
 
 def count_images(dataset: Any) -> int:
-    """Images of a data set, each once, however often it is drawn."""
+    """Return the number of distinct images, without repetitions."""
     parts = getattr(dataset, 'datasets', None)
     if parts is not None:
         return sum(map(count_images, parts))
@@ -64,8 +65,10 @@ def count_images(dataset: Any) -> int:
 def timed_batches(
     cfg: Config, work: Workload, dataset: Any
 ) -> Iterator[tuple[Any, float | None]]:
-    """Batches of a data set, and the seconds of loading each; without a data
-    set the same made-up one, and None."""
+    """Yield batches of a data set with the seconds that loading each took.
+
+    Without a data set, yield the same made-up batch with None.
+    """
     if dataset is None:
         yield from repeat((_make_up(work), None))
     batches = load_batches(cfg, dataset)
@@ -76,12 +79,12 @@ def timed_batches(
 
 
 def _make_up(work: Workload) -> dict[str, Any]:
-    """Images of noise with objects of usual sizes."""
+    """Return a batch of noise images with objects of typical sizes."""
     samples = make_samples(
         work.batch_size,
         work.shape,
         objects=work.objects,
-        num_classes=1,  # which of them does not matter
+        num_classes=1,  # the class does not change the time of a step
         masks=work.masks,
     )
     images = torch.randint(

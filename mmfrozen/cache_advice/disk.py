@@ -1,4 +1,5 @@
-"""How fast a folder's disk writes and reads, in a short measurement."""
+"""This module measures in a short test how fast the disk of a folder writes
+and reads, which can limit training from a cache."""
 
 from __future__ import annotations
 
@@ -12,24 +13,23 @@ from pathlib import Path
 
 MIB = 2**20
 MAX_BYTES = 256 * MIB
-#: A first read that takes less than this many times a second one, which is
-#: served from memory, came from memory too.
+#: The second read is served from memory. If the first one takes less than
+#: this many times as long, it came from memory too.
 SAME = 1.5
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A folder's disk.
+    """Free space and speed of a folder's disk; rates are None if not measured.
 
     Attributes:
-        folder: Where the cache would lie.
-        free: Bytes.
-        write_rate: Bytes a second, until they are on the disk; None if it
-            was not measured. The next likewise.
-        read_rate: Bytes a second, views in random order, once.
-        memory_rate: The same, once more: from memory.
-        is_memory: Whether ``read_rate`` is of memory too, since this system
-            did not let go of what it had written.
+        folder: Folder in which the cache would be.
+        free: Free bytes.
+        write_rate: Bytes per second of writing, fsync included.
+        read_rate: Bytes per second of a first read of views in random order.
+        memory_rate: Bytes per second of a second read, from memory.
+        is_memory: Whether ``read_rate`` is a rate of memory too, since the
+            system kept the written file in its page cache.
     """
 
     folder: str
@@ -41,7 +41,7 @@ class Disk:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes where a folder is or would be made."""
+    """Return the free bytes of the disk on which a folder is or would be."""
     folder = folder.absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -49,12 +49,16 @@ def free_bytes(folder: Path) -> int:
 
 
 def measure_disk(folder: Path, view_bytes: int, most: int = MAX_BYTES) -> Disk:
-    """Write a file of views, and read them in random order.
+    """Time writing a file of views and reading them in random order.
 
     Args:
-        folder: It is there; the file is removed.
-        view_bytes: Of a view: of each read.
-        most: Bytes that are written; a tenth of what is free at the most.
+        folder: Existing folder; the file in it is temporary.
+        view_bytes: Bytes of a view, which are those of one read.
+        most: Upper limit of the bytes that are written; a tenth of the free
+            bytes is another.
+
+    Returns:
+        Free space and rates of the disk.
 
     Raises:
         ValueError: If the folder is missing, full, or cannot be written.
@@ -91,7 +95,7 @@ def measure_disk(folder: Path, view_bytes: int, most: int = MAX_BYTES) -> Disk:
 
 
 def _write(number: int, size: int, count: int) -> float:
-    view = os.urandom(size)  # which no file system makes smaller
+    view = os.urandom(size)  # no file system can compress it
     start = time.perf_counter()
     for index in range(count):
         os.pwrite(number, view, index * size)

@@ -1,4 +1,5 @@
-"""Shapes of the features that a cache would store, without weights or data."""
+"""This module finds the shapes of the features that a cache would store from
+the config alone, without weights or data."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from ..freezing import find_faults
 from ..freezing.stages import ADAPTERS
 from ..tracing.workload import find_varying
 
-#: Bytes of a stored number.
+#: Bytes per stored number, by the name of the dtype.
 STORAGES = {'fp32': 4, 'fp16': 2, 'bf16': 2, 'int8': 1}
 REMEDY = 'Train without a cache'
 
@@ -24,14 +25,15 @@ Shapes = list[tuple[int, ...]]
 
 
 def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
-    """Find the shapes of the levels that a config's backbone returns.
+    """Return the shapes of the feature maps that a config's backbone returns.
 
     Args:
-        cfg: Of an experiment.
-        size: Height and width of the images, pixels.
+        cfg: Config of an experiment.
+        size: Height and width of the images in pixels.
 
     Returns:
-        (channels, height, width) or what else an image has of each level.
+        The shape of one image's features of each level, without the batch
+        dimension; usually (channels, height, width).
 
     Raises:
         ValueError: If features of this config cannot be stored: its backbone
@@ -55,18 +57,18 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
     )
     try:
         backbone = meta.build(settings)
-    except Exception as error:  # whatever a constructor raises
+    except Exception as error:  # a constructor can raise anything
         raise ValueError(
             f'model.backbone must build here, got {explain(error)}. '
             f'{remedy_for(error)}'
         ) from error
-    backbone.train()  # some freeze there
+    backbone.train()  # some backbones freeze only there
     _check_frozen(backbone)
     drop_data(backbone)
     try:
         with ShapeMode():
             levels = tree_leaves(backbone(empty(1, 3, *size)))
-    except Exception as error:  # whatever a layer raises
+    except Exception as error:  # a layer can raise anything
         raise ValueError(
             f'model.backbone must run on shapes alone, got {explain(error)} '
             f'at {size[0]} x {size[1]}. Name another --shape.'
@@ -102,5 +104,5 @@ def _require(holds: bool, what: str, got: str, remedy: str) -> None:
 
 
 def view_bytes(shapes: Shapes, storage: str) -> int:
-    """Bytes of the features of one view of an image."""
+    """Return the bytes of the features of one view of an image."""
     return STORAGES[storage] * sum(map(prod, shapes))

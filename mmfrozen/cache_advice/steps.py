@@ -1,4 +1,5 @@
-"""Steps as they are, with the engine, and with features given: in turn."""
+"""This module times training steps of one detector in three ways in turn: with
+the plain backbone, with the inference engine, and with given features."""
 
 from __future__ import annotations
 
@@ -24,29 +25,29 @@ from ..tracing.workload import Workload, set_rois
 from .data import timed_batches
 
 WAYS = ('plain', 'engine', 'cache')
-#: Rounds that are not counted. On a GPU the engine may compile after ten.
+#: Rounds that are not timed. On a GPU the engine may compile after ten.
 WARM_UP, WARM_UP_CUDA = 2, 12
 STORED = {**DTYPES, 'int8': torch.int8}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Times on the machine at hand, in seconds, of one process.
+    """Times of one process on this machine, in seconds.
 
     Attributes:
-        steps: Of a step whose batch is at hand, by way.
-        cpu: The CPU's in such a step, all threads together, by way.
-        forward: Of preprocessing a batch and of the backbone's pass, as the
-            cache is filled.
-        first: Of the first such pass, in which the engine is chosen.
-        load: Of loading and augmenting a batch in one process; None where
-            images are made up.
-        workers: Processes that load, by the config.
-        cores: That this process may use.
-        threads: Of torch.
-        device: Such as ``'cuda'``.
-        torch: Its version.
-        engine: What FrozenEngine said.
+        steps: Time of a step whose batch is already loaded, by way.
+        cpu: CPU time of such a step, all threads together, by way.
+        forward: Time of preprocessing a batch and computing its features, as
+            for filling a cache.
+        first: Time of the first such pass, which chooses the engine.
+        load: Time of loading and augmenting a batch in one process; None for
+            made-up images.
+        workers: Number of loading workers in the config.
+        cores: Number of CPU cores that this process may use.
+        threads: Number of torch's threads.
+        device: Device such as ``'cuda'``.
+        torch: Version of torch.
+        engine: Last log line of FrozenEngine.
     """
 
     steps: dict[str, Spread]
@@ -70,18 +71,21 @@ def measure_steps(
     storage: str = 'fp16',
     num_steps: int = 8,
 ) -> Measured:
-    """Let one detector with random weights step in three ways in turn.
+    """Time steps of one detector with random weights, in three ways in turn.
 
     Args:
-        cfg: Of the experiment, its backbone frozen.
-        work: What a step works on.
+        cfg: Config of the experiment, with a frozen backbone.
+        work: Batch size, image size and objects of a step.
         dataset: Train data set; None for made-up images.
-        storage: Dtype in which features are given.
-        num_steps: Steps of each way that are timed: 2 or more.
+        storage: Dtype in which features are given, a key of ``STORED``.
+        num_steps: Number of timed steps of each way, at least 2.
+
+    Returns:
+        Medians and quartiles of the step times, with other times.
 
     Raises:
         ValueError: If images of the data set have another size.
-        Exception: Whatever the model, the loader or the device raises.
+        Exception: Any error of the model, the loader or the device.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     cfg = copy.deepcopy(cfg)
@@ -89,7 +93,7 @@ def measure_steps(
     set_rois(cfg.model, work)
     cfg.train_dataloader.batch_size = work.batch_size
     stepper = Stepper(cfg, None, engine=False)
-    # a step takes as long with any weights of the backbone
+    # the weights of the backbone do not change the time of a step
     stepper.model.backbone.init_cfg = None
     stepper.model.init_weights()
     batches = timed_batches(cfg, work, dataset)
@@ -121,14 +125,16 @@ def measure_steps(
 
 
 class Ways:
-    """Exchanges what a detector does with a batch until it has features.
+    """Switch between three ways in which a detector gets its features.
+
+    With the way ``'cache'``, each step copies the features from host memory
+    to the device, image by image, and casts them; images are neither
+    normalised nor read.
 
     Args:
-        stepper: Of the detector.
-        dtype: In which features are given: from host memory, an image at a
-            time, cast and copied to the device in the step. Images are then
-            neither normalised nor looked at.
-        say: Takes what the engine says.
+        stepper: Stepper of the detector.
+        dtype: Dtype in which features are kept for the way ``'cache'``.
+        say: Receives the log lines of the engine.
     """
 
     def __init__(
@@ -140,8 +146,8 @@ class Ways:
         self._engine = FrozenEngine(self._backbone, lambda: True, log=say)
 
     def prepare(self, batch: Any) -> float:
-        """Compute the features of a batch by the engine, and keep them as a
-        cache does; return the seconds that this takes."""
+        """Compute the features of a batch by the engine and keep them as a
+        cache would; return the seconds that this takes."""
         self.use('engine')
         model, batch = self._stepper.model, copy.deepcopy(batch)
         self._stepper.wait()
@@ -157,7 +163,7 @@ class Ways:
         return time.perf_counter() - start
 
     def use(self, way: str) -> None:
-        """Take one of WAYS from now on."""
+        """Switch to one of WAYS."""
         self._engine.remove()
         vars(self._preprocessor).pop('forward', None)
         if way == 'engine':
@@ -167,7 +173,7 @@ class Ways:
             self._backbone.forward = self._give_features
 
     def time_step(self, way: str, batch: Any) -> tuple[float, float]:
-        """Take a step; return its seconds and the CPU's, of all threads."""
+        """Run a step; return its seconds and CPU seconds of all threads."""
         self.use(way)
         start = time.process_time()
         return self._stepper(batch), time.process_time() - start

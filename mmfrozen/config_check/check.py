@@ -1,4 +1,5 @@
-"""Find keys of a config that nothing reads, and values that cannot be."""
+"""This module finds keys of a config that nothing reads and values that are
+not valid, which MMDetection ignores or reports late."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from .places import (
 from .ranges import RANGES, SECTION
 
 ALWAYS = {'type', '_scope_', '_delete_'}
-#: Options whose annotation upstream is wrong.
+#: Options whose type annotation is wrong upstream.
 UNTRUE = {
     'in_channels',
     'init_cfg',
@@ -42,21 +43,21 @@ ANYTHING = Option(EMPTY, EMPTY)
 def check_config(cfg: Mapping[str, Any]) -> list[str]:
     """Check a config of MMDetection before anything is built from it.
 
-    What MMDetection lacks: misspelt keys at the top and in dicts without a
-    type are ignored; others end in the middle of a build, in a line that does
-    not say where in the config, or in the first step. A key is refused if its
-    class does not take it, or if nothing reads it and it is the near miss of
-    a key that is read; a value is refused if it is not of the annotated kind,
-    or out of the range that its name has everywhere. Classes of others are
+    MMDetection ignores misspelt keys at the top level and in dicts without a
+    type. Others fail during the build, without their place in the config, or
+    in the first step. This check refuses a key if its class does not accept
+    it, or if nothing reads it and it resembles a key that is read. It refuses
+    a value if it is not of the annotated type, or outside the range that
+    options of that name have in all classes. Classes of other packages are
     judged by their signatures alone.
 
     Args:
-        cfg: The config, resolved.
+        cfg: The config, with its bases merged.
 
     Returns:
-        Warnings: top-level keys that look misspelt, but whose value cannot
-        be that of the key that may be meant. Configs may have variables of
-        their own.
+        One warning for each top-level key that looks misspelt but has a value
+        that the key it resembles cannot have. It may be a variable of the
+        config.
 
     Raises:
         ValueError: At the first fault, with the key's path.
@@ -71,7 +72,7 @@ def check_config(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
-    """All faults of a config, from the outside to the inside."""
+    """Yield all faults of a config, outer levels first."""
     options, _ = options_of(Runner)
     for key, meant in _slips(cfg):
         if meant not in cfg or _is_kind(
@@ -99,8 +100,11 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
 
 
 def _slips(cfg: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys at the top that look misspelt, and what may be meant. `model2`
-    is a variable, and so is what stands inside of another key."""
+    """Yield top-level keys that look misspelt, with the key they resemble.
+
+    Variables are no misspelt keys: names such as `model2`, and values that
+    occur inside another key.
+    """
     for key, meant in _near_misses(cfg, TOP):
         bare = ''.join(c for c in key if not c.isdigit())
         if bare != meant and not any(
@@ -110,7 +114,7 @@ def _slips(cfg: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _holds(value: Any, part: Any) -> bool:
-    """Whether a list or dict that is not empty stands inside a value."""
+    """Return whether a non-empty list or dict occurs inside a value."""
     if not isinstance(part, (Mapping, list, tuple)) or not part:
         return False
     if isinstance(value, Mapping):
@@ -220,8 +224,8 @@ def _typed_faults(
             yield from _value_faults(at, key, item)
             continue
         if option is ANYTHING:
-            # what is no near miss some classes take out before; Python
-            # refuses it if not
+            # some classes remove further keys before they call this
+            # signature; if not, Python refuses the key in the build
             if (is_ours and is_whole) or closest_match(
                 key, [*options, *extra]
             ):
@@ -237,7 +241,11 @@ def _typed_faults(
 def _type_faults(
     path: str, kind: str, registries: Registries
 ) -> Iterator[ValueError]:
-    """A class that is in no registry; MMEngine names what is like none."""
+    """Yield the fault of a type that is in no registry.
+
+    Types that resemble no registered class are left to MMEngine where nested
+    dicts may have types of their own.
+    """
     scope, _, name = kind.rpartition('.')
     scopes = registries[0].root.children
     names = [n for r in registries for n in _names(r)]
@@ -248,7 +256,7 @@ def _type_faults(
         and not path.endswith(('norm_cfg.type', 'act_cfg.type'))
         and not (len(name) > 4 and closest_match(name, names))
     ):
-        return  # some have types of their own inside: heads, Albu
+        return  # heads and Albu have nested types of their own
     else:
         meant = did_you_mean(name, names)
     yield ValueError(
@@ -272,7 +280,7 @@ def _is_kind(
 
 
 def _kind(option: Option) -> Any:
-    """The annotation, or what the default is where there is none."""
+    """Return an option's annotation, or else the type of its default."""
     if option.hint is not EMPTY:
         return option.hint
     for kind in (bool, int, float, str, tuple, list):
@@ -282,7 +290,7 @@ def _kind(option: Option) -> Any:
 
 
 def _value_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
-    """What the name of an option says about its value."""
+    """Yield the fault of a value that no option of this name can have."""
     rule = RANGES.get(key)
     if value is None and (key in TYPED or rule is SECTION):
         return

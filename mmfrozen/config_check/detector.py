@@ -1,4 +1,5 @@
-"""Parts of a detector's config that depend on one another."""
+"""This module checks parts of a detector's config that depend on one another,
+such as a loss and its head."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from ..type_names import find_type, known_name
 
 
 def detector_faults(model: Any) -> Iterator[ValueError]:
-    """What MMDetection finds at the build, in an assertion or in an
-    attribute that is not there."""
+    """Yield faults that MMDetection would report only during the build, as an
+    AssertionError or AttributeError."""
     if not isinstance(model, Mapping):
         return
     detector = find_type(model.get('type'), MODELS)

@@ -1,4 +1,5 @@
-"""The order of the transforms of a pipeline."""
+"""This module checks the order of the transforms in the pipelines of a
+config."""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ from mmdet.registry import TRANSFORMS
 
 from ..type_names import find_type, known_name
 
-#: MultiBranch has pipelines of its own that pack.
+#: Transforms that pack; MultiBranch does so in its own pipelines.
 PACKS = (MultiBranch, PackDetInputs, PackReIDInputs, PackTrackInputs)
 
 
 def pipeline_faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
-    """What MMDetection finds in the first sample, in a key that is not
-    there: an image that is loaded too late, a sample that is not packed."""
+    """Yield faults that MMDetection would report only at the first sample, as
+    a missing key: an image loaded too late, a sample that is not packed."""
     for loader in ('train_dataloader', 'val_dataloader'):
         inside = cfg.get(loader)
         if isinstance(inside, Mapping):
@@ -31,12 +32,12 @@ def pipeline_faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
 
 
 def _faults(path: str, dataset: Any, is_last: bool) -> Iterator[ValueError]:
-    """Faults of a data set and of those that it wraps.
+    """Yield the faults of a data set and of those that it wraps.
 
     Args:
-        path: Of the data set in the config.
-        dataset: Its settings.
-        is_last: Whether the loader gets what its pipeline returns.
+        path: Path of the data set in the config.
+        dataset: Config of the data set.
+        is_last: Whether the loader receives the output of its pipeline.
     """
     if not isinstance(dataset, Mapping):
         return

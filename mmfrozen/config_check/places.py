@@ -1,4 +1,5 @@
-"""What stands where in a config: registries of types, names of keys."""
+"""This module lists what belongs where in a config: the registries of types
+and the known keys, by their path."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 Registries = tuple[Registry, ...]
 
-#: What `Runner.from_cfg` and MMDetection's `tools/` read of a config.
+#: Top-level keys that `Runner.from_cfg` and MMDetection's `tools/` read.
 TOP = {
     *list(signature(Runner.__init__).parameters)[1:-1],
     'auto_scale_lr',
@@ -40,15 +41,15 @@ _LOOPS: dict[str, Registries] = {'': (mmdet.LOOPS,)}
 _EVALUATORS: dict[str, Registries] = {
     '': (mmdet.METRICS, mmdet.EVALUATOR, mmdet.TASK_UTILS)
 }
-#: By top-level key: where the `type` of a dict is looked up, by the nearest
-#: key above it that is named here.
+#: Registries in which the `type` of a dict is looked up, by top-level key and
+#: then by the nearest key above the dict that is listed here.
 REGISTRIES: dict[str, dict[str, Registries]] = {
     'model': {
         '': (mmdet.MODELS, mmdet.TASK_UTILS),
         'init_cfg': (mmdet.WEIGHT_INITIALIZERS,),
         'override': (),
         'dcn': (),
-        # mmcv's functions
+        # functions of mmcv
         'nms': (),
         'roi_layer': (),
     },
@@ -74,7 +75,7 @@ REGISTRIES: dict[str, dict[str, Registries]] = {
     },
     'log_processor': {'': (mmdet.LOG_PROCESSORS,)},
 }
-#: Top-level keys of which an empty dict is of no use.
+#: Top-level keys for which an empty dict is a fault.
 FILLED = {
     'model',
     'optim_wrapper',
@@ -85,7 +86,7 @@ FILLED = {
     'val_evaluator',
     'visualizer',
 }
-#: Keys under which a class is built: a dict with a type, or a list of such.
+#: Keys from which a class is built: a dict with a type, or a list of them.
 TYPED = {
     'act_cfg',
     'anchor_generator',
@@ -111,10 +112,10 @@ TYPED = {
     'sampler',
     'vis_backends',
 }
-#: What is taken out of a dict before its class sees it, by registry.
+#: Keys that are removed from a dict before its class is called, by registry.
 EXTRA: dict[str, set[str]] = {
     'hook': {'priority'},
-    'model': {'requires_grad'},  # of a norm layer
+    'model': {'requires_grad'},  # an option of norm_cfg
     'optim_wrapper': {'constructor', 'optimizer', 'paramwise_cfg'},
     'parameter scheduler': {'convert_to_iter_based'},
 }
@@ -162,13 +163,13 @@ KEYS = {
 
 
 def known_keys(path: str) -> list[str]:
-    """Keys of the dict without a type at a path; none if they are not
-    known."""
+    """Return the known keys of the dict without a type at a path; an empty
+    list if no pattern matches."""
     found = (keys.split() for at, keys in KEYS.items() if fullmatch(at, path))
     return next(found, [])
 
 
 def is_scope(name: str) -> bool:
-    """Whether a package has registries of this name."""
+    """Return whether a package has registries under this scope name."""
     root = mmdet.MODELS.root
     return name in {root.scope, *root.children}

@@ -1,4 +1,4 @@
-"""What values an option may have, by its name."""
+"""This module defines the values that an option may have, by its name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .places import is_scope
 
 @dataclass(frozen=True)
 class Range:
-    """Values that an option may have.
+    """Set of values that an option may have.
 
     Attributes:
-        words: What it must be.
-        holds: Whether a value is.
+        words: Description of valid values, for messages.
+        holds: Returns whether a value is valid.
     """
 
     words: str
@@ -45,7 +45,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _each(one: Range, several: str) -> Range:
-    """One value, or a list in any depth."""
+    """Return the range of one value or a list of values, nested or not."""
 
     def holds(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
@@ -136,7 +136,7 @@ INTERVAL = Range(
     '-1 or a whole number of at least 1',
     lambda v: COUNT.holds(v) or v == -1,
 )
-# a hook's name in default_hooks, too
+# `checkpoint` is also the name of a hook in default_hooks, hence the dict
 TEXT = Range('a text', lambda v: isinstance(v, (str, dict)))
 FLAG = Range('True or False', lambda v: isinstance(v, bool))
 SCOPE = Range(
@@ -164,7 +164,8 @@ CONSTRUCTOR = Range(
         and find_type(v, OPTIM_WRAPPER_CONSTRUCTORS) is not None
     ),
 )
-#: A finite number, also in classes whose signature does not say so.
+#: Names of options by the range of their values, also where a signature does
+#: not annotate them.
 _RULES = {
     COUNT: 'num num_classes num_outs stack_times base_channels '
     'batch_size base_batch_size max_epochs max_iters val_interval '
@@ -204,7 +205,7 @@ _RULES = {
     SECTION: 'rpn rcnn nms filter_cfg init_cfg mp_cfg dist_cfg',
     RATIO: 'ratio_range',
 }
-#: By name of an option.
+#: Range by the name of an option.
 RANGES = {
     name: rule for rule, names in _RULES.items() for name in names.split()
 }

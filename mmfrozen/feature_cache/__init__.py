@@ -1,4 +1,5 @@
-"""Features of a frozen backbone, computed once and kept with their view."""
+"""This package caches the features of a frozen backbone on disk, so that
+training need not recompute them for the same augmented view."""
 
 from .fill import Filled as Filled
 from .fill import fill as fill

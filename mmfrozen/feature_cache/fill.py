@@ -1,4 +1,5 @@
-"""Compute what a feature cache lacks."""
+"""This module computes the views that a feature cache lacks and writes them;
+``mmfrozen cache fill`` calls it."""
 
 from __future__ import annotations
 
@@ -25,22 +26,23 @@ from .store import FACTS, FeatureStore
 from .writer import Job, Writer
 
 Progress = Callable[[Any], Iterable[Any]]
-#: Batches for which it pays to look for an engine.
+#: Number of batches from which on the search for an inference engine pays.
 ENGINE_FROM = 50
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What was done.
+    """Summary of one call of :func:`fill`.
 
     Attributes:
-        num_images: Of the data set.
-        num_wanted: Views that the cache should have.
-        num_missing: Those that it has not: of other shares.
-        num_new: Those that were computed now.
-        num_bytes: Of the cache.
-        seconds: That it took, without building model and data set.
-        forward_seconds: Of the backbone in them.
+        num_images: Number of distinct images of the data set.
+        num_wanted: Number of views that the complete cache has.
+        num_missing: Views that are still missing, since they belong to other
+            shares.
+        num_new: Views that this call computed.
+        num_bytes: Size of the shards of the cache, in bytes.
+        seconds: Duration, without building model and data set.
+        forward_seconds: The part of it that the backbone took.
     """
 
     num_images: int
@@ -67,30 +69,36 @@ def fill(
     say: Callable[[str], None] = print,
     progress: Progress = iter,
 ) -> Filled:
-    """Compute the views of a cache that are not there, and write them.
+    """Compute the missing views of a cache and write them.
 
-    View k of an image follows from the seed, the image and k alone, not from
-    shares, order or what was there. The first views of all images come
-    first, then the second ones.
+    View k of an image depends on the seed, the image and k alone, not on
+    shares, order or existing views. The first views of all images are
+    computed first, then the second ones.
 
     Args:
-        config: Of a run with a frozen backbone and views of one size.
-        folder: Of the cache; made if it is not there.
-        views: Of each image.
-        storage: Of ``storage.STORAGES``.
-        forward: ``'fp32'``, or ``'bf16'`` by autocast.
-        seed: Of the views.
-        share: Which part of the views, from 1, and how many parts there are.
-        max_bytes: That the folder may have.
+        config: Config of a run with a frozen backbone whose pipeline returns
+            views of one size.
+        folder: Folder of the cache; it is created if it does not exist.
+        views: Number of views of each image.
+        storage: Dtype on disk, a key of ``storage.STORAGES``.
+        forward: Dtype of the forward pass: ``'fp32'``, or ``'bf16'`` by
+            autocast.
+        seed: Seed from which the views are drawn.
+        share: Part of the views to compute: its number, counted from 1, and
+            the number of parts.
+        max_bytes: Largest size of all shards; None for no limit.
         batch_size: By default that of the config.
-        num_workers: Likewise.
-        say: Takes a line for the log.
-        progress: Wraps the batches.
+        num_workers: By default that of the config.
+        say: Receives each line for the log.
+        progress: Wraps the iterable of batches, to show progress.
+
+    Returns:
+        A summary with the numbers of views and bytes.
 
     Raises:
-        ValueError: If the config cannot be cached, the folder is another
-            cache, or the bytes do not suffice.
-        WriteError: If the disk is full.
+        ValueError: If the config cannot be cached, the folder holds another
+            cache, or the views need more than the disk or ``max_bytes`` has.
+        WriteError: If a shard cannot be written or exceeds ``max_bytes``.
     """
     init_default_scope(config.get('default_scope', 'mmdet'))
     loader = config.train_dataloader
@@ -118,7 +126,8 @@ def fill(
         f'{len(jobs):,} of {num_wanted:,} views of {len(images):,} images '
         f'are to be computed: {forward} forward, {storage} storage'
     )
-    if is_there and share[1] == 1:  # else they may be of others
+    # with several shares, another process may be writing them
+    if is_there and share[1] == 1:
         remove_parts(folder)
     batches = DataLoader(
         _Views(dataset, jobs, seed),
@@ -155,16 +164,17 @@ def fill(
 
 
 def build_dataset(config: Any) -> Any:
-    """Build the data set of ``train_dataloader``.
+    """Return the data set of ``train_dataloader``, fully initialised.
 
     Raises:
-        ValueError: If it cannot be built, or its views depend on others.
+        ValueError: If it cannot be built, or if its views depend on samples
+            that were loaded before.
     """
     try:
         dataset = DATASETS.build(config)
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
-    except Exception as error:  # whatever a config makes of itself
+    except Exception as error:  # a constructor can raise anything
         raise ValueError(
             'train_dataloader.dataset of CONFIG must be built, got '
             f'{one_line(error)}. {remedy_for(error)}'
@@ -174,7 +184,7 @@ def build_dataset(config: Any) -> Any:
 
 
 class _Views:
-    """The views as a data set: each from random numbers of its own."""
+    """Data set of the views to compute, each drawn with its own seed."""
 
     def __init__(self, dataset: Any, jobs: list[Job], seed: int) -> None:
         self._dataset, self._jobs, self._seed = dataset, jobs, seed

@@ -1,4 +1,5 @@
-"""Preprocessor and backbone of a config, without the rest of it."""
+"""This module runs data preprocessor and backbone of a detector without its
+heads, to compute the features that a cache stores."""
 
 from __future__ import annotations
 
@@ -25,13 +26,14 @@ CONTAINERS = {tuple: 'tuple', list: 'list', Tensor: 'tensor'}
 
 
 class Batch(NamedTuple):
-    """What a training step would have had.
+    """Features and data samples of one batch, as a training step has them.
 
     Attributes:
-        levels: Feature maps, fp32, on the CPU.
-        container: What the backbone holds them in.
-        samples: Data samples as they leave the preprocessor.
-        image_shape: Channels, height, width.
+        levels: Feature maps of each level, (N, C, ...) fp32 on the CPU.
+        container: Type in which the backbone returns them, a value of
+            ``CONTAINERS``.
+        samples: Data samples as they leave the data preprocessor, on the CPU.
+        image_shape: Channels, height and width of the batch's images.
     """
 
     levels: list[Tensor]
@@ -41,15 +43,16 @@ class Batch(NamedTuple):
 
 
 class Forwarder:
-    """Computes the features of batches.
+    """Function that computes the features of batches.
 
     Args:
-        model: Of :func:`build_model`.
-        is_bf16: Whether by autocast to bf16.
-        say: Takes a line for the log; None to run without an engine.
+        model: Detector that :func:`build_model` returned.
+        is_bf16: Whether the backbone runs under autocast to bf16.
+        say: Receives each line for the log; None to run without an inference
+            engine.
 
     Attributes:
-        seconds: That the backbone took so far.
+        seconds: Time that the backbone took so far.
     """
 
     def __init__(
@@ -65,14 +68,17 @@ class Forwarder:
             FrozenEngine(model.backbone, lambda: True, log=say)
 
     def __call__(self, batch: Any) -> Batch:
-        """Run preprocessor and backbone.
+        """Run data preprocessor and backbone on a batch.
 
         Args:
-            batch: As the loader gives it.
+            batch: Batch as the data loader returns it.
+
+        Returns:
+            Features and data samples of its images.
 
         Raises:
             ValueError: If images differ in size, or the backbone returns
-                what is not stored.
+                neither a tuple, a list nor a tensor.
         """
         _check_sizes(batch['inputs'])
         count = len(batch['inputs'])
@@ -80,7 +86,7 @@ class Forwarder:
         with torch.no_grad():
             data = self._model.data_preprocessor(batch, True)
             images, start = data['inputs'], time.perf_counter()
-            # engines serve one size
+            # an engine serves one batch size: fill up a smaller last batch
             filler = images[-1:].expand(self._size - count, -1, -1, -1)
             with (
                 torch.autocast(images.device.type, torch.bfloat16)
@@ -111,18 +117,25 @@ def _check_sizes(images: Any) -> None:
 
 
 def build_model(config: Config) -> nn.Module:
-    """Build the detector, its backbone filled as before training.
+    """Return the detector, its backbone's weights loaded as for training.
+
+    Args:
+        config: Config of the run.
+
+    Returns:
+        The detector in training mode, on the default device. Only the
+        backbone has its weights loaded.
 
     Raises:
-        ValueError: If the backbone is not frozen as a whole, or batches are
-            augmented.
+        ValueError: If the model cannot be built, the backbone is not frozen
+            as a whole, or the data preprocessor augments batches.
     """
     try:
         model = MODELS.build(config.model)
         model.backbone.init_weights()
         if config.get('load_from'):
             _load(model.backbone, config.load_from)
-    except Exception as error:  # whatever a config makes of itself
+    except Exception as error:  # a constructor can raise anything
         raise ValueError(
             'The model of CONFIG must be built and filled, got '
             f'{one_line(error)}. {remedy_for(error)}'
@@ -139,10 +152,11 @@ def build_model(config: Config) -> nn.Module:
 
 
 def check_preprocessor(model: Any) -> None:
-    """Refuse batches that a cache cannot give.
+    """Check that a cache can replace the output of the data preprocessor.
 
     Raises:
-        ValueError: If the preprocessor is another, or augments batches.
+        ValueError: If it is no ``DetDataPreprocessor``, or has
+            ``batch_augments``.
     """
     found = model.data_preprocessor
     if not isinstance(found, DetDataPreprocessor) or found.batch_augments:
@@ -154,7 +168,7 @@ def check_preprocessor(model: Any) -> None:
 
 
 def _load(backbone: nn.Module, checkpoint: str) -> None:
-    """The backbone of a run's ``load_from``, where it has one."""
+    """Load the backbone's weights from a ``load_from`` checkpoint, if any."""
     content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     prefix = 'backbone.'
     own = {

@@ -1,4 +1,5 @@
-"""Which image each sample of a data set shows, and a digest of it."""
+"""This module finds the distinct images of a data set and their digests, by
+which a cache recognises an image whose file was moved or changed."""
 
 from __future__ import annotations
 
@@ -17,27 +18,28 @@ ORJSON = (
 
 
 class Images:
-    """The images of a data set, each once, by what is in them.
+    """Distinct images of a data set, identified by their content.
 
-    The digest of an image is of the bytes of its files and of all that the
-    data set says of it but paths, so that a data set can be moved, grow and
-    shrink. A file whose name, size and time of change are known is not read.
+    The digest of an image covers the bytes of its files and its annotations,
+    but no paths, so that a data set can be moved, grow and shrink. A file
+    whose name, size and modification time are known is not read again.
 
     Args:
-        dataset: Of MMDetection, ready; also inside ``ClassBalancedDataset``,
-            ``RepeatDataset``, ``ConcatDataset`` or a multi-image data set.
-        known: Digests of files by :func:`stamp`.
-        progress: Wraps the images while they are read.
+        dataset: Initialised data set of MMDetection, also inside
+            ``ClassBalancedDataset``, ``RepeatDataset``, ``ConcatDataset`` or
+            a multi-image data set.
+        known: Digests of files by their :func:`stamp`.
+        progress: Wraps the images while they are read, to show progress.
 
     Attributes:
-        rows: (len(dataset),) int64, the image of each sample.
-        places: The first sample that shows each image.
-        digests: Of each image.
-        stamps: Of the files of each image, with the digests of their bytes.
-        by_path: Digest by the path that the data set gives.
+        rows: (len(dataset),) int64, number of the image of each sample.
+        places: Index of the first sample of each image.
+        digests: Digest of each image.
+        stamps: For each image, the digests of its files by their stamp.
+        by_path: Digest of an image by the ``img_path`` of the data set.
 
     Raises:
-        ValueError: If an image has no file.
+        ValueError: If an image has no ``img_path``.
     """
 
     def __init__(
@@ -72,13 +74,13 @@ class Images:
         return len(self.places)
 
     def digest(self) -> str:
-        """Of all images together."""
+        """Return one digest of all images together."""
         text = ' '.join(sorted(set(self.digests)))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _samples(dataset: Any) -> list[tuple[Any, int]]:
-    """The innermost data set and the index in it, of each sample."""
+    """Return for each sample the innermost data set and the index in it."""
     if hasattr(dataset, 'repeat_indices'):  # ClassBalancedDataset
         inner = _samples(dataset.dataset)
         return [inner[i] for i in dataset.repeat_indices]
@@ -92,7 +94,7 @@ def _samples(dataset: Any) -> list[tuple[Any, int]]:
 
 
 def stamp(path: str) -> str:
-    """Name, size and time of change of a file."""
+    """Return name, size and modification time of a file as one text."""
     found = os.stat(path)
     return f'{os.path.basename(path)}|{found.st_size}|{found.st_mtime_ns}'
 

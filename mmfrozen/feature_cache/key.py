@@ -1,4 +1,5 @@
-"""What features and views depend on, besides the image."""
+"""This module computes the key of a cache: digests of all that its features
+and views depend on besides the image, so that a stale cache is refused."""
 
 from __future__ import annotations
 
@@ -14,9 +15,10 @@ from torch import nn
 from ..freezing import fingerprint
 from .images import Images
 
-#: Of the files, and of what is computed here: other features, other number.
+#: Version of the file format and of the computation; raise it whenever the
+#: same config would get other features.
 FORMAT = 1
-#: Keys of a config that say where weights are; their bits are digested.
+#: Config keys that name weight files; the weights themselves are digested.
 WEIGHTS = {'init_cfg', 'checkpoint', 'pretrained'}
 
 
@@ -27,18 +29,19 @@ def key_of(
     built: Any,
     images: Images,
 ) -> dict[str, str]:
-    """Digest what features depend on, part by part.
+    """Return digests of all that the features of a run depend on.
 
     Args:
         model: Config of the detector.
         dataset: Config of ``train_dataloader.dataset``.
-        backbone: Built, its weights loaded.
-        built: The data set.
-        images: Its images.
+        backbone: The backbone, with its weights loaded.
+        built: The data set that was built from ``dataset``.
+        images: Images of the data set.
 
     Returns:
-        Digests by the name of the part, for messages. The images count where
-        one view shows several (``pool``), each by itself elsewhere.
+        Digests by the name of the part, which messages use. Images are part
+        of the key only where one view shows several of them (copy-paste);
+        otherwise each view names its own.
     """
     pool = images.digest() if _is_mixed(built) else ''
     parts: dict[str, Any] = {
@@ -53,10 +56,10 @@ def key_of(
 
 
 def check_unchanging(dataset: Any) -> None:
-    """Refuse pipelines whose views depend on what was drawn before.
+    """Check that no view depends on samples that were loaded before.
 
     Raises:
-        ValueError: If a transform keeps images (``CachedMosaic``).
+        ValueError: If a transform keeps images, as ``CachedMosaic`` does.
     """
     for transform in _transforms(dataset):
         if hasattr(transform, 'results_cache'):
@@ -83,7 +86,7 @@ def _without(value: Any, names: set[str]) -> Any:
 
 
 def _pipelines(config: Any) -> Iterator[Any]:
-    """Types and pipelines of a data set and of those in it."""
+    """Yield type and pipeline of a data set's config and of nested ones."""
     if isinstance(config, dict):
         if 'pipeline' in config:
             yield [config.get('type'), config['pipeline']]
@@ -111,7 +114,8 @@ def _transforms(dataset: Any) -> Iterator[Any]:
 
 
 def _is_mixed(dataset: Any) -> bool:
-    """Whether a data set around another has transforms of its own."""
+    """Return whether a data set that wraps another has its own pipeline,
+    which can mix several images."""
     return any(
         hasattr(part, 'dataset') and hasattr(part, 'pipeline')
         for part in _parts(dataset)
@@ -119,14 +123,14 @@ def _is_mixed(dataset: Any) -> bool:
 
 
 def _code(backbone: nn.Module, dataset: Any) -> dict[str, str]:
-    """Versions of the packages that compute views and features; of modules
-    without a version a digest of their text."""
+    """Return the versions of the packages that compute views and features,
+    and a digest of the source of modules without a version."""
     found = {'mmfrozen.feature_cache': str(FORMAT)}
     used = [*backbone.modules(), *_transforms(dataset)]
     for name in {type(one).__module__ for one in used}:
         top = name.partition('.')[0]
         version = getattr(sys.modules[top], '__version__', None)
-        if top == 'torch':  # rounds, and computes the same
+        if top == 'torch':  # its versions differ in rounding only
             continue
         if version:
             found[top] = str(version)

@@ -1,4 +1,5 @@
-"""Data samples as bytes that hold numbers and text, and nothing that acts."""
+"""This module encodes data samples as msgpack, which unlike pickle runs no
+code when a cache of unknown origin is read."""
 
 from __future__ import annotations
 
@@ -35,19 +36,19 @@ DTYPES = {
 
 
 def encode(sample: Any) -> bytes:
-    """Write a data sample; masks by their crops, one bit a pixel.
+    """Return a data sample as bytes; masks as crops with one bit per pixel.
 
     Raises:
-        ValueError: If it holds what is neither numbers, text nor masks.
+        ValueError: If it holds anything but numbers, text and bitmap masks.
     """
     return msgspec.msgpack.encode(_plain(sample))
 
 
 def decode(content: bytes) -> Any:
-    """Read a data sample; its masks are ``CompactMasks``.
+    """Return the data sample in encoded bytes; masks are ``CompactMasks``.
 
     Raises:
-        ValueError: If it is not what :func:`encode` writes.
+        ValueError: If :func:`encode` cannot have written the bytes.
     """
     try:
         return _built(msgspec.msgpack.decode(content))
@@ -63,7 +64,8 @@ def decode(content: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Containers become ``[kind, content]``; msgpack has no tuples."""
+    """Return a value as msgpack types: a container as ``[kind, content]``,
+    since msgpack does not tell tuples from lists."""
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

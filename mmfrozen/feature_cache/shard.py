@@ -1,4 +1,5 @@
-"""One file of a feature cache: some views, whole or not there."""
+"""This module writes and reads shards, the files of a feature cache; each is
+written atomically and checks itself by its name and checksums."""
 
 from __future__ import annotations
 
@@ -31,16 +32,17 @@ REMEDY = 'Remove it and fill again: mmfrozen cache fill.'
 
 @dataclass(frozen=True)
 class View:
-    """What a shard says of one view.
+    """Metadata of one view in the header of a shard.
 
     Attributes:
-        image: Digest of the image that it belongs to.
-        number: Of the view of that image.
-        source: Digest of the image that it shows: another, where the
-            pipeline found nothing in its own.
-        stamps: Files of the image, with the digests of their bytes.
-        error: Relative errors of storage, by level.
-        crc: Checksum of features and annotations.
+        image: Digest of the image that the view was drawn for.
+        number: Number of the view among those of that image.
+        source: Digest of the image that the view shows. It differs from
+            ``image`` where the pipeline dropped the image and the data set
+            took another.
+        stamps: Digests of the image's files by their ``images.stamp``.
+        error: Relative error of storage of each level, in the 2-norm.
+        crc: CRC-32 of data sample and features.
     """
 
     image: str
@@ -53,11 +55,11 @@ class View:
 
 @dataclass(frozen=True)
 class Content:
-    """What a shard is about, in its header.
+    """Metadata of a shard, stored in its header.
 
     Attributes:
-        key: Of the cache that it belongs to.
-        views: In the order of the rows.
+        key: Digest of the cache's facts, ``store.Facts.digest``.
+        views: Metadata of the views, in the order of the rows.
     """
 
     key: str
@@ -73,17 +75,18 @@ def write_shard(
 ) -> Path:
     """Write views into a file that is named after its header.
 
-    The header has a checksum of each row, the name that of the header.
+    The header has the checksum of each row, and the file name is a digest of
+    the header.
 
     Args:
-        folder: Of the cache.
-        key: Of the cache.
-        views: Without their checksums.
-        levels: For each level what ``storage.pack`` gives, of all views.
-        samples: Their data samples, encoded.
+        folder: Folder of the cache.
+        key: Digest of the cache's facts.
+        views: Metadata of the views; checksums are filled in here.
+        levels: For each level, the tensors of ``storage.pack`` of all views.
+        samples: Encoded data samples of the views.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         WriteError: If it cannot be written.
@@ -108,7 +111,7 @@ def write_shard(
 
 
 class _Rows:
-    """The tensors of a shard, row by row."""
+    """Tensors of a shard, with access by row."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._ends = [0, *tensors['ends'].tolist()]
@@ -121,12 +124,12 @@ class _Rows:
         ]
 
     def sample(self, row: int) -> bytes:
-        """A data sample, encoded."""
+        """Return the encoded data sample of a row."""
         part = self._samples[self._ends[row] : self._ends[row + 1]]
         return part.numpy().tobytes()
 
     def crc(self, row: int) -> int:
-        """Of all that belongs to a row."""
+        """Return the CRC-32 of a row's data sample and features."""
         found = zlib.crc32(self.sample(row))
         for parts in self.levels:
             for part in parts:
@@ -136,18 +139,18 @@ class _Rows:
 
 
 class Shard(_Rows):
-    """A file of views, mapped into memory.
+    """File of views, mapped into memory.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
 
     Attributes:
-        path: Of the file.
-        content: What is in it.
-        levels: By level, the tensors of ``storage.pack``: (rows, ...).
+        path: Path of the file.
+        content: Metadata of the shard and its views.
+        levels: For each level, the tensors of ``storage.pack``, (rows, ...).
 
     Raises:
-        ValueError: If the file is not whole.
+        ValueError: If the file is truncated or its header is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -193,10 +196,10 @@ class Shard(_Rows):
         return {name: _view(data, one) for name, one in header.items()}
 
     def check(self, row: int) -> None:
-        """Compare a row with its checksum; reads it from the disk.
+        """Compare a row with its checksum, which reads it from the disk.
 
         Raises:
-            ValueError: If bits are others.
+            ValueError: If the checksum differs.
         """
         if self.crc(row) != self.content.views[row].crc:
             raise ValueError(

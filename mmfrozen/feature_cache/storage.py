@@ -1,11 +1,12 @@
-"""How features are stored: in 32, 16 or 8 bits a number."""
+"""This module converts feature maps to and from the dtypes in which a cache
+stores them, with 32, 16 or 8 bits per number."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-#: By name: the dtype that lies on the disk.
+#: Dtype on disk by the name of the storage.
 STORAGES = {
     'fp32': torch.float32,
     'fp16': torch.float16,
@@ -15,19 +16,20 @@ STORAGES = {
 
 
 def pack(level: Tensor, storage: str) -> list[Tensor]:
-    """Store feature maps.
+    """Convert the feature maps of one level to their storage dtype.
 
     Args:
-        level: (N, C, ...) fp32.
-        storage: Of ``STORAGES``. ``'int8'`` divides the range of each map of
-            an image, from its least to its largest number, into 255 steps.
+        level: Feature maps, (N, C, ...) fp32.
+        storage: Key of ``STORAGES``. ``'int8'`` divides the range of each
+            channel's map of an image, from its minimum to its maximum, into
+            255 steps.
 
     Returns:
-        The numbers, and for int8 the step and the least number of each map,
-        (N, C) fp32.
+        The stored values, (N, C, ...); for int8 also the step and the minimum
+        of each map, each (N, C) in the dtype of ``level``.
 
     Raises:
-        ValueError: If numbers are not finite, or too large for fp16.
+        ValueError: If values are not finite, or too large for fp16.
     """
     if not torch.isfinite(level).all():
         raise ValueError(
@@ -51,22 +53,22 @@ def pack(level: Tensor, storage: str) -> list[Tensor]:
 
 
 def unpack(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
-    """Read feature maps.
+    """Return the feature maps of one level, (N, C, ...).
 
     Args:
-        parts: Of :func:`pack`.
-        dtype: Of the result.
+        parts: Tensors that :func:`pack` returned.
+        dtype: Dtype of the result.
     """
     if len(parts) == 1:
         return parts[0].to(dtype)
     stored, step, least = parts
     shape = (*least.shape, *[1] * (stored.dim() - 2))
-    # int8 has 8 bits, as bf16 has: the sum is fp32's
+    # bf16 has no more precision than int8: compute in fp32, then cast
     return (stored * step.view(shape)).add_(least.view(shape)).to(dtype)
 
 
 def errors(level: Tensor, parts: list[Tensor]) -> list[float]:
-    """Relative error of each image's maps in the 2-norm."""
+    """Return for each image the relative error of its maps, in the 2-norm."""
     moved = (unpack(parts, level.dtype) - level).flatten(1).norm(dim=1)
     length = level.flatten(1).norm(dim=1).clamp(min=1e-12)
     return (moved / length).tolist()  # type: ignore[no-any-return]

@@ -1,4 +1,5 @@
-"""A folder of shards: the views of the images of a data set."""
+"""This module reads a feature cache, a folder of shards with ``cache.json``,
+and finds the views of the images of a data set in it."""
 
 from __future__ import annotations
 
@@ -23,16 +24,16 @@ from .storage import unpack
 
 @dataclass(frozen=True)
 class Facts:
-    """``FOLDER/cache.json``: what all views of a cache have in common.
+    """Content of ``FOLDER/cache.json``: what all views have in common.
 
     Attributes:
-        key: Digests of what features depend on, by name: ``key.key_of``.
-        storage: Of ``storage.STORAGES``.
-        forward: ``'fp32'`` or ``'bf16'``: dtype of the forward pass.
-        seed: Of the views.
-        image_shape: Of a view: channels, height, width.
-        levels: Shapes of the feature maps of one view.
-        container: What the backbone returns: ``'tuple'``, ``'list'`` or
+        key: Digests of what the features depend on, by name: ``key.key_of``.
+        storage: Dtype on disk, a key of ``storage.STORAGES``.
+        forward: Dtype of the forward pass, ``'fp32'`` or ``'bf16'``.
+        seed: Seed from which the views are drawn.
+        image_shape: Channels, height and width of a view.
+        levels: Shape of one view's feature map of each level.
+        container: Type that the backbone returns: ``'tuple'``, ``'list'`` or
             ``'tensor'``.
     """
 
@@ -45,7 +46,7 @@ class Facts:
     container: str
 
     def digest(self) -> str:
-        """That the shards of the cache carry."""
+        """Return the digest by which a shard names its cache."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -54,22 +55,22 @@ FACTS = RunFile('cache.json', Facts, 'mmfrozen cache fill')
 
 
 class FeatureStore:
-    """Reads the views of a cache.
+    """Reader of the views of a cache.
 
-    Copies in other processes open the files by themselves.
+    A pickled copy, as in a worker process, opens the shards anew.
 
     Args:
-        folder: Of the cache.
+        folder: Folder of the cache.
 
     Attributes:
-        folder: Of the cache.
+        folder: Folder of the cache.
         facts: What all views have in common.
-        shards: Its files.
+        shards: The shards, by file name.
         is_checked: Whether all views were compared with their checksums.
 
     Raises:
-        FileNotFoundError: If there is no cache.
-        ValueError: If a file is not whole, or of another cache.
+        FileNotFoundError: If the folder has no cache.
+        ValueError: If a shard is damaged or belongs to another cache.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -94,17 +95,17 @@ class FeatureStore:
 
     @property
     def num_bytes(self) -> int:
-        """Of all shards."""
+        """Size of all shards on disk, in bytes."""
         return sum(shard.path.stat().st_size for shard in self.shards)
 
     def views(self) -> Iterator[View]:
-        """What the shards say of their views."""
+        """Yield the metadata of all views, shard by shard."""
         for shard in self.shards:
             yield from shard.content.views
 
     def summary(self) -> dict[str, Any]:
-        """Numbers of images, views and bytes, and what storage has lost:
-        mean and largest relative error of a level, in the 2-norm."""
+        """Return the numbers of images, views, shards and bytes, and mean and
+        largest relative error of storage of each level, in the 2-norm."""
         views = list(self.views())
         lost = np.array([view.error for view in views])
         numbers = Counter(view.number for view in views)
@@ -119,21 +120,23 @@ class FeatureStore:
         )
 
     def stamps(self) -> dict[str, str]:
-        """Digests of files that were read, by ``images.stamp``."""
+        """Return the digests of the image files by their ``images.stamp``."""
         return {k: x for view in self.views() for k, x in view.stamps.items()}
 
     def places(self, images: Images, num_views: int | None) -> np.ndarray:
         """Find the views of the images of a data set.
 
         Args:
-            images: Of the data set.
-            num_views: Of each image; None for all that every image has.
+            images: Images of the data set.
+            num_views: Number of views of each image; None for the largest
+                number that every image has.
 
         Returns:
-            (images, views, 2) int64, shard and row.
+            Number of the shard and row of each view, (images, views, 2)
+            int64.
 
         Raises:
-            ValueError: If views are missing.
+            ValueError: If an image has fewer views.
         """
         found = self.usable(images)
         wanted = num_views or 1
@@ -160,8 +163,8 @@ class FeatureStore:
         )
 
     def usable(self, images: Images) -> dict[tuple[str, int], tuple[int, int]]:
-        """Shard and row by digest of the image and number of the view, of
-        the views that show an image of the data set."""
+        """Return shard and row by image digest and view number, for the views
+        that show an image of the data set."""
         current = set(images.digests)
         return {
             (view.image, view.number): (number, row)
@@ -176,7 +179,7 @@ class FeatureStore:
         """Compare every view with its checksum, which reads all files.
 
         Raises:
-            ValueError: At the first whose bits are others.
+            ValueError: At the first view whose checksum differs.
         """
         for shard in progress(self.shards):
             for row in range(len(shard.content.views)):
@@ -184,24 +187,27 @@ class FeatureStore:
         self.is_checked = True
 
     def put_on(self, device: torch.device) -> None:
-        """Keep all features on a device."""
+        """Copy all features to a device, from which batches are then taken."""
         self._on_device = [
             [[part.to(device) for part in parts] for parts in shard.levels]
             for shard in self.shards
         ]
 
     def sample(self, place: Sequence[int]) -> Any:
-        """The data sample of a view, compared with its checksum.
+        """Return the data sample of a view.
+
+        The view is compared with its checksum, unless :meth:`check` has done
+        so for all views.
 
         Args:
-            place: Shard and row.
+            place: Number of the shard, and row in it.
 
         Raises:
-            ValueError: If bits are others.
+            ValueError: If the checksum differs.
         """
         shard, row = self.shards[place[0]], int(place[1])
         if not self.is_checked:
-            shard.check(row)  # and its features are in memory by now
+            shard.check(row)  # also brings its features into the page cache
         return decode(shard.sample(row))
 
     def features(
@@ -210,12 +216,15 @@ class FeatureStore:
         device: torch.device,
         dtype: torch.dtype,
     ) -> Any:
-        """The features of a batch, as the backbone returns them.
+        """Return the features of a batch in the container of the backbone.
 
         Args:
-            places: Shard and row of each view.
-            device: To put them on.
-            dtype: To give them.
+            places: Number of the shard and row in it, for each view.
+            device: Device of the result.
+            dtype: Dtype of the result.
+
+        Returns:
+            Feature maps (N, C, ...) of each level, or a single tensor.
         """
         levels = []
         for level in range(len(self.facts.levels)):
@@ -251,17 +260,17 @@ def find_damage(
     folder: Path,
     progress: Callable[[Sequence[Path]], Iterable[Path]] = lambda x: x,
 ) -> tuple[list[str], int]:
-    """Read all shards of a cache.
+    """Find damaged shards by reading all of a cache.
 
     Args:
-        folder: Of the cache.
-        progress: Wraps the files.
+        folder: Folder of the cache.
+        progress: Wraps the files, to show progress.
 
     Returns:
-        A line for each that is not what was written, and how many there are.
+        One line for each damaged shard, and the number of all shards.
 
     Raises:
-        FileNotFoundError: If there is no cache.
+        FileNotFoundError: If the folder has no cache.
     """
     facts = _read_facts(folder)
     paths = sorted(folder.glob(f'*{SUFFIX}'))
@@ -301,15 +310,15 @@ def _open(path: Path, facts: Facts) -> Shard:
 def check_key(
     found: Mapping[str, str], wanted: Mapping[str, str], folder: Path
 ) -> None:
-    """Refuse a cache of something else.
+    """Check that a cache was filled with what a run has.
 
     Args:
         found: Key of the cache.
         wanted: Key of the run.
-        folder: Of the cache.
+        folder: Folder of the cache, for the message.
 
     Raises:
-        ValueError: If they differ.
+        ValueError: If a part of the key differs.
     """
     others = [n for n in wanted if found.get(n) != wanted[n]]
     if others:

@@ -1,4 +1,5 @@
-"""Training steps whose images are views of a cache."""
+"""This module makes a training step read cached features and data samples
+instead of loading images and running the backbone."""
 
 from __future__ import annotations
 
@@ -17,20 +18,20 @@ from .store import FeatureStore
 
 
 class CachedTraining:
-    """Puts a cache in the place of images, until it is removed.
+    """Replacement of a detector's images by a cache, until it is removed.
 
-    The data set's samples become places in the cache and data samples; the
-    data preprocessor's batches have the shape of images, and NaN for pixels,
-    so that nobody who looks at them goes on in silence; the backbone's
-    ``forward`` returns the features. Batches of images, as validation has
-    them, are treated as before.
+    The data set returns places in the cache (shard and row) with data
+    samples. The data preprocessor returns batches of the shape of images with
+    NaN for pixels, so that a loss that reads pixels becomes NaN instead of
+    silently wrong. The backbone's ``forward`` returns the features. Batches
+    of images, as in validation, are processed as before.
 
     Args:
         model: The detector.
-        dataset: Of the training loader.
+        dataset: Data set of the training loader.
         store: The cache.
-        places: Of ``FeatureStore.places``.
-        rows: Image of each sample of the data set.
+        places: Shard and row of each view, from ``FeatureStore.places``.
+        rows: Number of the image of each sample of the data set.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class CachedTraining:
             part.forward = _Forward(part, call)
 
     def remove(self) -> None:
-        """Give everything back what it had."""
+        """Restore the methods of data set, data preprocessor and backbone."""
         for part in self._parts:
             vars(part).pop('forward', None)
         if self._before is None:
@@ -62,7 +63,7 @@ class CachedTraining:
             self._dataset.__getitems__ = self._before
 
     def check_weights(self) -> None:
-        """Refuse to go on with features of other weights.
+        """Check that the features still belong to the backbone's weights.
 
         Raises:
             RuntimeError: If the weights of the backbone have changed.
@@ -76,10 +77,10 @@ class CachedTraining:
 
 
 class _Views:
-    """Takes the place of ``__getitems__`` of a data set.
+    """Replacement of ``__getitems__`` of a data set.
 
-    Which view a sample is follows from its draw, as the transforms of an
-    image do.
+    The view of a sample is drawn from the random numbers of its index, as
+    the transforms of an image would be.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class _Views:
 
 
 class _Batch:
-    """Hands the features of a batch from the preprocessor to the backbone."""
+    """Link between data preprocessor and backbone: it keeps the places of the
+    current batch, whose features the backbone returns."""
 
     def __init__(self, model: nn.Module, store: FeatureStore) -> None:
         self._model, self._store = model, store
@@ -113,7 +115,8 @@ class _Batch:
     def prepare(
         self, plain: Callable[..., Any], data: Any, training: bool = False
     ) -> Any:
-        """In place of the data preprocessor's ``forward``."""
+        """Replace the data preprocessor's ``forward``: return a batch with
+        NaN for pixels, and keep its places for :meth:`run`."""
         inputs = data['inputs']
         if inputs[0].dim() != 1:
             return plain(data, training)
@@ -131,7 +134,8 @@ class _Batch:
         return dict(inputs=self._images, data_samples=samples)
 
     def run(self, plain: Callable[..., Any], images: Tensor) -> Any:
-        """In place of the backbone's ``forward``."""
+        """Replace the backbone's ``forward``: return the cached features of
+        the batch that :meth:`prepare` returned."""
         if (
             images.data_ptr() == self._images.data_ptr()
             and images.shape == self._images.shape
@@ -149,7 +153,8 @@ class _Batch:
 
 
 class _Forward:
-    """A ``forward`` of one module; copies of the module have their own."""
+    """Replaced ``forward`` of one module; a copy of the module gets back the
+    ``forward`` of its class."""
 
     def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
         self._module, self._call = module, call

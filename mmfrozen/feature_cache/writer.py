@@ -1,4 +1,5 @@
-"""Views on their way into the folder of a cache."""
+"""This module collects computed views and writes them into a cache as shards,
+within the room that disk and user allow."""
 
 from __future__ import annotations
 
@@ -18,19 +19,19 @@ from .shard import View, write_shard
 from .storage import errors, pack
 from .store import FACTS, Facts, FeatureStore, check_key
 
-#: A shard is written when it has so many bytes, or is so many seconds old:
-#: what a kill can lose.
+#: A shard is written when it has this many bytes or is this many seconds old;
+#: a kill loses no more than that.
 SHARD_BYTES, SHARD_SECONDS = 1 << 28, 120
 
 
 class Job(NamedTuple):
-    """A view to compute.
+    """View to compute.
 
     Attributes:
-        place: Of its image in the data set.
+        place: Index of a sample of the data set that shows its image.
         image: Number of the image among the distinct ones.
-        digest: Of the image.
-        view: Its number.
+        digest: Digest of the image.
+        view: Number of the view among those of the image, from 0.
     """
 
     place: int
@@ -40,22 +41,23 @@ class Job(NamedTuple):
 
 
 class Writer:
-    """Adds views to a cache, shard by shard.
+    """Writer that adds views to a cache, shard by shard.
 
     Args:
-        folder: Of the cache.
-        key: Of the run.
-        images: Of the data set.
-        storage: Of ``storage.STORAGES``.
-        forward: ``'fp32'`` or ``'bf16'``.
-        seed: Of the views.
-        max_bytes: That the folder may have.
+        folder: Folder of the cache.
+        key: Key of the run, from ``key.key_of``.
+        images: Images of the data set.
+        storage: Dtype on disk, a key of ``storage.STORAGES``.
+        forward: Dtype of the forward pass, ``'fp32'`` or ``'bf16'``.
+        seed: Seed from which the views are drawn.
+        max_bytes: Largest size of all shards; None for no limit.
 
     Attributes:
-        num_bytes: Of the folder's shards.
+        folder: Folder of the cache.
+        num_bytes: Size of the folder's shards, in bytes.
 
     Raises:
-        ValueError: If the folder is the cache of something else.
+        ValueError: If the folder holds a cache of another key or options.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Writer:
         self._size, self._began = 0, time.monotonic()
 
     def missing(self, num_views: int) -> list[Job]:
-        """Views that are not there, the first ones of all images first."""
+        """Return the missing views, the first ones of all images first."""
         found = {
             (digest, view): Job(place, image, digest, view)
             for view in range(num_views)
@@ -107,11 +109,15 @@ class Writer:
         return [job for key, job in found.items() if key not in self._there]
 
     def add(self, jobs: list[Job], batch: Batch) -> None:
-        """Take the views of a batch.
+        """Add the views of a batch to the current shard.
+
+        Args:
+            jobs: The views, in the order of the batch.
+            batch: Their features and data samples.
 
         Raises:
-            ValueError: If they are of another size than those before, hold
-                what cannot be stored, or do not say what they show.
+            ValueError: If the views differ in size from earlier ones, hold
+                what cannot be stored, or have no known ``img_path``.
         """
         self._check_shapes(batch)
         packed = [pack(x, str(self._options['storage'])) for x in batch.levels]
@@ -162,14 +168,18 @@ class Writer:
             )
 
     def check_room(self, num_own: int, num_missing: int) -> str:
-        """After the first batch: say what all will take.
+        """Check after the first batch that all views will fit.
 
         Args:
-            num_own: Views of this share.
-            num_missing: Views of all shares.
+            num_own: Number of missing views of this share.
+            num_missing: Number of missing views of all shares.
+
+        Returns:
+            The expected size of a view and of this share, for the log.
 
         Raises:
-            ValueError: If the disk or ``max_bytes`` do not suffice.
+            ValueError: If the views need more than the disk or ``max_bytes``
+                has left.
         """
         each = self._size / len(self._views)
         rooms = [('The disk', shutil.disk_usage(self.folder).free, num_own)]
@@ -188,10 +198,13 @@ class Writer:
         return f'{amount(each)} a view, {amount(each * num_own)} in all'
 
     def flush(self, *, is_last: bool = False) -> None:
-        """Write a shard if it is time to.
+        """Write the current shard if it is large or old enough.
+
+        Args:
+            is_last: Whether to write it in any case.
 
         Raises:
-            WriteError: If there is no room; what was written is kept.
+            WriteError: If there is no room; earlier shards are kept.
         """
         is_due = (
             self._size >= SHARD_BYTES
@@ -220,7 +233,7 @@ class Writer:
 
 
 def amount(size: float) -> str:
-    """Bytes in words: ``'1.5 GB'``."""
+    """Return a number of bytes as text, such as ``'1.5 GB'``."""
     units = ['bytes', 'kB', 'MB', 'GB', 'TB']
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]

@@ -1,4 +1,5 @@
-"""Turn a config into a frozen one and its control, and verify both."""
+"""This module derives a frozen config and its fine-tuned control from a config
+of MMDetection, writes both and verifies them."""
 
 from __future__ import annotations
 
@@ -28,14 +29,15 @@ ZOO = Path(mmdet.__file__).with_name('.mim').joinpath('configs').resolve()
 
 @dataclass(frozen=True)
 class Result:
-    """A frozen config and its control, verified.
+    """Outcome of freezing a config.
 
     Attributes:
-        plan: What was set.
+        plan: The settings of the written configs.
         frozen: Text of the frozen config.
-        counts: Parameters when frozen; None if only the backbone builds.
-        notes: What was left as it is, and why.
-        warnings: What the user has to see to.
+        counts: Parameter counts when frozen; None if only the backbone could
+            be built.
+        notes: Lines on settings that were left unchanged, with the reason.
+        warnings: Lines on what the user has to check or correct.
     """
 
     plan: Plan
@@ -46,10 +48,10 @@ class Result:
 
 
 def locate(config: str) -> Path:
-    """Find a config by path or ``mmdet::`` name.
+    """Return the absolute path of a config, given by path or ``mmdet::`` name.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it does not exist.
     """
     path = Path(config).expanduser()
     if config.startswith('mmdet::'):
@@ -64,10 +66,10 @@ def locate(config: str) -> Path:
 
 
 def control_path(out: Path) -> Path:
-    """Name the control of a frozen config.
+    """Return the path of a frozen config's control.
 
-    The folder is the state: ``frozen/X.py`` has ``finetuned/X.py``. In any
-    other folder it is ``X_finetuned.py`` beside it.
+    The control of ``frozen/X.py`` is ``finetuned/X.py``. In a folder of any
+    other name it is ``X_finetuned.py`` beside the config.
     """
     if out.parent.name == 'frozen':
         return config_in_state(out, 'finetuned')
@@ -85,14 +87,21 @@ def freeze_config(
 
     Args:
         source: The config, as :func:`locate` returns it.
-        out: Where the frozen config goes; its control goes to
-            :func:`control_path`. Files there are replaced. None leaves
-            nothing behind; the text then fits into the working directory.
-        fast: Take the types whose step does not grow with the batch, too.
-        reliable: Take what a run survives by, too (docs/reliability.md).
+        out: Path of the frozen config; its control is written to
+            :func:`control_path`. Existing files are replaced. None writes
+            only temporary files; the returned text is then meant for a file
+            in the working directory.
+        fast: Also set the batched types, which process the images of a batch
+            together.
+        reliable: Also set the hooks, loop and runner that survive failures
+            (docs/reliability.md).
+
+    Returns:
+        Plan, text, parameter counts, notes and warnings.
 
     Raises:
-        CannotFreezeError: If it cannot be frozen. Nothing is left changed.
+        CannotFreezeError: If the config cannot be frozen. Existing files are
+            then unchanged.
     """
     cfg = load(source)
     plan = decide(cfg)
@@ -107,7 +116,7 @@ def freeze_config(
     name = source.with_suffix('.py').name
     with tempfile.TemporaryDirectory() as folder:
         trial = out or Path(folder, 'frozen', name)
-        # mmengine takes half a second to find what starts with mmdet::
+        # mmengine takes half a second to resolve a base with mmdet::
         base = reference(source, out.parent) if out else source.as_posix()
         counts, more = _write_verified(_texts(plan, base, trial), cfg)
         if fast:
@@ -116,7 +125,7 @@ def freeze_config(
     base = reference(source, target.parent)
     texts = _texts(plan, base, target, counts, warnings)
     if out:
-        _write(texts)  # once more, with the counts in the docstring
+        _write(texts)  # again, now with the counts in the docstring
     notes = [*take_notes(cfg, plan), *stay]
     return Result(plan, texts[target], counts, notes, [*warnings, *more])
 
@@ -124,7 +133,11 @@ def freeze_config(
 def _write_verified(
     texts: dict[Path, str], cfg: Config
 ) -> tuple[ParameterCounts | None, list[str]]:
-    """Write, verify, and put back what was there if that fails."""
+    """Write the files and verify them; on failure restore earlier files.
+
+    Returns:
+        Parameter counts and warnings of :func:`verify`.
+    """
     before = {p: p.read_bytes() for p in texts if p.is_file()}
     try:
         _write(texts)
@@ -182,7 +195,7 @@ def _write(texts: dict[Path, str]) -> None:
 
 
 def reference(path: Path, folder: Path) -> str:
-    """Write a base so that it is found from a folder."""
+    """Return a path as a config in a folder would write it in ``_base_``."""
     if path.is_relative_to(ZOO):
         return f'mmdet::{path.relative_to(ZOO).as_posix()}'
     return _relative(path, folder)

@@ -1,4 +1,5 @@
-"""Decide how the backbone of a config is frozen, by building it."""
+"""This module decides how the backbone of a config is frozen, by building it
+with different settings and looking at its parameters."""
 
 from __future__ import annotations
 
@@ -20,23 +21,25 @@ CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
 
 
 class CannotFreezeError(ValueError):
-    """A config that cannot be frozen, with the reason in one line."""
+    """Error for a config that cannot be frozen; its message is one line."""
 
 
 @dataclass(frozen=True)
 class BackbonePlan:
-    """How one backbone is frozen.
+    """Settings that freeze one backbone, and those of its control.
 
     Attributes:
-        path: Where it stands in the config, such as ``model.backbone``.
-        name: Its class, as the config types it.
+        path: Path in the config, such as ``model.backbone``.
+        name: Type of the backbone as written in the config.
         stages: Number of stages if ``frozen_stages`` and ``norm_eval``
             freeze it; None if it needs ``FrozenBackbone``.
-        is_wrapped: The base says ``FrozenBackbone`` already.
-        checkpoint: The classifier that its ``init_cfg`` names.
-        control: What the control sets, as nested dicts.
-        reload: What loads it from ``load_from``, likewise.
-        has_stages: The base's ``FrozenBackbone`` freezes some stages.
+        is_wrapped: Whether the base already uses ``FrozenBackbone``.
+        checkpoint: Classifier checkpoint that its ``init_cfg`` names.
+        control: Settings of the control, as nested dicts.
+        reload: Settings that load it from the ``load_from`` checkpoint, as
+            nested dicts.
+        has_stages: Whether the base's ``FrozenBackbone`` sets
+            ``frozen_stages``.
     """
 
     path: str
@@ -51,17 +54,20 @@ class BackbonePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the written config says.
+    """Settings of the written configs.
 
     Attributes:
-        backbones: One or more, in the order of the config.
-        imports: ``custom_imports`` of the written config.
-        has_guard: The model has what FrozenGuardHook looks at.
-        constructor: The base's optimizer constructor; None without one.
-        paramwise: Its ``paramwise_cfg``.
-        trains: The base has an ``optim_wrapper``.
-        types: Batched types by the path of their part.
-        reliable: What the run survives by, as nested dicts.
+        backbones: Plans of one or more backbones, in the order of the config.
+        imports: ``custom_imports`` of the written config; None if the base's
+            suffice.
+        has_guard: Whether the model has a ``backbone``, which
+            FrozenGuardHook watches.
+        constructor: Optimizer constructor of the base; None for MMEngine's
+            default.
+        paramwise: The base's ``paramwise_cfg``.
+        trains: Whether the base has an ``optim_wrapper``.
+        types: Batched types by the path of the part that they replace.
+        reliable: Settings for failures, as nested dicts.
     """
 
     backbones: list[BackbonePlan]
@@ -75,7 +81,8 @@ class Plan:
 
     @property
     def without_rate(self) -> list[str]:
-        """Keys of ``paramwise_cfg`` that give the backbone a rate of 0."""
+        """Keys of ``custom_keys`` that give the backbone a learning rate of
+        0."""
         keys = (self.paramwise or {}).get('custom_keys') or {}
         return [
             key
@@ -85,7 +92,7 @@ class Plan:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether a module is frozen from construction on, and stays so."""
+    """Return whether a module is frozen, also after ``train()``."""
     if any(p.requires_grad for p in module.parameters()):
         return False
     module.train()
@@ -93,10 +100,11 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def is_detectors(path: str) -> bool:
-    """Whether a path leads to the backbone that a detector trains.
+    """Return whether a path leads to a detector's own backbone.
 
-    Works on config keys and on names of modules: teachers, trackers'
-    re-identification networks and DetectoRS's second pass are not it.
+    The path may be of a config or of a module. Backbones of teachers, of
+    trackers' re-identification networks and of DetectoRS's second pass do
+    not count.
     """
     *parents, last = path.split('.')
     return last == 'backbone' and not any(
@@ -107,7 +115,7 @@ def is_detectors(path: str) -> bool:
 
 
 def find_backbones(cfg: Any, path: str = 'model') -> Iterator[tuple[str, Any]]:
-    """Yield path and config of whatever is called a backbone in a model."""
+    """Yield path and config of every backbone in a model's config."""
     for key, value in cfg.items():
         if isinstance(value, dict):
             here = f'{path}.{key}'
@@ -118,7 +126,7 @@ def find_backbones(cfg: Any, path: str = 'model') -> Iterator[tuple[str, Any]]:
 
 
 def decide(cfg: Config) -> Plan:
-    """Decide all that the written config says.
+    """Return the settings of the written configs.
 
     Raises:
         CannotFreezeError: If the config has no backbone that builds here.
@@ -145,7 +153,8 @@ def decide(cfg: Config) -> Plan:
     constructor = wrapper.get('constructor')
     known = known_name(find_type(constructor, OPTIM_WRAPPER_CONSTRUCTORS))
     if known == 'DefaultOptimWrapperConstructor':
-        constructor = None  # as without one: ours is that, less the frozen
+        # the default: ours differs only by leaving out frozen parameters
+        constructor = None
     elif known == CONSTRUCTOR:
         constructor = known
     return Plan(
@@ -159,7 +168,17 @@ def decide(cfg: Config) -> Plan:
 
 
 def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
-    """Find the way to freeze one backbone."""
+    """Return the settings that freeze one backbone.
+
+    Args:
+        path: Path of the backbone in the config.
+        cfg: Config of the backbone.
+        detector: The ``load_from`` checkpoint; None without one.
+
+    Raises:
+        CannotFreezeError: If it has adapters, names no registered type, or
+            cannot be built.
+    """
     if not isinstance(cfg.get('type'), str):
         raise CannotFreezeError(
             f"{path}.type must name a class of MMDetection's registry, got "
@@ -177,7 +196,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
         stages, checkpoint = try_ways(Key(cfg))
         inner = cfg.backbone if is_wrapped else cfg
         control = thaw(Key(inner), is_keyed=stages is not None)
-    except Exception as error:  # whatever a constructor raises
+    except Exception as error:  # a constructor can raise anything
         raise CannotFreezeError(
             f'{path} must build here, got {explain(error)}. '
             f'{remedy_for(error)}'
@@ -186,7 +205,8 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
     if detector and path == 'model.backbone':
         init_cfg = {'type': 'Pretrained', 'checkpoint': detector}
         reload['init_cfg'] = {**init_cfg, 'prefix': 'backbone.'}
-        if 'convert_weights' in inner:  # a detector's are converted already
+        # the weights of a detector are converted already
+        if 'convert_weights' in inner:
             reload['convert_weights'] = False
     return BackbonePlan(
         path,
@@ -201,12 +221,12 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
 
 
 def is_wrapper(cfg: Any) -> bool:
-    """Whether a backbone's config is a ``FrozenBackbone``."""
+    """Return whether a backbone's config is a ``FrozenBackbone``."""
     return known_name(find_type(cfg.type, MODELS)) == 'FrozenBackbone'
 
 
 class Key:
-    """A config dict that can be a cache's key."""
+    """Hashable wrapper of a config dict, for ``functools.cache``."""
 
     def __init__(self, cfg: ConfigDict) -> None:
         self.cfg = cfg
@@ -220,7 +240,8 @@ class Key:
 
 @functools.cache
 def try_ways(key: Key) -> tuple[int | None, str | None]:
-    """Return the number of stages that freezes it, and its classifier."""
+    """Return the ``frozen_stages`` that freezes a backbone, and its
+    classifier checkpoint; either is None if there is none."""
     module = meta.build(key.cfg)
     checkpoint = checkpoint_of(module)
     stages = getattr(module, 'num_stages', None)
@@ -229,7 +250,7 @@ def try_ways(key: Key) -> tuple[int | None, str | None]:
     keys = dict(frozen_stages=stages, norm_eval=True)
     try:
         frozen = meta.build(ConfigDict(key.cfg, **keys))
-    except Exception:  # no such keys, or another count: needs the wrapper
+    except Exception:  # it lacks these options: it needs the wrapper
         return None, checkpoint
     return (stages if is_frozen(frozen) else None), checkpoint
 
@@ -242,14 +263,14 @@ def thaw(key: Key, is_keyed: bool) -> dict[str, Any]:
         norm = {'norm_cfg': {'requires_grad': True}}
     if is_keyed and not key.cfg.get('norm_eval', True):
         norm['norm_eval'] = False
-    # EfficientNet counts from 0, which is none there
+    # EfficientNet freezes no stage with 0, others with -1
     tries = [{}, {'frozen_stages': -1}, {'frozen_stages': 0}]
     for stages in tries[is_keyed:]:
         settings = {**stages, **norm}
         cfg = key.cfg.deepcopy()
         try:
             module = meta.build(Config._merge_a_into_b(settings, cfg))
-        except Exception:  # no such key or value
+        except Exception:  # the backbone does not accept this setting
             continue
         module.train()
         if all(p.requires_grad for p in module.parameters()):
@@ -258,7 +279,7 @@ def thaw(key: Key, is_keyed: bool) -> dict[str, Any]:
 
 
 def merge_imports(own: Any) -> dict[str, Any] | None:
-    """Add mmfrozen to the imports of the base; None if it is there."""
+    """Return the base's imports with mmfrozen; None if it is in them."""
     own = own or {'imports': [], 'allow_failed_imports': False}
     imports = own.get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
@@ -271,7 +292,8 @@ def merge_imports(own: Any) -> dict[str, Any] | None:
 
 
 def explain(error: Exception) -> str:
-    """Put an exception in a few words."""
+    """Return type and message of an exception on one line, cut at 160
+    characters."""
     text = ' '.join(str(error).split())
     if len(text) > 160:
         text = f'{text[:160]}...'

@@ -1,4 +1,5 @@
-"""Name what a run survives by in a config (docs/reliability.md)."""
+"""This module finds the settings that let a run survive kills, full disks and
+non-finite losses (docs/reliability.md)."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ from ..type_names import find_type, known_name, type_name
 
 
 def reliable_settings(cfg: Config) -> tuple[dict[str, Any], list[str]]:
-    """Find what a config sets for runs that are killed, run out of disk or
-    numbers, or are misspelt.
+    """Return settings for runs that are killed, fill the disk, get non-finite
+    losses or have misspelt keys.
 
     Args:
-        cfg: That is frozen.
+        cfg: The config that is frozen.
 
     Returns:
-        The settings as nested dicts, and one line for each part that keeps
-        its own.
+        The settings as nested dicts, and one line for each part of the config
+        that they do not replace.
     """
     hooks: dict[str, Any] = {
         'non_finite': {'type': 'mmfrozen.NonFiniteHook', 'policy': 'stop'}
@@ -35,13 +36,14 @@ def reliable_settings(cfg: Config) -> tuple[dict[str, Any], list[str]]:
     name = _loop_name(loop)
     if name in ('EpochBasedTrainLoop', 'IterBasedTrainLoop'):
         settings['train_cfg'] = {'type': f'mmfrozen.Resumable{name}'}
-        if 'by_epoch' in loop:  # which chooses between MMEngine's two alone
+        # by_epoch can choose only between MMEngine's own two loops
+        if 'by_epoch' in loop:
             rest = {k: v for k, v in loop.items() if k != 'by_epoch'}
             settings['train_cfg'] |= {'_delete_': True, **rest}
     elif loop and not name.startswith('Resumable'):
         kind = type_name(loop.get('type'))
         stay.append(f'train_cfg stays {kind}: it has no resumable form')
-    # MMEngine's own where there is none
+    # without one, MMEngine uses its own hook
     saving = cfg.get('default_hooks', {}).get(
         'checkpoint', {'type': 'CheckpointHook'}
     )

@@ -1,4 +1,5 @@
-"""Write the text of the frozen config and of its control."""
+"""This module writes the Python text of a frozen config and of its control
+from a plan."""
 
 from __future__ import annotations
 
@@ -13,21 +14,27 @@ WIDTH = 79
 
 @dataclass(frozen=True)
 class Code:
-    """Python code, where a string would be a value."""
+    """Python expression that is written as it is, not as a string."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Noted:
-    """A value with a comment behind it."""
+    """Value that is followed by a comment."""
 
     value: Any
     comment: str
 
 
 def frozen_text(plan: Plan, base: str, head: str) -> str:
-    """Write the experiment: what freezes stands in its own body."""
+    """Return the text of the frozen config, which states the freezing itself.
+
+    Args:
+        plan: Settings of the config.
+        base: Its ``_base_``.
+        head: Its docstring.
+    """
     settings: dict[str, Any] = {}
     if plan.imports:
         settings['custom_imports'] = plan.imports
@@ -48,7 +55,13 @@ def frozen_text(plan: Plan, base: str, head: str) -> str:
 
 
 def control_text(plan: Plan, base: str, head: str) -> str:
-    """Write the control, which undoes the freezing and nothing else."""
+    """Return the text of the control, which only undoes the freezing.
+
+    Args:
+        plan: Settings of the frozen config.
+        base: Path of the frozen config, the control's ``_base_``.
+        head: Docstring of the control.
+    """
     settings: dict[str, Any] = {}
     for one in plan.backbones:
         thawed = dict(one.control)
@@ -102,10 +115,11 @@ def _freezing(one: BackbonePlan) -> dict[str, Any]:
 
 
 def _without_layers(constructor: str) -> dict[str, Any] | None:
-    """Settings that keep what the base's constructor did outside layers."""
+    """Return the ``paramwise_cfg`` that keeps what the base's constructor did
+    besides layer-wise learning rates; None if it has no layer decay."""
     if 'Decay' not in constructor:
         return None
-    # MMDetection's layer decay spares norms and biases from weight decay
+    # MMDetection's layer decay sets no weight decay for norms and biases
     return {
         '_delete_': True,
         'norm_decay_mult': 0.0,
@@ -127,7 +141,7 @@ def _file(head: str, base: str, settings: dict[str, Any]) -> str:
 
 
 def _render(value: Any, key: str, indent: int) -> str:
-    """Render a value on one line where it fits, as ruff does."""
+    """Return a value as code, on one line if it fits, as ruff formats it."""
     flat = _flat(value)
     room = WIDTH - indent - len(key) - len('=,')
     if flat is not None and len(flat) <= room:
@@ -145,7 +159,7 @@ def _render(value: Any, key: str, indent: int) -> str:
 
 
 def _flat(value: Any) -> str | None:
-    """On one line; None if there is a comment in it."""
+    """Return a value as code on one line; None if it contains a comment."""
     if isinstance(value, Code):
         return value.text
     if isinstance(value, Noted):

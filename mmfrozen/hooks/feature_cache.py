@@ -1,4 +1,5 @@
-"""Train on features that were computed before."""
+"""This module contains the hook that trains a detector on the features of a
+cache instead of images."""
 
 from __future__ import annotations
 
@@ -29,28 +30,30 @@ RESIDENT = ('auto', 'ram', 'gpu', False)
 
 @HOOKS.register_module()
 class FeatureCacheHook(Hook):
-    """Trains on views whose features ``mmfrozen cache fill`` has computed.
+    """Hook that trains on views computed by ``mmfrozen cache fill``.
 
-    What MMDetection lacks: a frozen backbone computes the same features of
-    the same view whenever it is drawn. Here a training step reads them with
-    their boxes and masks; it decodes no image, augments none and runs no
-    backbone. Samplers, loops, validation, checkpoints and the other hooks
-    are those of the run. Which of its views a sample is is drawn anew each
-    time, from the random numbers that its transforms would have had.
-    docs/feature_cache.md says what it costs.
+    A frozen backbone computes the same features of the same view whenever it
+    is drawn, which MMDetection does not exploit. With this hook a training
+    step reads the features with their boxes and masks; it decodes no image,
+    augments none and runs no backbone. Samplers, loops, validation,
+    checkpoints and the other hooks are unchanged. Each time a sample is
+    drawn, one of its views is chosen by the random numbers that its
+    transforms would have used. docs/feature_cache.md has the costs.
 
     Args:
-        folder: Of the cache.
-        views: Of each image that are used; None for all that it has.
-        resident: ``'ram'``: read and check all of it before the first step,
-            so that the system keeps it in memory; ``'gpu'``: keep it on the
-            device; False: read and check each view when it is drawn;
-            ``'auto'``: ``'ram'`` if it has at most half of the free memory.
+        folder: Folder of the cache.
+        views: Number of views of each image that are used; None for as many
+            as every image has.
+        resident: ``'ram'`` reads and checks all of the cache before the first
+            step, so that the system keeps it in memory; ``'gpu'`` keeps it on
+            the device; False reads and checks each view when it is drawn;
+            ``'auto'`` is ``'ram'`` if the cache takes less than half of the
+            free memory, else False.
 
     Raises:
-        ValueError: If an option is unknown, or the cache is not of this
-            run's weights, pipeline and images.
-        FileNotFoundError: If there is none.
+        ValueError: If an option is unknown, or the cache does not belong to
+            the weights, pipeline and images of the run.
+        FileNotFoundError: If the folder has no cache.
 
     Example config::
 
@@ -83,9 +86,13 @@ class FeatureCacheHook(Hook):
         self._cached: CachedTraining | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Put the cache in the place of images."""
+        """Replace the images of the training loop by the cache.
+
+        A backbone that is not frozen as a whole only causes a warning.
+        """
         self.after_train(runner)
-        model = find_model(runner).train()  # as the loop will
+        # the training loop switches to this mode only later
+        model = find_model(runner).train()
         faults = find_faults(
             model.backbone, optimizer_groups(runner.optim_wrapper)
         )
@@ -119,18 +126,18 @@ class FeatureCacheHook(Hook):
         self._cached = CachedTraining(
             model, dataset, store, places, images.rows
         )
-        # whose workers know the data set as it was
+        # an iterator that exists has workers with the unchanged data set
         iterator = getattr(loop, 'dataloader_iterator', None)
         if getattr(iterator, '_dataloader', None) is loop.dataloader:
             loop.dataloader_iterator = type(iterator)(loop.dataloader)
 
     def before_train_iter(self, *args: Any, **options: Any) -> None:
-        """Features of other weights end the run."""
+        """Stop the run if the backbone's weights have changed."""
         if self._cached:
             self._cached.check_weights()
 
     def after_train(self, runner: Runner) -> None:
-        """Leave model and data set as they were."""
+        """Restore model and data set."""
         if self._cached:
             self._cached.remove()
         self._cached = None
@@ -142,7 +149,7 @@ class FeatureCacheHook(Hook):
             resident = 'ram' if fits else False
         if not resident:
             return 'read when they are drawn'
-        store.check()  # which reads all of it
+        store.check()  # reads all files, so they are in the page cache
         if resident == 'gpu':
             store.put_on(model.data_preprocessor.device)
             return 'kept on the device'
@@ -150,7 +157,8 @@ class FeatureCacheHook(Hook):
 
 
 def _check(runner: Runner) -> None:
-    """Refuse what would look at images or change the pipeline."""
+    """Raise a ValueError for settings that need images, switch the pipeline
+    or replace the backbone's forward."""
     check_preprocessor(find_model(runner))
     for hook in runner.hooks:
         if isinstance(hook, (PipelineSwitchHook, YOLOXModeSwitchHook)):

@@ -1,4 +1,5 @@
-"""A part of the training images, held out to choose learning rates."""
+"""This module holds out a part of the training images, on which learning rates
+are chosen without looking at the validation images."""
 
 from __future__ import annotations
 
@@ -8,22 +9,22 @@ from typing import Any
 
 from ..atomic_write import write_text
 
-EVERY = 5  # image is held out: a fifth
+EVERY = 5  # every fifth image is held out
 
 
 def hold_out(annotations: Path, folder: Path) -> tuple[Path, Path]:
     """Split a training set into one to train on and one to evaluate on.
 
-    Images are dealt to classes at random, so that every fifth in the order
-    of the file is a random fifth. Categories keep the frequencies of the
-    whole.
+    The data set assigns classes to images at random, so that every fifth
+    image in the order of the file is a random sample. Categories keep their
+    frequency group in the whole set.
 
     Args:
-        annotations: Of the training images, in LVIS's layout.
-        folder: For the two files; those that are there are written anew.
+        annotations: Annotation file of the training images, in LVIS format.
+        folder: Folder of the two files; existing ones are replaced.
 
     Returns:
-        The annotations to train on and those to evaluate on.
+        Paths of the annotation files to train and to evaluate on.
     """
     whole = json.loads(annotations.read_text())
     held_out = {image['id'] for image in whole['images'][::EVERY]}

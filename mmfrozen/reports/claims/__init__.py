@@ -1,1 +1,2 @@
-"""The paper's claims, tested on mini-LVIS: cells, records, verdicts."""
+"""This package defines the runs that test the paper's claims on mini-LVIS,
+and turns their records into verdicts, tables and figures."""

@@ -1,4 +1,5 @@
-"""Which runs test which claim of the paper: docs/results.md has the rules."""
+"""This module lists the runs that test each claim of the paper, by the
+protocol in docs/results.md."""
 
 from __future__ import annotations
 
@@ -6,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 BASE = 'mask_rcnn_lite0_mini-lvis'
-STEPS = 350  # of the schedule of BASE
+STEPS = 350  # length of BASE's schedule
 SEEDS = (1, 2, 3)
 TUNING_SEED = 11
 RATES = (5e-4, 1e-3, 2e-3)
 STATES = ('frozen', 'finetuned', 'scratch')
 PAIR = STATES[:2]
-#: Evaluations after 4/5 of the schedule and at its end.
+#: The schedule has so many evaluation intervals; only the last two are used,
+#: after 4/5 of it and at its end.
 EVALUATIONS = 5
 
 ROI = 'model.roi_head.'
@@ -22,14 +24,15 @@ WEIGHTS = 'data/weights/'
 
 @dataclass(frozen=True)
 class Variant:
-    """A change of the demo.
+    """Variant of the demo's config.
 
     Attributes:
-        text: What it is.
-        options: Of ``--cfg-options``.
-        minutes: Of a whole schedule on one quiet core, frozen and otherwise.
+        text: Description in one line.
+        options: Values of ``--cfg-options``.
+        minutes: Expected duration of a whole schedule on one quiet core, with
+            a frozen backbone and with a trained one.
         config: Name of the config.
-        weights: The classifier's file, in ``data/weights``.
+        weights: The classifier's file in ``data/weights``.
     """
 
     text: str
@@ -110,15 +113,15 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One run.
+    """One training run.
 
     Attributes:
-        variant: A key of ``VARIANTS``.
-        state: Of the backbone.
-        steps: Of its schedule.
-        seed: Of the run.
-        tuned: The rate that is tried on the held-out split; None for a run
-            on the validation set with the rate that was found so.
+        variant: Key of ``VARIANTS``.
+        state: State of the backbone, one of ``STATES``.
+        steps: Number of steps of the schedule.
+        seed: Seed of the run.
+        tuned: Learning rate that the run tries on the held-out split; None
+            for a run with the chosen rate, evaluated on the validation set.
     """
 
     variant: str
@@ -129,7 +132,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its record and its work dir."""
+        """Name of the run's record."""
         rate = f'_rate{self.tuned:g}' if self.tuned else ''
         return (
             f'{self.variant}_{self.state}_{self.steps}_seed{self.seed}{rate}'
@@ -137,13 +140,13 @@ class Cell:
 
     @property
     def minutes(self) -> float:
-        """It is expected to take, on one quiet core."""
+        """Expected duration on one quiet core."""
         frozen, others = VARIANTS[self.variant].minutes
         whole = frozen if self.state == 'frozen' else others
         return whole * self.steps / STEPS
 
     def options(self, rate: float) -> list[str]:
-        """Of ``--cfg-options``, with a learning rate."""
+        """Return the values of ``--cfg-options`` for a learning rate."""
         interval = self.steps // EVALUATIONS
         return [
             *VARIANTS[self.variant].options,
@@ -156,11 +159,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and the cells that test it.
+    """Claim of the paper and the runs that test it.
 
     Attributes:
-        text: In one line.
-        groups: Variant, number of steps, states.
+        text: The claim in one line.
+        groups: Variant, number of steps and states of the runs.
     """
 
     text: str
@@ -209,7 +212,7 @@ CLAIMS = {
 
 
 def tuning_cells() -> list[Cell]:
-    """The runs that choose the rate of each state."""
+    """Return the runs that choose the learning rate of each state."""
     return [
         Cell('nas-fpn', state, seed=TUNING_SEED, tuned=rate)
         for rate in RATES
@@ -218,7 +221,7 @@ def tuning_cells() -> list[Cell]:
 
 
 def cells_of(claim: int) -> list[Cell]:
-    """The runs of a claim, those of a pair side by side, seed by seed."""
+    """Return the runs of a claim by seed, the runs of a pair adjacent."""
     return [
         Cell(variant, state, steps, seed)
         for seed in SEEDS
@@ -228,6 +231,6 @@ def cells_of(claim: int) -> list[Cell]:
 
 
 def all_cells(claims: Iterable[int] = tuple(CLAIMS)) -> list[Cell]:
-    """Tuning, then the runs of claims, each once."""
+    """Return the tuning runs, then the runs of the claims, each once."""
     found = [cell for claim in claims for cell in cells_of(claim)]
     return list(dict.fromkeys([*tuning_cells(), *found]))

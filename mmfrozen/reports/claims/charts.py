@@ -1,4 +1,4 @@
-"""Figures of docs/results.md."""
+"""This module draws the figures of docs/results.md from the records."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Records = Mapping[Cell, ClaimRun]
 
 
 def draw_charts(records: Records) -> dict[str, tuple[Figure, str]]:
-    """Draw what is recorded.
+    """Draw the figures for which runs are recorded.
 
     Returns:
-        Figure and caption by name; only those that have something to show.
+        Figure and caption by name; figures without records are left out.
     """
     drawn = {
         'capacity': (
@@ -61,7 +61,7 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
 def _pairs(
     records: Records, variant: str, steps: int = STEPS
 ) -> list[tuple[ClaimRun, ClaimRun]]:
-    """Runs of a seed, frozen and fine-tuned."""
+    """Return for each seed the frozen and the fine-tuned run, if recorded."""
     found = [
         [records.get(Cell(variant, state, steps, seed)) for state in PAIR]
         for seed in SEEDS

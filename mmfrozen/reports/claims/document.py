@@ -1,4 +1,5 @@
-"""The generated part of docs/results.md: tables and figures of the records."""
+"""This module writes the generated part of docs/results.md: tables and figures
+of the recorded runs."""
 
 from __future__ import annotations
 
@@ -35,16 +36,17 @@ Records = Mapping[Cell, ClaimRun]
 
 
 def write_document(document: Path, folder: Path, records: Records) -> None:
-    """Put the results into a document, and its figures beside the records.
+    """Write the results into a document, and its figures beside the records.
 
     Args:
-        document: Markdown, with the marks ``BEGIN`` and ``END``.
-        folder: Of the records, for the figures.
-        records: By cell.
+        document: Markdown file with the lines ``BEGIN`` and ``END``, between
+            which the text is replaced.
+        folder: Folder of the records, to which the figures are written.
+        records: Records by cell.
 
     Raises:
-        ValueError: If the document has no place for them.
-        OSError: If it is not there, or cannot be written.
+        ValueError: If the document lacks one of the lines.
+        OSError: If it does not exist or cannot be written.
     """
     before, begin, rest = document.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -64,12 +66,12 @@ def write_document(document: Path, folder: Path, records: Records) -> None:
 def generate(
     records: Records, pictures: Mapping[str, str], folder: str
 ) -> str:
-    """All sections, as Markdown.
+    """Return all sections as Markdown.
 
     Args:
-        records: By cell.
-        pictures: Captions by name of the figure.
-        folder: Of the figures, beside the document.
+        records: Records by cell.
+        pictures: Captions by the name of the figure.
+        folder: Name of the folder of the figures, beside the document.
     """
     sections = [
         ('Cells and budget', _budget(records)),
@@ -92,8 +94,8 @@ def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
 
 
 def _budget(records: Records) -> str:
-    """Cells of each claim; those that claims share count where they come
-    first."""
+    """Return the tables of runs and variants; a run that several claims share
+    counts for the first of them."""
     rows, seen = [], set()
     for name, text, cells in (
         ('-', 'rates, on the held-out split', tuning_cells()),
@@ -180,7 +182,7 @@ def _verdict(finding: Finding) -> list[str]:
 
 
 def _groups() -> list[tuple[str, int, str]]:
-    """Variant, steps and state of every cell but those of tuning."""
+    """Return variant, steps and state of all runs except tuning runs."""
     cells = [cell for cell in all_cells() if not cell.tuned]
     return list(dict.fromkeys((c.variant, c.steps, c.state) for c in cells))
 
@@ -216,7 +218,7 @@ def _mean(values: Sequence[float], form: str) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation, %."""
+    """Return mean and standard deviation of fractions as text, in %."""
     mean = _percent(fmean(values))
     if len(values) < 2:
         return mean

@@ -1,4 +1,5 @@
-"""What the records say about each claim, by rules fixed before the runs."""
+"""This module judges each claim by the recorded runs, with rules that were
+fixed before the first run."""
 
 from __future__ import annotations
 
@@ -11,19 +12,19 @@ from ..runs.seeds import SeedGain, paired_gain
 from .cells import CAPACITIES, SEEDS, STEPS, Cell
 from .record import ClaimRun
 
-#: A verdict needs as many seeds.
+#: Number of seeds that a verdict needs.
 NUM_SEEDS = len(SEEDS)
 
 
 @dataclass(frozen=True)
 class Term:
-    """A figure of a run.
+    """One summand of a question: a figure of a run, with its sign.
 
     Attributes:
-        variant: Of the cell.
-        state: Of the cell.
-        steps: Of the cell.
-        figure: An AP by name, or a key of ``OTHERS``.
+        variant: Variant of the run's cell.
+        state: State of the backbone in the cell.
+        steps: Number of training steps of the cell.
+        figure: Name of an AP, or a key of ``OTHERS``.
         sign: +1 or -1.
     """
 
@@ -38,7 +39,8 @@ def _log(value: float) -> float:
     return math.log(value)
 
 
-#: Figures that are no AP. Of costs the logarithm: differences are ratios.
+#: Figures other than AP. Costs are logarithms, so that a difference is the
+#: logarithm of a ratio.
 OTHERS = {
     'drift': lambda run: run.drift,
     'FLOPs': lambda run: _log(run.flops),
@@ -49,13 +51,13 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Question:
-    """A sum of figures, of which the claim predicts the sign.
+    """Sum of figures whose sign a claim predicts.
 
     Attributes:
-        claim: Its number.
-        text: What is asked.
-        predicted: +1 or -1.
-        terms: Are added up for each seed.
+        claim: Number of the claim.
+        text: The prediction as text.
+        predicted: Predicted sign, +1 or -1.
+        terms: Summands, which are added up for each seed.
     """
 
     claim: int
@@ -65,13 +67,13 @@ class Question:
 
     @property
     def figure(self) -> str:
-        """Of its terms; the first's."""
+        """Figure of the first term."""
         return self.terms[0].figure
 
     @property
     def is_pair(self) -> bool:
-        """Whether it is frozen less fine-tuned of one cell, whose interval
-        over images is known."""
+        """Whether it is the AP of a frozen run minus that of a fine-tuned run
+        of the same variant, for which intervals over images are recorded."""
         return (
             self.figure not in OTHERS
             and [t.state for t in self.terms] == ['frozen', 'finetuned']
@@ -81,15 +83,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer.
+    """Answer of the records to a question.
 
     Attributes:
-        question: What was asked.
-        seeds: For which all runs are recorded.
-        gain: The difference with its interval over seeds; None with fewer
-            than two.
-        images: Its interval over images: means of the ends over seeds; None
-            where it is not known.
+        question: The question.
+        seeds: Seeds for which all runs are recorded.
+        gain: Mean of the sum with its interval over seeds; None with fewer
+            than two seeds.
+        images: Interval over images, lower and upper end averaged over seeds;
+            None where it is not known.
     """
 
     question: Question
@@ -99,7 +101,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """By the rules of docs/results.md."""
+        """Verdict by the rules of docs/results.md, as text."""
         if not self.seeds:
             return 'not run'
         if self.gain is None or len(self.seeds) < NUM_SEEDS:
@@ -119,7 +121,7 @@ class Finding:
 def _gain(
     variant: str, steps: int = STEPS, figure: str = 'box AP', sign: int = 1
 ) -> tuple[Term, ...]:
-    """Frozen less fine-tuned."""
+    """Return the terms of a frozen run's figure minus the fine-tuned run's."""
     return (
         Term(variant, 'frozen', steps, figure, sign),
         Term(variant, 'finetuned', steps, figure, -sign),
@@ -212,7 +214,7 @@ QUESTIONS = (
 
 
 def answer(question: Question, records: Mapping[Cell, ClaimRun]) -> Finding:
-    """Ask the records."""
+    """Return what the records answer to a question."""
     by_seed = {}
     for seed in SEEDS:
         runs = [
@@ -235,7 +237,7 @@ def answer(question: Question, records: Mapping[Cell, ClaimRun]) -> Finding:
 
 
 def read_figure(run: ClaimRun | None, figure: str) -> float:
-    """A figure of a record; NaN where it is not defined."""
+    """Return a figure of a record; NaN where it is not defined."""
     if run is None:
         return math.nan
     if figure in OTHERS:

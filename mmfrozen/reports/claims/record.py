@@ -1,4 +1,5 @@
-"""Records of the runs of claims: small files, kept in the repository."""
+"""This module makes and reads the records of runs, small files that are kept
+in the repository so that no run has to be repeated."""
 
 from __future__ import annotations
 
@@ -15,19 +16,19 @@ from ..runs.comparison import ComparedRun, read_runs
 from ..runs.learning_curves import LoggedEvaluation
 from .cells import RATES, STATES, Cell, all_cells, tuning_cells
 
-#: Of a record, and shown.
+#: Names of the APs that are shown.
 APS = ('box AP', 'box APr', 'box APc', 'box APf', 'mask AP', 'mask APr')
 
 
 @dataclass(frozen=True)
 class Bin:
-    """AP of the classes with so many training annotations.
+    """Box AP of the classes within a range of training annotations.
 
     Attributes:
-        name: Such as ``'10-31'``.
-        low: Least number of annotations.
-        high: Greatest; None where there is none.
-        num: Classes that are evaluated.
+        name: Range as text, such as ``'10-31'``.
+        low: Smallest number of annotations.
+        high: Largest number; None without a limit.
+        num: Number of evaluated classes.
         ap: Box AP as a fraction of 1.
     """
 
@@ -40,13 +41,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class ImageGain:
-    """A difference with its interval over images, as fractions of 1.
+    """Difference of APs with its interval over images, as fractions of 1.
 
     Attributes:
-        name: Of the AP, such as ``'box AP'``.
-        value: Of the frozen run less the fine-tuned one, of the same seed.
+        name: Name of the AP, such as ``'box AP'``.
+        value: AP of the frozen run minus that of the fine-tuned run of the
+            same seed.
         low: Lower end of the interval; None where it is not defined.
-        high: Upper end.
+        high: Upper end, likewise.
     """
 
     name: str
@@ -57,32 +59,33 @@ class ImageGain:
 
 @dataclass(frozen=True)
 class ClaimRun:
-    """One run, as ``mmfrozen reproduce`` records it.
+    """Record of one run, as ``mmfrozen reproduce`` writes it.
 
     Attributes:
-        cell: Name of its cell.
-        config: ``STATE/NAME``, of the pack.
-        options: Of ``--cfg-options``, but for the files of a held-out split.
+        cell: Name of the run's cell.
+        config: Config of the pack, ``STATE/NAME``.
+        options: Values of ``--cfg-options``, without the annotation files of
+            the held-out split.
         rate: Learning rate.
-        seed: Of the run.
-        date: On which it was recorded.
+        seed: Seed of the run.
+        date: Date of the record, in ISO format.
         revision: ``git describe`` of the code that recorded it; None
             outside of a clone.
-        versions: Of the packages that matter.
-        device: Model of the CPU, and threads.
-        last: AP of the last evaluation, by name, as fractions of 1.
-        best: Of the evaluation with the greatest box AP.
+        versions: Versions of the packages that matter.
+        device: Model of the CPU, and number of threads.
+        last: APs of the last evaluation by name, as fractions of 1.
+        best: APs of the evaluation with the largest box AP.
         best_step: Training steps done at ``best``.
-        bins: Box AP by number of training annotations, of the last one.
-        step_seconds: Median time of a training step.
-        train_seconds: Of all steps.
-        flops: Of a training step, from the tracer.
-        kept_bytes: Kept for the backward pass, from the tracer.
-        peak_bytes: Peak of a training step, from the tracer.
-        parameters: Of the detector.
-        drift: Relative L2 of the backbone's move.
-        over_images: Of a fine-tuned run whose frozen twin was trained on
-            the same machine.
+        bins: Box AP by number of training annotations, last evaluation.
+        step_seconds: Median seconds of a training step.
+        train_seconds: Seconds of all steps.
+        flops: FLOPs of a training step, from the tracer.
+        kept_bytes: Bytes kept for the backward pass, from the tracer.
+        peak_bytes: Peak bytes of a training step, from the tracer.
+        parameters: Parameter counts of the detector.
+        drift: Relative L2 distance of the backbone from its start.
+        over_images: Differences with intervals over images, for a fine-tuned
+            run whose frozen twin was trained on the same machine; else empty.
     """
 
     cell: str
@@ -112,16 +115,16 @@ CLAIM_RUN = RunFile('run.json', ClaimRun, 'mmfrozen reproduce')
 
 
 def record_file(folder: Path, cell: Cell) -> Path:
-    """Where the record of a run is."""
+    """Return the path of a run's record."""
     return folder / f'{cell.name}.json'
 
 
 def read_records(folder: Path) -> dict[Cell, ClaimRun]:
-    """Read what is recorded of all cells.
+    """Read the records of all cells that have one.
 
     Raises:
-        ValueError: If a file is no record, or its run is not of the rate
-            that the tuning runs choose.
+        ValueError: If a file is no record, or its learning rate is not the
+            one that the tuning runs choose.
     """
     found = {
         cell: record
@@ -141,8 +144,8 @@ def read_records(folder: Path) -> dict[Cell, ClaimRun]:
 
 
 def choose_rates(records: dict[Cell, ClaimRun]) -> dict[str, float]:
-    """The rate with the greatest box AP on the held-out split, by state; of
-    states whose tuning is complete."""
+    """Return the learning rate with the largest box AP on the held-out split,
+    for each state whose tuning runs are complete."""
     found = {}
     for state in STATES:
         tried = {
@@ -163,19 +166,19 @@ def make_record(
     twin: Path | None,
     trace: Callable[[], TracedStep],
 ) -> ClaimRun:
-    """Put what a run left in its work dir into a record.
+    """Return the record of a run, read from its work dir.
 
     Args:
-        cell: Of the run.
-        config: ``STATE/NAME``.
-        rate: Its learning rate.
-        work_dir: Of the run.
-        twin: Of the frozen run of the same seed; None where there is none.
-        trace: Traces a training step of it.
+        cell: Cell of the run.
+        config: Config of the pack, ``STATE/NAME``.
+        rate: Learning rate of the run.
+        work_dir: Work dir of the run.
+        twin: Work dir of the frozen run of the same seed; None without one.
+        trace: Traces a training step of the run.
 
     Raises:
-        OSError: If something is not there.
-        ValueError: If a file in it is not what it should be.
+        OSError: If a file is missing.
+        ValueError: If a file is malformed, or the run is incomplete.
     """
     [run] = read_runs([work_dir])
     if not (run.curve.evaluations and run.cost and run.backbone):
@@ -183,7 +186,7 @@ def make_record(
             f'{work_dir} must hold a run with all of its files, got one '
             f'without {"; ".join(run.missing)}. Remove it, and run again.'
         )
-    nothing = dict.fromkeys(APS, 0.0)  # detected: then there is no AP
+    nothing = dict.fromkeys(APS, 0.0)  # APs are missing without detections
     step = trace()
     best = max(run.curve.evaluations, key=_box_ap)
     return ClaimRun(
@@ -231,7 +234,7 @@ def _read_bins(work_dir: Path) -> list[Bin]:
     return [
         Bin(r.name, r.low, r.high, num, r.ap or 0.0)
         for r in rows
-        if (num := r.num_categories - r.num_absent)  # that are evaluated
+        if (num := r.num_categories - r.num_absent)  # evaluated classes
     ]
 
 
@@ -244,7 +247,7 @@ def _over_images(frozen: Path, finetuned: Path) -> list[ImageGain]:
 
 
 def _describe() -> str | None:
-    """The commit that the code is of."""
+    """Return ``git describe`` of the code; None outside of a clone."""
     done = subprocess.run(
         ('git', 'describe', '--always', '--dirty'),
         cwd=Path(__file__).parent,
