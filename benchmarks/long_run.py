@@ -39,7 +39,7 @@ custom_imports = dict(imports=['mmfrozen', 'benchmarks.long_run'])
 default_hooks = dict(recorder=dict(type='ProcessRecorder'))
 """
 BLOCKS = 20
-WARM_UP = 0.1  # share of the steps that is left out
+WARM_UP = 0.25  # of the steps: to the end of the first validation
 #: By recorded key: the printed name, and the factor to the printed unit.
 FIGURES = {
     'resident': ('resident memory, MiB', 2**-20),
@@ -138,7 +138,9 @@ def print_slopes(path: Path) -> None:
         means = [values[b].mean() for b in blocks]
         fit = stats.linregress(at, means)
         slope = 1000 * fit.slope
-        margin = 1000 * fit.stderr * stats.t.ppf(0.975, BLOCKS - 2)
+        margin = (
+            1000 * np.nan_to_num(fit.stderr) * stats.t.ppf(0.975, BLOCKS - 2)
+        )
         quarter = BLOCKS // 4
         print(
             f'| {name} | {np.mean(means[:quarter]):.1f} '
