@@ -1,6 +1,5 @@
 """Any config of MMDetection becomes a frozen one and its control."""
 
-import runpy
 import socket
 import sys
 from collections import OrderedDict
@@ -26,6 +25,7 @@ from mmfrozen.freeze_config import (
     text,
 )
 from mmfrozen.freezing import count_parameters, find_faults
+from mmfrozen_cli import run_command
 
 from .tiny import build, tiny_config
 
@@ -119,12 +119,11 @@ def base(tmp_path):
 
 @pytest.fixture
 def tool(monkeypatch):
-    """Call the tool's main() with arguments."""
-    main = runpy.run_path(str(TOOL))['main']
+    """Call the command with arguments."""
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', [TOOL.name, *map(str, args)])
-        return main()
+        return run_command('freeze')
 
     return call
 

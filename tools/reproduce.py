@@ -2,7 +2,7 @@
 
 import sys
 
-from mmfrozen_cli.reproduce import main
+from mmfrozen_cli import run_command
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_command('reproduce'))

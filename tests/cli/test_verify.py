@@ -1,7 +1,6 @@
 """The proof of a trained checkpoint, by the command."""
 
 import json
-import runpy
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ from mmengine.config import ConfigDict
 from safetensors.torch import save_file
 
 from mmfrozen.reports.verify import verify
+from mmfrozen_cli import run_command
 from tests.tiny import ROOT
 
 RESNET = dict(type='ResNet', depth=18, frozen_stages=4)
@@ -147,12 +147,11 @@ def test_config_that_is_not_plain_is_not_needed_beside_against(
 def run(monkeypatch, capsys):
     """Run the command; return its exit status, output and messages."""
     path = ROOT / 'tools/verify_frozen.py'
-    main = runpy.run_path(str(path))['main']
 
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', [str(path), *arguments])
         capsys.readouterr()  # what MMDetection printed while `train` built
-        status = main()
+        status = run_command('verify')
         return status, *capsys.readouterr()
 
     return run

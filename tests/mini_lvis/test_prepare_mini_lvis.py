@@ -1,10 +1,11 @@
 import re
-import runpy
 import sys
 from pathlib import Path
 
 import cv2
 import pytest
+
+from mmfrozen_cli import run_command
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'prepare_mini_lvis.py'
 TINY = ['--num-train', '5', '--num-val', '3', '--size', '96', '128']
@@ -12,12 +13,11 @@ TINY = ['--num-train', '5', '--num-val', '3', '--size', '96', '128']
 
 @pytest.fixture
 def run(monkeypatch):
-    main = runpy.run_path(str(TOOL))['main']
     monkeypatch.setattr('signal.signal', lambda *_: None)
 
     def call(*args: object) -> int:
         monkeypatch.setattr(sys, 'argv', [TOOL.name, *map(str, args)])
-        return main()
+        return run_command('mini-lvis')
 
     return call
 
