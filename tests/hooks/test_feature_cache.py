@@ -403,7 +403,7 @@ def test_a_backbone_that_trains_is_given_images(cached, runner):
     [line] = warnings
     assert 'require grad' in line and 'Images are trained on' in line
     dataset = runner.train_loop.dataloader.dataset
-    assert type(dataset.__getitems__).__name__ == 'SeededItems'
+    assert type(dataset.__getitems__).__name__ == 'SeededGetItems'
     assert 'forward' not in vars(runner.model.backbone)
 
 
