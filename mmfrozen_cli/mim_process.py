@@ -9,9 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+
+from . import print_line
 
 #: Signals to forward, and as which: the training saves a checkpoint on
 #: SIGTERM, but not on SIGINT.
@@ -25,6 +27,39 @@ FORWARDED = {
 
 class Stopped(Exception):
     """Termination by a signal, whose number is the argument."""
+
+
+def report_failure(train: Callable[[], None], *, refused: int) -> int:
+    """Run trainings, and print one line if they do not succeed.
+
+    Args:
+        train: Calls :func:`run_mim`.
+        refused: Exit status if ``train`` refuses its input.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        train()
+    except subprocess.CalledProcessError:
+        print(
+            'error: Training must succeed, got the error above. Mend it and '
+            'run the same command: it goes on from the last checkpoint.',
+            file=sys.stderr,
+        )
+        return 1
+    except (OSError, ValueError) as error:
+        print_line('error', error)
+        return refused
+    except Stopped as stop:
+        number = stop.args[0]
+        print(
+            f'stopped by {signal.Signals(number).name}: run the same command '
+            'to go on.',
+            file=sys.stderr,
+        )
+        return 128 + number
+    return 0
 
 
 def run_mim(

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -30,9 +28,9 @@ from mmfrozen.schedule import length_of, stretch
 from mmfrozen.steps_in_turn import measure_in_turn
 from mmfrozen.tracing.pair import load_config
 
-from . import make_parser, print_line
+from . import make_parser
 from .console import PlainConsole
-from .mim_process import Stopped, run_mim
+from .mim_process import report_failure, run_mim
 from .progress import Progress
 
 ENGINE = 'mmfrozen.FrozenEngineHook'
@@ -302,24 +300,4 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-    try:
-        run(args, control)
-    except subprocess.CalledProcessError:
-        print(
-            'error: Training must succeed, got the error above. Mend it and '
-            'run the same command: it goes on from the last checkpoint.',
-            file=sys.stderr,
-        )
-        return 1
-    except (OSError, ValueError) as error:
-        print_line('error', error)
-        return 1
-    except Stopped as stop:
-        number = stop.args[0]
-        name = signal.Signals(number).name
-        print(
-            f'stopped by {name}: run the same command to go on.',
-            file=sys.stderr,
-        )
-        return 128 + number
-    return 0
+    return report_failure(lambda: run(args, control), refused=1)

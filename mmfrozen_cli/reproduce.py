@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -42,8 +41,8 @@ from mmfrozen.reports.claims.record import (
 from mmfrozen.tracing.training_step import trace_step
 from mmfrozen.tracing.workload import read_workload
 
-from . import make_parser, print_line
-from .mim_process import Stopped
+from . import make_parser
+from .mim_process import Stopped, report_failure
 from .pair import Training
 
 DATA = Path('data/mini_lvis')
@@ -310,33 +309,19 @@ def stopped_by_signals() -> Iterator[None]:
 def main() -> int:
     """Return 0 when done, 1 if a run fails, 2 for wrong use."""
     args = parse_args()
-    try:
-        with stopped_by_signals():
-            reproduction = Reproduction(args)
-            if args.list:
-                reproduction.list_cells()
-            elif args.report:
-                document = args.records.with_suffix('.md')
-                write_document(document, args.records, reproduction.records)
-                print(document)
-            else:
-                check_data()
-                reproduction.run()
-    except subprocess.CalledProcessError:
-        print(
-            'error: Training must succeed, got the error above. Mend it and '
-            'run the same command: it goes on from the last checkpoint.',
-            file=sys.stderr,
-        )
-        return 1
-    except (OSError, ValueError) as error:
-        print_line('error', error)
-        return 2
-    except Stopped as stop:
-        name = signal.Signals(stop.args[0]).name
-        print(
-            f'stopped by {name}: run the same command to go on.',
-            file=sys.stderr,
-        )
-        return 128 + stop.args[0]
-    return 0
+    return report_failure(lambda: reproduce(args), refused=2)
+
+
+def reproduce(args: argparse.Namespace) -> None:
+    """List or train cells, or write the report."""
+    with stopped_by_signals():
+        reproduction = Reproduction(args)
+        if args.list:
+            reproduction.list_cells()
+        elif args.report:
+            document = args.records.with_suffix('.md')
+            write_document(document, args.records, reproduction.records)
+            print(document)
+        else:
+            check_data()
+            reproduction.run()
