@@ -1,21 +1,10 @@
 """A small config and its cache."""
 
-import mmengine.config.config as mmengine_config
 import pytest
 
 from mmfrozen.feature_cache import fill
+from tests.hooks.conftest import unformatted as unformatted
 from tests.tiny import tiny_config
-
-
-@pytest.fixture(autouse=True)
-def unformatted(monkeypatch):
-    """A tiny run spends half its time on laying out its config's text."""
-    monkeypatch.setattr(
-        mmengine_config,
-        'FormatCode',
-        lambda text, **_: (text, True),
-        raising=False,  # the forks have no such name
-    )
 
 
 @pytest.fixture
