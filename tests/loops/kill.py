@@ -13,6 +13,7 @@ import random
 import sys
 import time
 import warnings
+from multiprocessing import connection
 from pathlib import Path
 
 import mmengine.config.config as mmengine_config
@@ -161,12 +162,16 @@ def start(cfg, size):
 
 
 def finish(processes):
-    """Wait for the end; a launcher would kill the others of one that died."""
-    for process in processes:
-        process.join()
-        if process.exitcode:
-            for other in processes:
-                other.kill()
+    """Wait for the end; as a launcher does, end the others of one that died,
+    which may wait for it for half an hour."""
+    running = {process.sentinel: process for process in processes}
+    while running:
+        for sentinel in connection.wait(running):
+            process = running.pop(sentinel)
+            process.join()
+            if process.exitcode:
+                for other in running.values():
+                    other.kill()
     return processes[0].exitcode
 
 
