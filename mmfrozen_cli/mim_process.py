@@ -97,21 +97,32 @@ def run_mim(
 
 
 @contextlib.contextmanager
+def lock_file(path: Path) -> Iterator[int]:
+    """Lock a file, which is made; yield its descriptor, which holds the lock.
+
+    Raises:
+        BlockingIOError: If another process has locked it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file.fileno()
+
+
+@contextlib.contextmanager
 def _lock(work_dir: Path) -> Iterator[int]:
     """Lock a work dir; yield the file descriptor that holds the lock.
 
     The child inherits it, since training continues if this process is killed.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with open(work_dir / '.lock', 'w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f'{work_dir} must be free, got one in which a run of before '
-                'still trains. Wait for it, or end it.'
-            ) from None
-        yield file.fileno()
+    try:
+        with lock_file(work_dir / '.lock') as lock:
+            yield lock
+    except BlockingIOError:
+        raise ValueError(
+            f'{work_dir} must be free, got one in which a run of before '
+            'still trains. Wait for it, or end it.'
+        ) from None
 
 
 def _run(*command: str, lock: int) -> None:

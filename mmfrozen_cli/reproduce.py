@@ -3,8 +3,9 @@
 docs/results.md has the protocol. Each run is trained by ``mim train mmdet``,
 recorded as a small file in --records, and not done again; one that was
 interrupted goes on from its last checkpoint: run the same command once more,
-on any day or machine that has the records. The learning rate of each state is
-found first.
+on any day or machine that has the records. On a machine with several cores
+run it several times at once, with OMP_NUM_THREADS=1: each process trains what
+no other one does. The learning rate of each state is found first.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ from mmfrozen.tracing.training_step import trace_step
 from mmfrozen.tracing.workload import read_workload
 
 from . import make_parser
-from .mim_process import Stopped, report_failure
+from .mim_process import Stopped, lock_file, report_failure
 from .pair import Training
 
 DATA = Path('data/mini_lvis')
 ANNOTATIONS = DATA / 'annotations/lvis_v1_train.json'
 WEIGHTS = Path('data/weights')
+WAIT = 10.0  # seconds between looks at what other processes have recorded
 
 EXAMPLES = """examples:
   mmfrozen reproduce --claim 1 --budget 2
@@ -158,35 +160,68 @@ class Reproduction:
     def run(self) -> None:
         """Train and record the runs that are left, within the budget.
 
+        Several processes may do so in the same folders. A process leaves out
+        what another one trains, and ends when all runs are recorded.
+
         Raises:
             subprocess.CalledProcessError: If a training fails.
             ValueError: If weights or files of a run are not valid.
             OSError: If a file cannot be read or written.
             Stopped: If this process receives a signal to end.
         """
+        while self.left:
+            left = [*self.left]
+            for pair in self._pairs():
+                with (
+                    contextlib.suppress(BlockingIOError),
+                    lock_file(self.args.out / f'.{pair[0].pair}.lock'),
+                ):
+                    self.records = read_records(self.args.records)
+                    for cell in pair:
+                        if cell in self.left and not self._run(cell):
+                            return
+            if left == self.left:
+                time.sleep(WAIT)
+            self.records = read_records(self.args.records)
+
+    def _pairs(self) -> list[list[Cell]]:
+        """Return the runs that can be trained now, those of a pair together:
+        the interval over images needs both work dirs."""
+        pairs: dict[str, list[Cell]] = {}
+        rates = choose_rates(self.records)
         for cell in self.left:
-            spent = (time.monotonic() - self.start) / 3600
-            needed = self.hours([cell])
-            if spent + needed > self.args.budget:
-                print(
-                    f'The next run needs about {needed:.2f} h, and '
-                    f'{self.args.budget - spent:.2f} h of --budget are left.',
-                    file=sys.stderr,
-                )
-                return
-            done = len(self.cells) - len(self.left)
+            pairs.setdefault(cell.pair, []).append(cell)
+        return [
+            pair
+            for pair in pairs.values()
+            if all(cell.tuned or cell.state in rates for cell in pair)
+        ]
+
+    def _run(self, cell: Cell) -> bool:
+        """Train and record a run; return whether the budget allowed it."""
+        spent = (time.monotonic() - self.start) / 3600
+        needed = self.hours([cell])
+        if spent + needed > self.args.budget:
             print(
-                f'{done + 1} of {len(self.cells)}: {cell.name}; {spent:.2f} '
-                f'h so far, about {self.hours(self.left):.1f} h left',
+                f'The next run needs about {needed:.2f} h, and '
+                f'{self.args.budget - spent:.2f} h of --budget are left.',
                 file=sys.stderr,
-                flush=True,
             )
-            began = time.monotonic()
-            is_begun = self._work_dir(cell).exists()
-            self.records[cell] = self._train(cell)
-            if not is_begun:  # a resumed run says nothing about the pace
-                self.expected += cell.minutes
-                self.taken += (time.monotonic() - began) / 60
+            return False
+        done = len(self.cells) - len(self.left)
+        print(
+            f'{done + 1} of {len(self.cells)}: {cell.name}; {spent:.2f} '
+            f'h so far, about {self.hours(self.left):.1f} h left',
+            file=sys.stderr,
+            flush=True,
+        )
+        began = time.monotonic()
+        is_begun = self._work_dir(cell).exists()
+        self.records[cell] = self._train(cell)
+        if not is_begun:  # a resumed run says nothing about the pace
+            self.expected += cell.minutes
+            self.taken += (time.monotonic() - began) / 60
+        return True
 
     def _rate(self, cell: Cell) -> float:
         return cell.tuned or choose_rates(self.records)[cell.state]

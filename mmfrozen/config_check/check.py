@@ -17,7 +17,9 @@ from .pipelines import pipeline_faults
 from .places import (
     EXTRA,
     FILLED,
+    LISTS,
     REGISTRIES,
+    REMOVABLE,
     TOP,
     TYPED,
     Registries,
@@ -95,7 +97,7 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
             )
         places = REGISTRIES.get(key, {})
         yield from _faults(key, value, places, places.get('', ()))
-    yield from detector_faults(cfg.get('model'))
+    yield from detector_faults(cfg)
     yield from pipeline_faults(cfg)
 
 
@@ -179,8 +181,8 @@ def _faults(
             yield from _value_faults(f'{path}.{key}', key, value[key])
     if path == 'default_hooks':
         for key, hook in value.items():
-            if isinstance(hook, list) or (
-                hook is not None and not _has_type(hook)
+            if not (hook is None and key in REMOVABLE) and (
+                not isinstance(hook, Mapping) or not _has_type(hook)
             ):
                 yield _not_typed(f'{path}.{key}', hook)
     for key, item in value.items():
@@ -294,7 +296,10 @@ def _value_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
     rule = RANGES.get(key)
     if value is None and (key in TYPED or rule is SECTION):
         return
-    if key in TYPED and not _has_type(value):
+    is_list = isinstance(value, (list, tuple))
+    if key in TYPED and (
+        not _has_type(value) or (is_list and key not in LISTS)
+    ):
         yield _not_typed(path, value)
     elif isinstance(value, float) and math.isnan(value):
         yield ValueError(f'{path} must be a number, got nan. Correct it.')

@@ -21,9 +21,10 @@ from ..errors import did_you_mean
 from ..type_names import find_type, known_name
 
 
-def detector_faults(model: Any) -> Iterator[ValueError]:
-    """Yield faults that MMDetection would report only during the build, as an
-    AssertionError or AttributeError."""
+def detector_faults(cfg: Mapping[str, Any]) -> Iterator[ValueError]:
+    """Yield faults that MMDetection would report only during the build or the
+    first step, as an AssertionError or AttributeError."""
+    model = cfg.get('model')
     if not isinstance(model, Mapping):
         return
     detector = find_type(model.get('type'), MODELS)
@@ -37,6 +38,13 @@ def detector_faults(model: Any) -> Iterator[ValueError]:
                         f'model.{section} must have {key} beside model.{head},'
                         f' got {given!r:.80}. Set model.{section}.{key}.'
                     )
+        train = cfg.get('train_dataloader')
+        if train and not model.get('rpn_head') and not _has_proposals(train):
+            yield ValueError(
+                'model.rpn_head must be a dict with a type, or the train data '
+                f'have a proposal_file, got {model.get("rpn_head")!r}. Set '
+                'one of them.'
+            )
     head = model.get('rpn_head')
     kind = find_type(head.get('type'), MODELS) if _is_dict(head) else None
     if isinstance(kind, type) and issubclass(kind, RPNHead):
@@ -99,6 +107,16 @@ def _roi_faults(
         if _is_dict(head):
             yield from _loss_faults(head)
             yield from _size_faults(head, roi_head.get('bbox_roi_extractor'))
+
+
+def _has_proposals(value: Any) -> bool:
+    """Return whether a data set in a config reads proposals from a file."""
+    if isinstance(value, Mapping):
+        inside = value.values()
+        return bool(value.get('proposal_file')) or any(
+            map(_has_proposals, inside)
+        )
+    return isinstance(value, (list, tuple)) and any(map(_has_proposals, value))
 
 
 def _is_dict(value: Any) -> bool:

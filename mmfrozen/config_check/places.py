@@ -79,6 +79,7 @@ REGISTRIES: dict[str, dict[str, Registries]] = {
 FILLED = {
     'model',
     'optim_wrapper',
+    'param_scheduler',
     'randomness',
     'train_cfg',
     'train_dataloader',
@@ -111,6 +112,25 @@ TYPED = {
     'rpn_head',
     'sampler',
     'vis_backends',
+}
+#: Those of them that may be a list.
+LISTS = {
+    'bbox_head',
+    'bbox_roi_extractor',
+    'mask_head',
+    'mask_roi_extractor',
+    'neck',
+    'pipeline',
+    'vis_backends',
+}
+#: Hooks that MMEngine leaves out if they are None.
+REMOVABLE = {
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
 }
 #: Keys that are removed from a dict before its class is called, by registry.
 EXTRA: dict[str, set[str]] = {

@@ -170,11 +170,11 @@ _RULES = {
     COUNT: 'num num_classes num_outs stack_times base_channels '
     'batch_size base_batch_size max_epochs max_iters val_interval '
     'window_size roi_feat_size num_fed_classes '
-    'split_thr prefetch_factor in_stride mask_size',
-    LEVEL: 'stacked_convs num_workers start_level num_shared_convs '
+    'split_thr max_per_img prefetch_factor in_stride mask_size',
+    LEVEL: 'stacked_convs num_convs num_workers start_level num_shared_convs '
     'num_shared_fcs '
     'num_cls_convs num_cls_fcs num_reg_convs num_reg_fcs warmup '
-    'opencv_num_threads begin max_per_img min_bbox_size',
+    'opencv_num_threads begin min_bbox_size',
     COUNTS: 'in_channels out_channels feat_channels conv_out_channels '
     'fc_out_channels featmap_strides pad_size_divisor',
     SIZE: 'output_size',
@@ -183,7 +183,7 @@ _RULES = {
     PROPOSALS: 'rpn_proposal',
     CONSTRUCTOR: 'constructor',
     SEED: 'seed',
-    POSITIVES: 'scales base_sizes std strides scale crop_size size',
+    POSITIVES: 'scales ratios base_sizes std strides scale crop_size size',
     POSITIVE: 'beta max_norm finest_scale',
     NOT_NEGATIVE: 'lr weight_decay gamma start_factor end_factor eta_min '
     'lr_mult decay_mult min_size loss_weight power oversample_thr',

@@ -139,6 +139,13 @@ class Cell:
         )
 
     @property
+    def pair(self) -> str:
+        """Name that the runs of all states share; a tuning run's own."""
+        if self.tuned:
+            return self.name
+        return self.name.replace(f'_{self.state}_', '_')
+
+    @property
     def minutes(self) -> float:
         """Expected duration on one quiet core."""
         frozen, others = VARIANTS[self.variant].minutes
