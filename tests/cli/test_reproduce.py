@@ -1,5 +1,6 @@
 """`mmfrozen reproduce`: real runs of a few steps, killed and continued."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from mmfrozen.reports.claims import record
 from mmfrozen.reports.claims.cells import VARIANTS, Cell
 from mmfrozen.reports.claims.record import CLAIM_RUN
 from mmfrozen_cli import reproduce
+from mmfrozen_cli.mim_process import lock_file
 from tests.reports.claims.records import tuning
 
 #: The second is not reached with the budget that the test gives.
@@ -124,6 +126,48 @@ def test_work_dir_is_of_a_rate_and_a_twin_of_the_same_seed(
     (folder / '.trained').touch()
     assert runs._twin(control) == folder
     assert runs._twin(frozen) is None
+
+
+def test_what_another_process_trains_is_left_to_it_until_it_ends(
+    main, monkeypatch, tmp_path
+):
+    runs = tuning()
+    cells = list(runs)[:3]
+    trained = []
+    locked = lock_file(tmp_path / f'work_dirs/claims/.{cells[0].pair}.lock')
+    other = contextlib.ExitStack()
+    other.enter_context(locked)
+
+    def train(self, cell):
+        trained.append(cell)
+        if len(trained) == 2:
+            other.close()  # it died, without a record
+        CLAIM_RUN.write(
+            record.record_file(self.args.records, cell), runs[cell]
+        )
+        return runs[cell]
+
+    for module in (reproduce, record):
+        monkeypatch.setattr(module, 'all_cells', lambda *_: cells)
+    monkeypatch.setattr(reproduce.Reproduction, '_train', train)
+    monkeypatch.setattr(reproduce, 'check_data', lambda: None)
+    monkeypatch.setattr(reproduce, 'WAIT', 0.01)
+    assert main() == 0
+    assert trained == [cells[1], cells[2], cells[0]]
+
+
+def test_pair_is_trained_by_one_process_once_its_rates_are_known(
+    monkeypatch, tmp_path
+):
+    words = ('--claim', '1', '--records', str(tmp_path))
+    monkeypatch.setattr(sys, 'argv', ['mmfrozen reproduce', *words])
+    runs = reproduce.Reproduction(reproduce.parse_args())
+    assert [len(pair) for pair in runs._pairs()] == [1] * 9
+    runs.records = tuning()
+    pairs = runs._pairs()
+    assert sorted(map(len, pairs)) == [2] * 6 + [3] * 3
+    for pair in pairs:
+        assert len({replace(cell, state='frozen') for cell in pair}) == 1
 
 
 @pytest.mark.parametrize(
