@@ -167,7 +167,7 @@ CONSTRUCTOR = Range(
 #: Names of options by the range of their values, also where a signature does
 #: not annotate them.
 _RULES = {
-    COUNT: 'num num_classes num_outs stack_times base_channels '
+    COUNT: 'num num_stages num_classes num_outs stack_times base_channels '
     'batch_size base_batch_size max_epochs max_iters val_interval '
     'window_size roi_feat_size num_fed_classes '
     'split_thr max_per_img prefetch_factor in_stride mask_size',

@@ -93,6 +93,7 @@ def changed(path, key, value):
         ('visualizer', dict(_delete_=True), 'something in it'),
         ('val_evaluator', dict(_delete_=True), 'something in it'),
         ('model.rpn_head', None, 'proposal_file'),
+        ('model.backbone.num_stages', -1, 'at least 1'),
         ('param_scheduler', dict(_delete_=True), 'something in it'),
         ('model.train_cfg.rpn_proposal.max_per_img', 0, 'at least 1'),
         ('model.roi_head.mask_head.num_convs', -0.5, 'a whole number'),
