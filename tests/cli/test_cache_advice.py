@@ -70,7 +70,7 @@ def test_record_of_r101_on_coco_needs_no_data_and_fits_no_disk(tool):
         ((DEMO, '--steps', 1), 'must be 2 or more, got 1'),
         (
             (DEMO, '--images', 8, '--folder', 'nowhere'),
-            '--folder must be a folder that is there, got nowhere',
+            '--folder must be an existing folder, got nowhere',
         ),
         (
             (R101.replace('frozen', 'finetuned'), '--images', 8),

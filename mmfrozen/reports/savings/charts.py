@@ -242,7 +242,7 @@ def headline(savings: Savings) -> str:
     flops, peak, gradients = map(percent, shares)
     what = 'a training step'
     if savings.left_out:
-        what = f'what is counted of {what}, without '
+        what = f'the counted part of {what}, without '
         what += f'{", ".join(savings.left_out)},'
     return (
         f'Frozen, {what} takes {flops} fewer FLOPs than '

@@ -136,7 +136,7 @@ def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
 
 def total_head(savings: Savings) -> list[str]:
     """Return the column titles of the totals."""
-    what = 'what ran of a step' if savings.left_out else 'a step'
+    what = 'the part of a step that ran' if savings.left_out else 'a step'
     return [what, *(side.label for side in savings.sides), 'saved']
 
 
@@ -247,8 +247,8 @@ def left_out_lines(savings: Savings) -> list[str]:
     if failure:
         line += (
             f'; the forward pass failed with {failure}, the backward pass '
-            'begins at what ran before. What is saved is the share of what '
-            'ran, not of a step'
+            'begins at the part that ran. Savings are those of this part, not '
+            'of a whole step'
         )
     return [line]
 

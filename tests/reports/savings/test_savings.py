@@ -230,13 +230,13 @@ def test_what_is_left_out_is_told_wherever_a_saving_is_printed(
     assert 'no luck' in first
     for table in tables.draw_all(partial):
         assert table.title.startswith('PARTIAL')
-    assert tables.total_head(partial)[0] == 'what ran of a step'
+    assert tables.total_head(partial)[0] == 'the part of a step that ran'
     record = json.loads(json.dumps(to_record(partial)))
     assert record['left_out'] == missing.removeprefix('without ').split(', ')
     path = tmp_path / 'report.html'
     write_report(path, partial)
     assert (
-        f'what is counted of a training step, {missing},' in path.read_text()
+        f'the counted part of a training step, {missing},' in path.read_text()
     )
     assert pack_row(PackEntry('x', partial))[0] == 'x (PARTIAL)'
     assert to_record(savings)['left_out'] == []
