@@ -159,7 +159,7 @@ class Reproduction:
         print(
             f'{len(self.cells) - len(self.left)} of {len(self.cells)} runs '
             f'are recorded; about {self.hours(self.left):.1f} h left on one '
-            'quiet core'
+            'idle core'
         )
 
     def run(self) -> None:

@@ -75,7 +75,7 @@ def summary_line(result: Verification) -> str:
     if not result.changed:
         return f'bitwise equal: all {total} tensors of the backbone'
     return (
-        f'moved: {len(result.changed)} of {total} tensors, the first is '
+        f'changed: {len(result.changed)} of {total} tensors, the first is '
         f'{result.changed[0]}'
     )
 

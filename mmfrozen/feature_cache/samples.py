@@ -124,7 +124,7 @@ def _built(value: Any) -> Any:
     )
     for field, x in fields.items():
         if hasattr(element, field) and not _is_property(element, field):
-            raise ValueError(f'{field!r} is no field of {name}')
+            raise ValueError(f'{field!r} is not a field of {name}')
         setattr(element, field, _built(x))
     return element
 

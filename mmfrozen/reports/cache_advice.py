@@ -29,9 +29,9 @@ def conditions(question: Question, measured: Measured | None) -> list[str]:
         f'{width}, {question.dtype}; {question.gpus} process(es)',
         f'levels of an image: {levels}',
         f'{question.images:,} images x {question.views} views; '
-        f'{question.draws:,} images an epoch, {question.epochs:.3g} epochs',
-        f'FLOPs of a step (2 a multiply-add): {giga(question.step_flops)} G, '
-        f'of which the backbone {giga(question.backbone_flops)} G, which a '
+        f'{question.draws:,} images per epoch, {question.epochs:.3g} epochs',
+        f'FLOPs of a step (2 per multiply-add): {giga(question.step_flops)} '
+        f'G, of which the backbone {giga(question.backbone_flops)} G, which a '
         'cache saves',
     ]
     if measured:

@@ -41,7 +41,7 @@ def tiny(tmp_path, mini_lvis, resnet18):
 def test_small_run_is_measured_and_the_answer_is_its_last_line(tool, tiny):
     status, out, err = tool(tiny, '--steps', 2, '--folder', tiny.parent)
     assert status == 0, err
-    assert '4 images x 1 views; 4 images an epoch, 2 epochs' in out
+    assert '4 images x 1 views; 4 images per epoch, 2 epochs' in out
     for word in ('a view', 'in the loop', 'read rate needed', 'filling'):
         assert word in out
     assert re.search(r'augmenting a batch, one process │ +[\d.]+ s', out)

@@ -81,7 +81,7 @@ def write_report(
                     figure(
                         ap_chart(savings, ap),
                         'From the control to the frozen run; AP as given on '
-                        'the command line. To the left and up is better.',
+                        'the command line. Better is to the left and up.',
                     )
                 ],
             )
@@ -100,8 +100,8 @@ def _compute(savings: Savings, macs: bool) -> str:
         [
             figure(
                 component_chart(savings, macs),
-                f'{unit_name(macs)}, a training step, an image. From dark to '
-                'light: forward pass, gradients of inputs, gradients of '
+                f'{unit_name(macs)}; a training step, per image. From dark '
+                'to light: forward pass, gradients of inputs, gradients of '
                 'weights. Components under 0.1 % of the step are omitted.',
             )
         ],
@@ -156,7 +156,7 @@ def _tables(savings: Savings, macs: bool) -> str:
             paragraph('Parameters, and bytes kept for the backward pass:'),
             table(memory_head(savings), memory_rows(savings), totals=1),
             *(paragraph(text, note=True) for text in CONVENTIONS),
-            paragraph('Operators without a formula, calls a step:'),
+            paragraph('Operators without a formula, calls per step:'),
             table(
                 ('operator', *(side.label for side in savings.sides)),
                 uncounted,

@@ -107,7 +107,7 @@ def ranking_caption(gain: StrataGain) -> str:
     known = [row for row in gain.classes if row.shown.value is not None]
     ranked = sum(row.val_images >= gain.min_images for row in known)
     return (
-        f'Ranked are the {ranked:,} of {len(known):,} classes that are in at '
+        f'The ranking covers the {ranked:,} of {len(known):,} classes in at '
         f'least {gain.min_images} of the evaluated images (--min-images). The '
         'extremes of many noisy figures are partly due to chance.'
     )
@@ -121,7 +121,7 @@ def examples_caption(gain: StrataGain) -> str:
     return (
         f'Examples show {where} (score x IoU of its best detection). White: '
         'annotated; coloured: up to three detections of the class there, '
-        'highest scores first. They are chosen, not typical.'
+        'highest scores first. They are extremes, not typical images.'
     )
 
 
@@ -129,10 +129,10 @@ def method(gain: StrataGain) -> list[str]:
     """Return notes on how the figures were measured, and their limits."""
     protocol = (
         'LVIS protocol: a class is judged only in images where it is '
-        'annotated or known to be absent; {} detections an image'
+        'annotated or known to be absent; {} detections per image'
         if gain.protocol == 'lvis'
         else 'COCO protocol: every class is judged in every image; {} '
-        'detections an image and class'
+        'detections per image and class'
     ).format(
         f'at most {gain.max_dets}' if gain.max_dets else 'unknown limit of'
     )
