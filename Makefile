@@ -16,7 +16,7 @@ PAIR := $(BIN)/python tools/train_pair.py configs/frozen/$(DEMO).py \
 
 .PHONY: setup demo demo-data demo-seeds reproduce test test-configs check clean
 
-setup:  ## the environment: minutes the first time, a second when it is there
+setup:  ## the environment: minutes the first time, a second if it exists
 	@tools/setup.sh $(VENV) $(TORCH) $(MMCV)
 
 demo: demo-data  ## frozen beside fine-tuned on the embedded data: cost, AP, a page

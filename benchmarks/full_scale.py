@@ -72,7 +72,7 @@ def main() -> None:
     args = parse_args()
     print(
         f'| {args.dtype} | | epochs | EFLOPs in all | GPU-hours at '
-        f'{args.teraflops:g} TFLOP/s | images a GPU | peak, GiB '
+        f'{args.teraflops:g} TFLOP/s | images per GPU | peak, GiB '
         f'| largest batch in {args.memory} |'
     )
     print('|---|---|---|---|---|---|---|---|')

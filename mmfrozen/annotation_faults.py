@@ -110,7 +110,7 @@ class AnnotationValidator:
         """Summarize how many annotations are trained on and dropped."""
         parts = [f'{self.objects:,} objects', f'{self.crowds:,} crowds']
         parts += [f'{n:,} {DROPPED[k]}' for k, n in self.dropped.items() if n]
-        left_out = ', which MMDetection leaves out'
+        left_out = ', which MMDetection ignores'
         return ', '.join(parts) + left_out * bool(self.dropped.total())
 
     def header(self) -> Iterator[Fault]:
@@ -128,7 +128,7 @@ class AnnotationValidator:
                     continue
                 if number in seen:
                     yield Fault(
-                        f'{kind} id twice', where, 'an id of its own', number
+                        f'{kind} id twice', where, 'a unique id', number
                     )
                 seen.add(number)
                 check = self._image if kind == 'image' else self._category
@@ -260,7 +260,7 @@ class AnnotationValidator:
         if is_id(number):
             if number in self._ids:
                 yield Fault(
-                    'annotation id twice', where, 'an id of its own', number
+                    'annotation id twice', where, 'a unique id', number
                 )
             self._ids.add(number)
         for key, known in (

@@ -65,7 +65,7 @@ def log_write_errors(log_error: Callable[[str], object]) -> Iterator[None]:
     try:
         yield
     except WriteError as error:
-        log_error(f'{error} The run goes on.')
+        log_error(f'{error} The run continues.')
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -98,7 +98,8 @@ def _wrap_os_errors(path: str | Path, size: int | None) -> Iterator[None]:
             needed += f', {shutil.disk_usage(folder).free:,} free'
         wrapped = WriteError(
             f'{path} must be written, got {error.strerror or error}{needed}. '
-            'Make room or name another place; what was there is kept.'
+            'Free disk space or choose another path; the existing file is '
+            'kept.'
         )
         wrapped.errno = error.errno
         raise wrapped from error

@@ -38,7 +38,7 @@ def ids_of_classes(
     if twice is not None:
         raise ValueError(
             f'metainfo.classes must differ from one another, got {twice!r} '
-            'more than once. Name each class once.'
+            'more than once. List each class once.'
         )
     found: dict[str, int] = {}
     for number, name in zip(ids, names, strict=True):
@@ -93,8 +93,8 @@ def check_order(
             'Labels must mean the same to the data set and in the file, got '
             f'classes {_abbreviate(classes)} where {source!r} lists '
             f"{_abbreviate(listed)}, whose order MMDetection's data sets "
-            "follow. Take type='CheckedCocoDataset', which goes by name, or "
-            'name the classes in that order.'
+            "follow. Use type='CheckedCocoDataset', which matches classes by "
+            'name, or list the classes in that order.'
         )
 
 

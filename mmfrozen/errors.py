@@ -71,10 +71,10 @@ def remedy_for(error: BaseException) -> str:
             'custom_imports and put its folder on PYTHONPATH.'
         )
     if isinstance(error, OSError) and error.filename:
-        return f'Give a path that is there in place of {error.filename}.'
+        return f'Give an existing path in place of {error.filename}.'
     if 'pip install' in text:
-        return 'Install what that text names.'
-    return 'Correct the config as that text says.'
+        return 'Install the package that the message names.'
+    return 'Correct the config as the message says.'
 
 
 def require(

@@ -87,7 +87,7 @@ def _check_loss(key: str, head: Any) -> None:
         raise ValueError(
             f'{key}.loss_cls must be a loss of anchors, got '
             f'{type(loss).__name__}, which is one of regions. Set it in '
-            'model.roi_head.bbox_head, or take FocalLoss or CrossEntropyLoss.'
+            'model.roi_head.bbox_head, or use FocalLoss or CrossEntropyLoss.'
         )
 
 
@@ -99,7 +99,7 @@ def _check_neck(backbone: nn.Module, neck: nn.Module) -> None:
         raise ValueError(
             f'model.neck.in_channels must be {given}, the channels of the '
             f'{len(given)} levels that {type(backbone).__name__} gives, got '
-            f'{expected}. Set it so, or choose other levels with '
+            f'{expected}. Set it accordingly, or choose other levels with '
             'model.backbone.out_indices.'
         )
 
@@ -146,5 +146,5 @@ def _check_channels(
     if isinstance(channels, int) and channels != width:
         raise ValueError(
             f'{key} must be {width}, the out_channels of '
-            f'{type(neck).__name__}, got {channels}. Set it so.'
+            f'{type(neck).__name__}, got {channels}. Set it accordingly.'
         )

@@ -16,21 +16,21 @@ from difflib import get_close_matches
 from importlib import import_module
 
 COMMANDS = {
-    'savings': 'FLOPs, memory and parameters that freezing saves',
-    'cache-advice': 'whether a cache of features pays: bytes, time, disk',
+    'savings': 'compute the FLOPs, memory and parameters that freezing saves',
+    'cache-advice': 'predict whether a cache of features saves time',
     'freeze': 'freeze any MMDetection config, and write its control',
-    'describe': 'which parts of a model are frozen, and what trains',
-    'check': 'faults of an annotation file and its images',
+    'describe': 'show which parts of a model are frozen and which train',
+    'check': 'find faults in an annotation file and its images',
     'browse': 'draw augmented training samples',
-    'cache': 'compute the features of a frozen backbone once',
+    'cache': 'store the features of a frozen backbone',
     'pair': 'train an experiment and its control',
     'verify': "compare a checkpoint's backbone with its classifier",
-    'strata': 'AP by class and by number of annotations, with intervals',
-    'compare': 'work dirs side by side: cost, AP, learning curves, drift',
-    'reproduce': "test the paper's claims on mini-LVIS, run by run",
+    'strata': 'compare AP by class and by number of annotations',
+    'compare': 'compare work dirs: cost, AP, learning curves, drift',
+    'reproduce': "test the paper's claims on mini-LVIS",
     'experiments': 'list the experiments of the config pack',
-    'mini-lvis': 'write the embedded data set',
-    'lite0-weights': 'write the weights of the embedded experiments',
+    'mini-lvis': 'write the embedded data set mini-LVIS',
+    'lite0-weights': 'write the classifier of the mini-LVIS configs',
 }
 
 #: Largest number of characters of a message.
@@ -125,8 +125,8 @@ def _in_one_line(call: Callable[[], int | None]) -> int:
         if not status:  # otherwise an error was printed already
             print_line(
                 'error',
-                f'The output must be written, got {error.strerror}. Make '
-                'room or send it elsewhere.',
+                f'The output must be written, got {error.strerror}. Free '
+                'disk space, or redirect the output elsewhere.',
             )
         # Python flushes standard output again at exit, which would fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -163,7 +163,7 @@ def print_help() -> None:
     print('usage: mmfrozen COMMAND ...\n\ncommands:')
     for name, text in COMMANDS.items():
         print(f'  {name:15}{text}')
-    print('\n`mmfrozen COMMAND --help` has the options, with examples.')
+    print('\n`mmfrozen COMMAND --help` shows the options and examples.')
 
 
 def print_version() -> None:

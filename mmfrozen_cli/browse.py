@@ -35,7 +35,7 @@ from mmfrozen.transforms.class_index import class_names, index_classes
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """exit status: 0 drawn, 2 wrong use
+EXAMPLES = """exit status: 0 done, 2 invalid input
 
 examples:
   mmfrozen browse configs/frozen/mask_rcnn_r101_lvis.py
@@ -49,12 +49,36 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add('config', metavar='CONFIG', help='path or mmdet::NAME')
-    add('--out', type=Path, metavar='FILE.png', help='default: CONFIG.png')
-    add('--num', type=int, default=12, metavar='N', help='samples (12)')
-    add('--seed', type=int, default=0, metavar='N', help='of the draw (0)')
-    add('--force', action='store_true', help='replace FILE.png')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add('config', metavar='CONFIG', help='path of a config, or mmdet::NAME')
+    add(
+        '--out',
+        type=Path,
+        metavar='FILE.png',
+        help='image to write (default: NAME_OF_THE_CONFIG.png)',
+    )
+    add(
+        '--num',
+        type=int,
+        default=12,
+        metavar='N',
+        help='number of samples to draw (default: 12)',
+    )
+    add(
+        '--seed',
+        type=int,
+        default=0,
+        metavar='N',
+        help='seed of the choice of samples and of their augmentation '
+        '(default: 0)',
+    )
+    add('--force', action='store_true', help='replace FILE.png if it exists')
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config',
+    )
     return parser.parse_args()
 
 
@@ -69,7 +93,7 @@ def check(args: argparse.Namespace) -> Path:
         raise ValueError(f'--out must name a .png file, got {out}. Rename it.')
     if out.exists() and not args.force:
         raise ValueError(
-            f'--out must not be there yet, got {out}. Choose another name or '
+            f'--out must not exist yet, got {out}. Choose another name or '
             'give --force.'
         )
     for name in ('num', 'seed'):
@@ -157,7 +181,7 @@ def run(args: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    """Return 0 when drawn, 2 for wrong use."""
+    """Return 0 when drawn, 2 for invalid input."""
     args = parse_args()
     try:
         with contextlib.redirect_stdout(sys.stderr):

@@ -1,10 +1,6 @@
-"""Compute the features of a frozen backbone once, and look at them.
+"""Store the features of a frozen backbone in a cache, and inspect the cache.
 
-fill    compute the views that are missing; it goes on where it was ended
-verify  compare every view with its checksum
-info    say what is in a cache
-
-Train on it with one line in the config (docs/feature_cache.md):
+To train on a cache, add one hook to the config (docs/feature_cache.md):
 
     custom_hooks = [dict(type='mmfrozen.FeatureCacheHook', folder='FOLDER')]
 """
@@ -29,7 +25,7 @@ from rich.progress import track
 from . import make_parser, print_error, print_line
 from .console import PlainConsole
 
-EXAMPLES = """exit status: 0 done, 1 damaged (verify), 2 wrong use or no room
+EXAMPLES = """exit status: 0 done, 1 damaged (verify), 2 refused or full disk
 
 examples:
   mmfrozen cache fill configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
@@ -38,24 +34,73 @@ examples:
 """
 
 
+ADVISE = 'predict whether a cache saves time, as mmfrozen cache-advice does'
+
+
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
     commands = parser.add_subparsers(
-        dest='command', required=True, metavar='{fill,verify,info}'
+        dest='command', required=True, metavar='COMMAND'
     )
+    add_fill(commands)
+    for name, text, example in (
+        ('verify', 'compare every view with its checksum', ''),
+        ('info', 'show size, views and settings of a cache', ' --json'),
+    ):
+        one = commands.add_parser(
+            name,
+            help=text,
+            description=f'{text[0].upper()}{text[1:]}.',
+            epilog=f'example: mmfrozen cache {name} data/cache{example}',
+        )
+        one.add_argument(
+            'folder', type=Path, metavar='FOLDER', help='folder of the cache'
+        )
+        if name == 'info':
+            one.add_argument(
+                '--json', action='store_true', help='print JSON, not text'
+            )
+    commands.add_parser('advise', help=ADVISE)  # main() passes it on
+    return parser.parse_args()
+
+
+def add_fill(commands: Any) -> None:
+    """Add the command ``fill`` with its options."""
     fill = commands.add_parser(
-        'fill', help='compute what is missing', description=run_fill.__doc__
+        'fill',
+        help='compute the missing views of a cache',
+        description='Compute the missing views of a cache. If interrupted, '
+        'run the same command again: it continues with the views that are '
+        'still missing.',
+        epilog='example: mmfrozen cache fill CONFIG --out data/cache --views '
+        '4 --max-bytes 200GB',
     )
     add = fill.add_argument
-    add('config', metavar='CONFIG', help='path or mmdet::NAME')
-    add('--out', type=Path, required=True, metavar='FOLDER')
-    add('--views', type=int, required=True, metavar='K', help='of each image')
+    add(
+        'config',
+        metavar='CONFIG',
+        help='path of a config with a frozen backbone, or mmdet::NAME',
+    )
+    add(
+        '--out',
+        type=Path,
+        required=True,
+        metavar='FOLDER',
+        help='folder of the cache; views in it are kept',
+    )
+    add(
+        '--views',
+        type=int,
+        required=True,
+        metavar='K',
+        help='number of augmented views of each image',
+    )
     add(
         '--storage',
         default='fp16',
         choices=('fp32', 'fp16', 'bf16', 'int8'),
-        help='of the features (default: %(default)s)',
+        help='dtype of the stored features (default: %(default)s)',
     )
     add(
         '--forward',
@@ -63,28 +108,47 @@ def parse_args() -> argparse.Namespace:
         choices=('fp32', 'bf16'),
         help='dtype of the forward pass (default: %(default)s)',
     )
-    add('--seed', type=int, default=0, metavar='N', help='of the views (0)')
+    add(
+        '--seed',
+        type=int,
+        default=0,
+        metavar='N',
+        help='seed of the augmentation (default: %(default)s)',
+    )
     add(
         '--share',
         default='1/1',
         metavar='I/N',
-        help='compute part I of N: one a GPU (CUDA_VISIBLE_DEVICES) or '
-        'machine, into one folder, or into several whose files are then '
-        'put together',
+        help='compute only part I of N, to divide the work among GPUs '
+        '(CUDA_VISIBLE_DEVICES) or machines. All parts may be written into '
+        'one folder, or into several folders whose files are merged later '
+        '(default: %(default)s)',
     )
-    add('--max-bytes', metavar='SIZE', help='of the folder: 20GB or 20GiB')
-    add('--batch', type=int, metavar='N', help="images (the config's)")
-    add('--workers', type=int, metavar='N', help="processes (the config's)")
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    for name, text in (
-        ('verify', 'compare with the checksums'),
-        ('info', 'say what is in it'),
-    ):
-        one = commands.add_parser(name, help=text)
-        one.add_argument('folder', type=Path, metavar='FOLDER')
-        if name == 'info':
-            one.add_argument('--json', action='store_true')
-    return parser.parse_args()
+    add(
+        '--max-bytes',
+        metavar='SIZE',
+        help='largest size of the folder, such as 20GB or 20GiB (default: no '
+        'limit)',
+    )
+    add(
+        '--batch',
+        type=int,
+        metavar='N',
+        help="images per forward pass (default: the config's batch size)",
+    )
+    add(
+        '--workers',
+        type=int,
+        metavar='N',
+        help="processes that load images (default: the config's)",
+    )
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config',
+    )
 
 
 def show(items: Any, what: str) -> Iterable[Any]:
@@ -161,7 +225,7 @@ def run_verify(args: argparse.Namespace) -> tuple[int, str]:
     damage, count = find_damage(args.folder, lambda x: show(x, 'shards'))
     for line in damage:
         print_line('damaged', line)
-    line = f'{count - len(damage)} of {count} shards are whole'
+    line = f'{count - len(damage)} of {count} shards are intact'
     return (1 if damage else 0), line
 
 
@@ -183,7 +247,12 @@ RUN = {'fill': run_fill, 'verify': run_verify, 'info': run_info}
 
 
 def main() -> int:
-    """Return 0 when done, 1 for damage, 2 for wrong use."""
+    """Return 0 when done, 1 for damage, 2 for invalid input."""
+    if sys.argv[1:2] == ['advise']:
+        from . import cache_advice
+
+        sys.argv = [f'{sys.argv[0]} advise', *sys.argv[2:]]
+        return cache_advice.main()
     args = parse_args()
     logging.disable(logging.WARNING)
     warnings.filterwarnings('ignore')

@@ -1,11 +1,11 @@
-"""Say whether a cache of the frozen backbone's features pays: plain, engine
-or cache.
+"""Predict whether a cache of the frozen backbone's features saves time.
 
-Works out the bytes of a cache from the config alone, lets its training step
-run plainly, with FrozenEngineHook's engine and with features given, in turn,
-for some steps on this machine, and measures the disk. Real images are used
-where the config's data are there, else made-up ones. See
-docs/feature_cache_advisor.md.
+Computes the size of the cache from the config alone. Then times training
+steps on this machine in three ways in turn: without a cache ("plain"), with
+FrozenEngineHook ("engine"), and with features that are already in memory
+("cache"). It also measures the disk. Steps use the images of the config if
+they exist, otherwise synthetic ones. The last line of the output recommends
+plain, engine or cache. See docs/feature_cache_advisor.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from . import make_parser, print_error  # noqa: E402
 from .console import PlainConsole  # noqa: E402
 from .savings import WIDTH, add_workload, int_at_least, read_work  # noqa: E402
 
-EXAMPLES = """exit status: 0 done, 2 wrong use, or a config that has no cache
+EXAMPLES = """exit status: 0 done, 2 invalid input, or no cache is possible
 
 examples:
   mmfrozen cache-advice configs/frozen/mask_rcnn_r101_lvis.py \\
@@ -43,57 +43,62 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add('config', metavar='CONFIG', help='path, or mmdet::NAME')
+    add('config', metavar='CONFIG', help='path of a config, or mmdet::NAME')
     add_workload(parser)
     add(
         '--views',
         type=int_at_least(1),
         default=1,
         metavar='K',
-        help='augmented views that are stored of an image (default: 1)',
+        help='number of augmented views stored of each image (default: 1)',
     )
     add(
         '--storage',
         choices=('fp32', 'fp16', 'bf16', 'int8'),
         default='fp16',
-        help='dtype of the cache (default: fp16)',
+        help='dtype of the stored features (default: fp16)',
     )
     add(
         '--images',
         type=int_at_least(1),
         metavar='N',
-        help="in the data set (default: the train data set's, if it is there)",
+        help='number of images (default: that of the train data set, if its '
+        'annotations exist)',
     )
     add(
         '--folder',
         type=Path,
         default=Path('.'),
         metavar='DIR',
-        help='where the cache would lie (default: here)',
+        help='folder on the disk that would hold the cache (default: the '
+        'current folder)',
     )
     add(
         '--gpus',
         type=int_at_least(1),
         default=1,
         metavar='N',
-        help='processes that train, on one disk (default: 1)',
+        help='number of training processes that read from this disk '
+        '(default: 1)',
     )
     add(
         '--steps',
         type=int_at_least(2),
         default=8,
         metavar='N',
-        help='steps of each kind that are timed (default: 8)',
+        help='number of steps to time in each way (default: 8)',
     )
     add(
         '--no-measure',
         action='store_true',
-        help='bytes and FLOPs alone: nothing runs',
+        help='compute bytes and FLOPs only, without running a step',
     )
-    add('--json', action='store_true', help='print a record, no tables')
+    add('--json', action='store_true', help='print JSON, not tables')
     args = parser.parse_args()
     if args.dtype and not args.no_measure:
-        parser.error('--dtype goes with --no-measure: steps run as configured')
+        parser.error(
+            '--dtype needs --no-measure: timed steps use the dtype of CONFIG'
+        )
     return args
 
 
@@ -169,8 +174,8 @@ def ask(
 
     if dataset is None and not args.images:
         raise ValueError(
-            '--images must be set where the annotations of train_dataloader.'
-            'dataset are not there, got none. Set --images N.'
+            '--images must be set if the annotations of train_dataloader.'
+            'dataset do not exist, got none. Set --images N.'
         )
     images = args.images or count_images(dataset)
     draws = images if dataset is None or args.images else len(dataset)
@@ -215,8 +220,8 @@ def measure(
         raise
     except Exception as error:  # model, loader and GPU can raise anything
         raise ValueError(
-            f'A training step must run here to be timed, got '
-            f'{explain(error)}. Give --no-measure, or a smaller --batch-size.'
+            'A training step must run on this machine to be timed, got '
+            f'{explain(error)}. Set --no-measure, or a smaller --batch-size.'
         ) from error
 
 
@@ -228,7 +233,7 @@ def free_memory() -> int:
 
 
 def main() -> int:
-    """Return 0 when done, 2 for wrong use."""
+    """Return 0 when done, 2 for invalid input."""
     args = parse_args()
     errors = PlainConsole(stderr=True)
     try:

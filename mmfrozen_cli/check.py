@@ -21,7 +21,7 @@ from rich.table import Table
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """exit status: 0 no errors, 1 errors, 2 wrong use
+EXAMPLES = """exit status: 0 no errors, 1 errors found, 2 invalid input
 
 examples:
   mmfrozen check data/mine/train.json data/mine/images
@@ -39,24 +39,24 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         nargs='?',
         metavar='IMAGES',
-        help='folder of the images, which are then decoded, all of them',
+        help='folder of the images; if given, all images are decoded',
     )
     add(
         '--fix',
         type=Path,
         metavar='OUT.json',
-        help='write a file that does what is safe: ids that are text become '
-        'numbers, repeated annotation ids are renumbered, missing areas are '
-        'those of the boxes, backslashes are slashes, and annotations that '
-        'cannot be used are left out',
+        help='write a corrected copy with safe changes only: ids given as '
+        'text become numbers, repeated annotation ids are renumbered, missing '
+        'areas are set to those of the boxes, backslashes become slashes, and '
+        'annotations that cannot be used are removed',
     )
-    add('--json', action='store_true', help='print a record, no tables')
+    add('--json', action='store_true', help='print JSON, not tables')
     add(
         '--threads',
         type=int,
         default=2 * (os.cpu_count() or 1),
         metavar='N',
-        help='images that are decoded at a time (default: %(default)s)',
+        help='number of images decoded at a time (default: %(default)s)',
     )
     return parser.parse_args()
 
@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Return 0 without errors, 1 with some, 2 for wrong use."""
+    """Return 0 without errors, 1 with some, 2 for invalid input."""
     args = parse_args()
     try:
         return run(args)

@@ -31,11 +31,12 @@ from mmfrozen.run_files import replace_non_finite
 from . import make_parser, plain, print_line
 from .console import PlainConsole
 
-EXAMPLES = """Runs are paired by the name of their config: a frozen one with
-each fine-tuned one and each from scratch, of the same seed if there are
-several. --pair says it by hand. docs/runs.md lists what a run leaves behind.
+EXAMPLES = """Runs are paired by the name of their config: a frozen run with
+each fine-tuned run and each run from scratch, and with those of the same seed
+if there are several seeds. --pair sets pairs explicitly. docs/runs.md
+describes the files of a work dir.
 
-exit status: 0 done, 2 wrong use
+exit status: 0 done, 2 invalid input
 
 examples:
   mmfrozen compare work_dirs/*/mask_rcnn_r101_lvis \\
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        'runs', metavar='RUN', nargs='+', type=Path, help='a work dir'
+        'runs', metavar='RUN', nargs='+', type=Path, help='work dir of a run'
     )
     parser.add_argument(
         '--pair',
@@ -57,20 +58,23 @@ def parse_args() -> argparse.Namespace:
         default=[],
         type=Path,
         metavar=('FROZEN', 'CONTROL'),
-        help='two of the runs that belong together; may be repeated, and '
-        'then no others are paired',
+        help='compare these two of the runs; may be repeated, and replaces '
+        'the pairing by name',
     )
     parser.add_argument(
-        '--html', type=Path, metavar='REPORT', help='write a page'
+        '--html', type=Path, metavar='REPORT', help='write an HTML page'
     )
     parser.add_argument(
-        '--png', type=Path, metavar='FOLDER', help='write its pictures'
+        '--png',
+        type=Path,
+        metavar='FOLDER',
+        help='write the figures of the page as PNG files',
     )
     parser.add_argument(
         '--markdown', action='store_true', help='print tables as Markdown'
     )
     parser.add_argument(
-        '--json', action='store_true', help='print a record, not tables'
+        '--json', action='store_true', help='print JSON, not tables'
     )
     return parser.parse_args()
 
@@ -126,7 +130,7 @@ def show(record: RunsRecord, *, as_markdown: bool) -> None:
 
 
 def main() -> int:
-    """Return 0 when done, 2 for wrong use."""
+    """Return 0 when done, 2 for invalid input."""
     args = parse_args()
     messages = PlainConsole(stderr=True)
     try:

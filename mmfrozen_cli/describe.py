@@ -1,6 +1,6 @@
 """Print which parts of a config's model are frozen and which are trained.
 
-Builds the model as a run does; needs neither data nor weights.
+The model is built as in a training run. Neither data nor weights are needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from mmfrozen.reports.parameters import parameter_table
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """examples:
+EXAMPLES = """exit status: 0 done, 2 invalid input
+
+examples:
   mmfrozen describe configs/frozen/mask_rcnn_r101_lvis.py
   mmfrozen describe configs/finetuned/mask_rcnn_r101_coco.py \\
       --cfg-options model.backbone.frozen_stages=2
@@ -28,14 +30,16 @@ EXAMPLES = """examples:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument('config', type=Path, help='config of an experiment')
+    parser.add_argument(
+        'config', type=Path, metavar='CONFIG', help='path of a config'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         default={},
         metavar='KEY=VALUE',
-        help="overrides, as MMDetection's train.py takes them",
+        help="override keys of the config, as in MMDetection's train.py",
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""List every experiment of the config pack: sizes, FLOPs, reported AP.
+"""List all experiments of the config pack with parameters, FLOPs and AP.
 
 FLOPs are those of one training step per image: forward and backward, 2 per
 multiply-add. Counting them all takes two minutes; without --flops they are
@@ -31,7 +31,7 @@ from mmfrozen.reports.experiments import (
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """exit status: 0 done, 1 README.md is out of step, 2 wrong use
+EXAMPLES = """exit status: 0 done, 1 README.md is out of date, 2 invalid input
 
 examples:
   mmfrozen experiments configs --check
@@ -46,10 +46,10 @@ def parse_args() -> argparse.Namespace:
         'folder',
         metavar='FOLDER',
         type=Path,
-        help='the pack, which has frozen/, finetuned/ and README.md',
+        help='folder of the pack, with frozen/, finetuned/ and README.md',
     )
     parser.add_argument(
-        '--flops', action='store_true', help='count the FLOPs anew'
+        '--flops', action='store_true', help='count the FLOPs again'
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> int:
     if (args.write or args.check) and not text:
         raise FileNotFoundError(
             f'FOLDER must have a README.md, got none in {str(args.folder)!r}. '
-            'Leave out --write and --check.'
+            'Remove --write and --check.'
         )
     with console.status('building') as status:
         if args.flops:
@@ -96,9 +96,9 @@ def run(args: argparse.Namespace, console: PlainConsole) -> int:
         new = replace_table(text, markdown(experiments))
         if args.check:
             if new == text:
-                print(f'{readme} is in step')
+                print(f'{readme} is up to date')
                 return 0
-            print(f'{readme} is out of step: run with --write')
+            print(f'{readme} is out of date: run with --write')
             return 1
         write_text(readme, new)
         print(f'wrote {len(experiments)} experiments to {readme}')
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> int:
 
 
 def main() -> int:
-    """Return 0 when done, 1 if README.md is out of step, 2 for wrong use."""
+    """Return 0 when done, 1 if README.md is out of date, 2 if refused."""
     args = parse_args()
     MMLogger.get_instance('mmengine').setLevel(logging.WARNING)
     try:

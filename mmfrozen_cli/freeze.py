@@ -1,13 +1,13 @@
 """Freeze the backbone of any MMDetection config, and write its control.
 
-Without --out the frozen config is printed. With it, it is written there and
-its control beside it as NAME_finetuned.py, or into ../finetuned/ if the
-folder is called frozen. Both are built from the written files before success
-is claimed. Several configs, or --zoo, are only tried: a table says how many
-can be frozen and why the others cannot. With --fast the detector also gets
-the types whose training step does not grow with the batch (docs/fast_step.md),
-with --reliable the run gets what it survives a kill, a full disk, NaN and a
-typo by (docs/reliability.md); the notes say which parts stay as they are.
+Without --out the frozen config is printed. With --out it is written to that
+file, and its control beside it as NAME_finetuned.py, or into ../finetuned/ if
+the folder is called frozen. Both files are loaded and their models built
+before the command reports success. Several configs, or --zoo, are only
+tested: a table shows how many can be frozen, and why the others cannot. With
+--fast the config also uses batched heads (docs/fast_step.md), with --reliable
+the loops and hooks of docs/reliability.md. Notes list the parts that stay
+unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from mmfrozen.freeze_config import (  # noqa: E402
 from . import make_parser, print_error, print_line  # noqa: E402
 from .console import PlainConsole  # noqa: E402
 
-EXAMPLES = """exit status: 0 done, 1 a config cannot be frozen, 2 wrong use
+EXAMPLES = """exit status: 0 done, 1 a config cannot be frozen, 2 invalid input
 
 examples:
   mmfrozen freeze mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
@@ -54,16 +54,36 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add('configs', nargs='*', metavar='CONFIG', help='path or mmdet::NAME')
-    add('--out', type=Path, metavar='X.py', help='write, do not print')
-    add('--fast', action='store_true', help='take batched types, too')
-    add('--reliable', action='store_true', help='survive kills, NaN, typos')
-    add('--force', action='store_true', help='replace what is there')
-    add('--zoo', action='store_true', help="try all of MMDetection's configs")
-    add('--json', type=Path, metavar='FILE', help='write the table, too')
+    add(
+        'configs',
+        nargs='*',
+        metavar='CONFIG',
+        help='path of a config, or mmdet::NAME',
+    )
+    add(
+        '--out',
+        type=Path,
+        metavar='X.py',
+        help='write the frozen config to this file instead of printing it',
+    )
+    add('--fast', action='store_true', help='use batched heads where possible')
+    add(
+        '--reliable',
+        action='store_true',
+        help='add loops and hooks that handle kills, full disks, NaN and '
+        'misspelt keys',
+    )
+    add('--force', action='store_true', help='replace existing files')
+    add('--zoo', action='store_true', help='test all configs of MMDetection')
+    add(
+        '--json',
+        type=Path,
+        metavar='FILE',
+        help='also write the results of several configs as JSON',
+    )
     args = parser.parse_args()
     if bool(args.configs) == args.zoo:
-        parser.error('give one CONFIG, several, or --zoo')
+        parser.error('give one CONFIG, several of them, or --zoo')
     many = args.zoo or len(args.configs) > 1
     if many and args.out:
         parser.error('--out takes one CONFIG')
@@ -80,13 +100,13 @@ def say(result: Result) -> None:
     for one in result.plan.backbones:
         if one.stages is not None:
             err.print(
-                f'{one.path}: {one.name} honours frozen_stages='
-                f'{one.stages} and norm_eval=True fully'
+                f'{one.path}: {one.name} is frozen by frozen_stages='
+                f'{one.stages} and norm_eval=True'
             )
         else:
             err.print(
-                f'{one.path}: {one.name} does not freeze by its own keys '
-                'alone, so FrozenBackbone builds and freezes it'
+                f'{one.path}: the options of {one.name} do not freeze all of '
+                'it, so FrozenBackbone builds and freezes it'
             )
     for note in result.notes:
         err.print(f'note: {note}')
@@ -101,7 +121,7 @@ def convert(args: argparse.Namespace) -> None:
         taken = [p for p in (args.out, control_path(args.out)) if p.exists()]
         if taken and not args.force:
             raise FileExistsError(
-                f'--out must not be there yet, got {taken[0]}. Choose '
+                f'--out must not exist yet, got {taken[0]}. Choose '
                 'another name or give --force.'
             )
         if source in (args.out.resolve(), control_path(args.out).resolve()):
@@ -177,7 +197,7 @@ def try_all(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Return 0 when done, 1 if a config cannot be frozen, 2 for wrong use."""
+    """Return 0 when done, 1 if a config cannot be frozen, 2 if refused."""
     args = parse_args()
     try:
         if args.zoo or len(args.configs) > 1:

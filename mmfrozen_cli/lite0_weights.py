@@ -1,4 +1,6 @@
-"""Write the demo's classifier weights: EfficientNet-Lite0, ImageNet."""
+"""Write the classifier of the mini-LVIS configs: EfficientNet-Lite0 with its
+ImageNet weights.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from mmfrozen.mini_lvis.weights import export_lite0
 
 from . import make_parser, print_line
 
-EXAMPLES = """examples:
+EXAMPLES = """exit status: 0 done, 2 the file cannot be written
+
+examples:
   mmfrozen lite0-weights
   mmfrozen lite0-weights --out /data/weights
 """

@@ -43,8 +43,8 @@ def report_failure(train: Callable[[], None], *, refused: int) -> int:
         train()
     except subprocess.CalledProcessError:
         print(
-            'error: Training must succeed, got the error above. Mend it and '
-            'run the same command: it goes on from the last checkpoint.',
+            'error: Training must succeed, got the error above. Correct it '
+            'and run the same command: it resumes from the last checkpoint.',
             file=sys.stderr,
         )
         return 1
@@ -55,7 +55,7 @@ def report_failure(train: Callable[[], None], *, refused: int) -> int:
         number = stop.args[0]
         print(
             f'stopped by {signal.Signals(number).name}: run the same command '
-            'to go on.',
+            'to continue.',
             file=sys.stderr,
         )
         return 128 + number
@@ -120,8 +120,8 @@ def _lock(work_dir: Path) -> Iterator[int]:
             yield lock
     except BlockingIOError:
         raise ValueError(
-            f'{work_dir} must be free, got one in which a run of before '
-            'still trains. Wait for it, or end it.'
+            f'{work_dir} must not be in use, got a folder in which an earlier '
+            'run still trains. Wait for that run, or stop it.'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Write mini-LVIS: a small long-tailed set in LVIS v1's layout."""
+"""Write mini-LVIS, a small long-tailed data set in the layout of LVIS v1."""
 
 import argparse
 import signal
@@ -14,7 +14,9 @@ from mmfrozen.mini_lvis import Parameters, build, contact_sheet
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """examples:
+EXAMPLES = """exit status: 0 done, 1 failed check, 2 invalid input
+
+examples:
   mmfrozen mini-lvis --out data/lvis_v1
   mmfrozen mini-lvis --out /tmp/tiny --num-train 40 \\
       --num-val 20 --preview /tmp/tiny.png
@@ -26,24 +28,48 @@ def parse_args() -> argparse.Namespace:
     default = Parameters()
     parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add('--out', type=Path, required=True, help='folder of the set')
-    add('--num-train', type=int, default=default.num_train, metavar='N')
-    add('--num-val', type=int, default=default.num_val, metavar='N')
+    add('--out', type=Path, required=True, help='folder of the data set')
+    add(
+        '--num-train',
+        type=int,
+        default=default.num_train,
+        metavar='N',
+        help='number of training images (default: %(default)s)',
+    )
+    add(
+        '--num-val',
+        type=int,
+        default=default.num_val,
+        metavar='N',
+        help='number of validation images (default: %(default)s)',
+    )
     add(
         '--size',
         type=int,
         nargs=2,
         default=(default.height, default.width),
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images, in pixels (default: 256 256)',
+        help='size of the images in pixels (default: 256 256)',
     )
-    add('--seed', type=int, default=default.seed, metavar='N')
+    add(
+        '--seed',
+        type=int,
+        default=default.seed,
+        metavar='N',
+        help='seed of the images (default: %(default)s)',
+    )
     add(
         '--force',
         action='store_true',
-        help='replace a mini-LVIS of other parameters, never anything else',
+        help='replace a mini-LVIS of other parameters; any other content of '
+        'the folder is refused',
     )
-    add('--preview', type=Path, metavar='FILE.png', help='draw some images')
+    add(
+        '--preview',
+        type=Path,
+        metavar='FILE.png',
+        help='also draw some images with their annotations',
+    )
     return parser.parse_args()
 
 
@@ -66,7 +92,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
             plans, f'{split} images', console=console
         ),
     )
-    state = 'Made' if is_new else 'Already complete, nothing to do:'
+    state = 'Wrote' if is_new else 'Already complete, nothing to do:'
     console.print(f'{state} {args.out}')
     if preview:
         _, png = cv2.imencode('.png', contact_sheet(args.out))
@@ -74,7 +100,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
 
 
 def main() -> int:
-    """Return 0 when done, 1 for a failed check, 2 for wrong use."""
+    """Return 0 when done, 1 for a failed check, 2 for invalid input."""
     args = parse_args()
     # clean up when terminated
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -85,7 +111,7 @@ def main() -> int:
         return 1 if isinstance(error, RuntimeError) else 2
     except OSError as error:
         print(
-            f'error: --out must be a place to write to, got {error}. '
+            f'error: --out must be a writable folder, got {error}. '
             'Choose another --out.',
             file=sys.stderr,
         )

@@ -1,10 +1,10 @@
 """Train an experiment and its control, and compare their costs and AP.
 
-Both are trained by ``mim train mmdet``, one after the other. Then they step
-in turn in one process, which gives the times of a step. --equal-time trains
-the experiment once more, for as long as its control took. If interrupted, run
-the same command again: it skips what is finished and resumes from the last
-checkpoint.
+Both are trained by `mim train mmdet`, one after the other. Then both models
+take steps in turn in one process, to compare the time of a step. --equal-time
+trains the experiment once more, for as long as its control took. If the
+command was interrupted, run it again: it skips finished runs and resumes from
+the last checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from .progress import Progress
 
 ENGINE = 'mmfrozen.FrozenEngineHook'
 
-EXAMPLES = """examples:
+EXAMPLES = """exit status: 0 done, 1 a run failed, 2 a config is missing
+
+examples:
   mmfrozen pair configs/frozen/mask_rcnn_lite0_mini-lvis.py \\
       --equal-time --engine --length 0.25
   mmfrozen pair configs/frozen/mask_rcnn_r101_lvis.py \\
@@ -46,39 +48,56 @@ EXAMPLES = """examples:
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        'config', type=Path, help='experiment, configs/frozen/NAME.py'
+        'config',
+        type=Path,
+        metavar='CONFIG',
+        help='config of the experiment, configs/frozen/NAME.py',
     )
-    parser.add_argument('--control', default='finetuned', choices=CONTROLS)
+    parser.add_argument(
+        '--control',
+        default='finetuned',
+        choices=CONTROLS,
+        help='state of the control (default: finetuned)',
+    )
     parser.add_argument(
         '--work-dirs',
         type=Path,
         default=Path('work_dirs'),
         metavar='DIR',
-        help='runs go to DIR/STATE/NAME (default: work_dirs)',
+        help='write runs to DIR/STATE/NAME (default: work_dirs)',
     )
-    parser.add_argument('--gpus', type=int, default=0)
     parser.add_argument(
-        '--launcher', default='none', choices=('none', 'pytorch')
+        '--gpus',
+        type=int,
+        default=0,
+        metavar='N',
+        help='number of GPUs of a run; 0 trains on the CPU (default: 0)',
+    )
+    parser.add_argument(
+        '--launcher',
+        default='none',
+        choices=('none', 'pytorch'),
+        help='pytorch for several GPUs (default: none)',
     )
     parser.add_argument(
         '--equal-time',
         action='store_true',
-        help='train the experiment once more, with the schedule of as many '
-        'steps as fit into the training time of its control',
+        help='train the experiment once more, on a schedule of as many steps '
+        'as fit into the training time of its control',
     )
     parser.add_argument(
         '--in-turn',
         type=int,
         default=12,
         metavar='PAIRS',
-        help='steps of both models that are timed (default: 12; 0: none)',
+        help='number of pairs of steps to time; 0 for none (default: 12)',
     )
     parser.add_argument(
         '--length',
         type=float,
         default=1.0,
         metavar='SHARE',
-        help="of the config's schedule, for both (default: 1)",
+        help="train both for this share of the config's schedule (default: 1)",
     )
     parser.add_argument(
         '--engine',
@@ -90,13 +109,15 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help="overrides for both, as MMDetection's train.py takes them",
+        help="override keys of both configs, as in MMDetection's train.py",
     )
     args = parser.parse_args()
     if args.in_turn < 0 or args.in_turn == 1:
-        parser.error(f'--in-turn must be 0, or 2 or more, got {args.in_turn}.')
+        parser.error(
+            f'--in-turn must be 0, or at least 2, got {args.in_turn}.'
+        )
     if args.equal_time and not args.in_turn:
-        parser.error('--equal-time must have step times: leave --in-turn out.')
+        parser.error('--equal-time must have step times: remove --in-turn 0.')
     for option in args.cfg_options:
         if '=' not in option:
             parser.error(f'--cfg-options must be KEY=VALUE, got {option!r}.')
@@ -118,7 +139,7 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     if last.resolve().parent != work_dir.resolve():
         raise ValueError(
             f'{file} must name a checkpoint in its folder, got {str(last)!r}. '
-            'Correct it, or remove it to begin anew.'
+            'Correct it, or remove it to train from the start.'
         )
     return last.resolve()
 
@@ -192,7 +213,7 @@ class Training:
                 raise ValueError(
                     f'{self.work_dir} must hold a run of {self.length} '
                     f'{self.unit}, got one of {had[1]} {had[0]}. Remove it, '
-                    'or name another folder with --work-dirs.'
+                    'or choose another folder with --work-dirs.'
                 )
         self._train()
 
@@ -200,7 +221,7 @@ class Training:
         config, work_dir = self.config, self.work_dir
         if self.is_done:
             print(
-                f'{config}: trained already, see {work_dir}', file=sys.stderr
+                f'{config}: already trained, see {work_dir}', file=sys.stderr
             )
             return
         last_checkpoint(work_dir)  # check the checkpoint to resume from
@@ -225,8 +246,8 @@ def time_steps(
         if None in found:
             raise ValueError(
                 'Both runs must have a checkpoint to be timed, got '
-                f'{runs[found.index(None)].work_dir} without. Leave the times '
-                'out with --in-turn 0.'
+                f'{runs[found.index(None)].work_dir} without one. Skip the '
+                'timing with --in-turn 0.'
             )
         try:
             times = measure_in_turn(
@@ -238,8 +259,8 @@ def time_steps(
         except Exception as error:  # from a model, a loader or a device
             raise ValueError(
                 'Both models must step in one process to be timed, got '
-                f'{type(error).__name__}: {error}. Mend it, or leave the '
-                'times out with --in-turn 0.'
+                f'{type(error).__name__}: {error}. Correct it, or skip the '
+                'timing with --in-turn 0.'
             ) from error
         folder.mkdir(parents=True, exist_ok=True)
         STEPS_IN_TURN.write(folder, times)
@@ -294,7 +315,7 @@ def main() -> int:
     for config in (args.config, control):
         if not config.is_file():
             print(
-                'error: An experiment and its control must exist, got '
+                'error: CONFIG and its control must exist, got '
                 f'{str(config)!r}, which does not. Give a file of '
                 'configs/frozen/.',
                 file=sys.stderr,

@@ -1,11 +1,11 @@
-"""Test the paper's claims on mini-LVIS, a run at a time, for as long as given.
+"""Test the paper's claims on mini-LVIS, one training run after the other.
 
-docs/results.md has the protocol. Each run is trained by ``mim train mmdet``,
-recorded as a small file in --records, and not done again; one that was
-interrupted goes on from its last checkpoint: run the same command once more,
-on any day or machine that has the records. On a machine with several cores
-run it several times at once, with OMP_NUM_THREADS=1: each process trains what
-no other one does. The learning rate of each state is found first.
+docs/results.md describes the protocol. The learning rate of each state is
+tuned first. Each run is trained by `mim train mmdet` and recorded as a small
+file in --records; recorded runs are not repeated. To continue, run the same
+command again, also on another machine that has the records: an interrupted
+run resumes from its last checkpoint. To use several cores, start the command
+several times with OMP_NUM_THREADS=1: the processes share the runs among them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ ANNOTATIONS = DATA / 'annotations/lvis_v1_train.json'
 WEIGHTS = Path('data/weights')
 WAIT = 10.0  # seconds between looks at what other processes have recorded
 
-EXAMPLES = """examples:
+EXAMPLES = """exit status: 0 done, 1 a run failed, 2 invalid input
+
+examples:
   mmfrozen reproduce --claim 1 --budget 2
   mmfrozen reproduce --list
 """
@@ -68,45 +70,48 @@ def parse_args() -> argparse.Namespace:
         choices=CLAIMS,
         default=list(CLAIMS),
         metavar='N',
-        help=f'{min(CLAIMS)} to {max(CLAIMS)} (default: all)',
+        help=f'claims to test, {min(CLAIMS)} to {max(CLAIMS)} (default: all)',
     )
     add(
         '--budget',
         type=float,
         default=float('inf'),
         metavar='HOURS',
-        help='begin no run that would end after them (default: no limit)',
+        help='start no run that is expected to end after this time '
+        '(default: no limit)',
     )
     add(
         '--out',
         type=Path,
         default=Path('work_dirs/claims'),
         metavar='DIR',
-        help='of the work dirs (default: work_dirs/claims)',
+        help='folder of the work dirs (default: work_dirs/claims)',
     )
     add(
         '--records',
         type=Path,
         default=Path('docs/results'),
         metavar='DIR',
-        help='of the records (default: docs/results)',
+        help='folder of the records (default: docs/results)',
     )
     add(
         '--keep',
         action='store_true',
-        help='keep the checkpoints of recorded runs',
+        help='keep the checkpoints of recorded runs, which are otherwise '
+        'deleted',
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         '--list',
         action='store_true',
-        help='print the runs, which are recorded, and the hours left',
+        help='list all runs with the box AP of recorded ones, and the hours '
+        'left',
     )
     what.add_argument(
         '--report',
         action='store_true',
-        help='write tables and figures of the records to RECORDS.md beside '
-        'them',
+        help='write tables and figures of the records to a Markdown file '
+        'beside their folder (default: docs/results.md)',
     )
     args = parser.parse_args()
     if not args.budget > 0:
@@ -154,14 +159,14 @@ class Reproduction:
         print(
             f'{len(self.cells) - len(self.left)} of {len(self.cells)} runs '
             f'are recorded; about {self.hours(self.left):.1f} h left on one '
-            'quiet core'
+            'idle core'
         )
 
     def run(self) -> None:
         """Train and record the runs that are left, within the budget.
 
-        Several processes may do so in the same folders. A process leaves out
-        what another one trains, and ends when all runs are recorded.
+        Several processes may do so in the same folders. A process skips
+        the runs that another one trains, and ends when all are recorded.
 
         Raises:
             subprocess.CalledProcessError: If a training fails.
@@ -342,7 +347,7 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def main() -> int:
-    """Return 0 when done, 1 if a run fails, 2 for wrong use."""
+    """Return 0 when done, 1 if a run fails, 2 for invalid input."""
     args = parse_args()
     return report_failure(lambda: reproduce(args), refused=2)
 

@@ -1,11 +1,11 @@
 """Compute what freezing saves in a training step: FLOPs, memory, parameters.
 
-Traces the step of a config and of its control on shapes alone: no weights,
-no data, no GPU. Any config works, MMDetection's own included (mmdet::NAME).
-A config of frozen/ is compared with its control in finetuned/; any other is
-frozen in memory and compared with itself, every stage trained. Two work
-dirs, of a frozen run and of its control, are compared by the costs that the
-runs measured.
+Traces the training steps of a config and of its control on shapes alone,
+without weights, data or GPU. Any config works, also MMDetection's
+(mmdet::NAME). A config of frozen/ is compared with its control in finetuned/.
+Any other config is frozen in memory and compared with itself, with every
+stage trained. Two work dirs, of a frozen run and of its control, are compared
+by the costs that the runs measured.
 
 FLOPs count 2 per multiply-add. See docs/measuring.md.
 """
@@ -37,8 +37,8 @@ from .console import PlainConsole  # noqa: E402
 #: Width of the output in characters, if it is not a terminal.
 WIDTH = 140
 
-EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced, 2
-wrong use, or CONFIG cannot be traced
+EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced,
+2 invalid input, or CONFIG cannot be traced
 
 examples:
   mmfrozen savings configs/frozen/mask_rcnn_r101_lvis.py
@@ -56,48 +56,48 @@ def parse_args() -> argparse.Namespace:
         'config',
         nargs='?',
         metavar='CONFIG',
-        help='path, mmdet::NAME, or a work dir',
+        help='path of a config, mmdet::NAME, or a work dir',
     )
     add(
         'control',
         nargs='?',
         metavar='CONTROL',
-        help='likewise, or as-written: CONFIG as it is, which is then frozen '
-        'in memory for the other side (default: see above)',
+        help='config or work dir to compare with; as-written compares CONFIG '
+        'as it is with CONFIG frozen in memory (default: see above)',
     )
     add_workload(parser)
     add(
         '--memory',
         metavar='SIZE',
-        help='24GB (1e9 bytes each) or 24GiB: find the largest batch that '
-        'fits with 5 %% to spare',
+        help='find the largest batch that fits into this memory with 5 %% of '
+        'its peak left free, such as 24GB (24e9 bytes) or 24GiB',
     )
     add('--macs', action='store_true', help='print multiply-adds, not FLOPs')
-    add('--json', action='store_true', help='print a record, no tables')
-    add('--html', type=Path, metavar='FILE', help='write a report, too')
+    add('--json', action='store_true', help='print JSON, not tables')
+    add('--html', type=Path, metavar='FILE', help='also write an HTML page')
     add(
         '--ap',
         nargs=2,
         type=float,
         metavar=('FROZEN', 'CONTROL'),
-        help='AP of both, for the chart of cost against AP in --html',
+        help='AP of both, for a chart of cost against AP in --html',
     )
     add(
         '--partial',
         action='store_true',
-        help='where the forward pass cannot be traced to its end, compare '
-        'what runs before, and say what is left out',
+        help='if the forward pass cannot be traced to its end, compare the '
+        'part before, and name the parts that are missing',
     )
-    add('--all', action='store_true', help='every config of the pack')
+    add('--all', action='store_true', help='trace every config of the pack')
     args = parser.parse_args()
     if bool(args.config) == args.all:
         parser.error('give CONFIG, or --all')
     if args.all and (args.html or args.memory or args.ap or args.partial):
         parser.error('--html, --memory, --ap and --partial take one CONFIG')
     if args.memory and args.partial:
-        parser.error('--memory takes a whole step, which --partial is not')
+        parser.error('--memory needs a whole step, so it excludes --partial')
     if args.ap and not args.html:
-        parser.error('--ap is drawn into --html')
+        parser.error('--ap needs --html, since it is drawn there')
     return args
 
 
@@ -109,37 +109,37 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=int_at_least(1),
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images (default: what the train pipeline makes)',
+        help='size of the images (default: that of the train pipeline)',
     )
     add(
         '--batch-size',
         type=int_at_least(1),
         metavar='N',
-        help="images a step (default: the train dataloader's)",
+        help="images per step (default: the train dataloader's)",
     )
     add(
         '--dtype',
         choices=('fp32', 'bf16', 'fp16'),
-        help="of autocast (default: the optimizer wrapper's)",
+        help="dtype of autocast (default: the optimizer wrapper's)",
     )
     add(
         '--objects',
         type=int_at_least(1),
         default=8,
         metavar='N',
-        help='annotated objects an image (default: 8)',
+        help='annotated objects per image (default: 8)',
     )
     add(
         '--rois',
         type=int_at_least(1),
         metavar='N',
-        help="RoIs sampled an image (default: the config's sampler's)",
+        help="RoIs sampled per image (default: those of the config's sampler)",
     )
     add(
         '--positives',
         type=int_at_least(0),
         metavar='N',
-        help='those of them that hold an object (default: likewise)',
+        help='positive RoIs per image (default: as the sampler of the config)',
     )
 
 
@@ -296,8 +296,8 @@ def analyze_runs(args: argparse.Namespace) -> Callable[[PlainConsole], int]:
     for name in ('html', 'memory', 'macs', 'ap', 'partial'):
         if getattr(args, name):
             raise ValueError(
-                f'--{name} must go with configs, got two work dirs. Leave it '
-                'out; mmfrozen compare draws runs.'
+                f'--{name} must be used with configs, got two work dirs. '
+                'Remove it; mmfrozen compare draws runs.'
             )
     comparison = compare_work_dirs(Path(args.config), Path(args.control))
 
@@ -312,7 +312,7 @@ def analyze_runs(args: argparse.Namespace) -> Callable[[PlainConsole], int]:
 
 
 def main() -> int:
-    """Return 0 when done, 1 if one of many failed, 2 for wrong use."""
+    """Return 0 when done, 1 if one of many failed, 2 for invalid input."""
     args = parse_args()
     errors = PlainConsole(stderr=True)
     try:

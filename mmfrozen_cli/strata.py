@@ -1,4 +1,8 @@
-"""Compare the AP of a run with its control's by class and by strata."""
+"""Compare the AP of a run with that of its control, by class and by strata.
+
+Strata are groups of classes by frequency and by number of training
+annotations, and groups of objects by size. See docs/strata.md.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from mmfrozen.run_files import replace_non_finite
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """exit status: 0 done, 1 for --fail-below, 2 wrong use
+EXAMPLES = """exit status: 0 done, 1 by --fail-below, 2 invalid input
 
 examples:
   mmfrozen strata work_dirs/frozen/mask_rcnn_r101_lvis \\
@@ -49,50 +53,71 @@ def parse_args() -> argparse.Namespace:
         'run',
         metavar='RUN_OR_RESULTS',
         type=Path,
-        help='results.pkl of mmdet, COCO or LVIS result json, or a work dir',
+        help='results.pkl of mmdet, results as JSON in the format of COCO or '
+        'LVIS, or a work dir',
     )
     add(
         'control',
         metavar='CONTROL',
         type=Path,
         nargs='?',
-        help='likewise; without it, the strata of the one run',
+        help='results of the control (default: show RUN_OR_RESULTS alone)',
     )
-    add('--ann', type=Path, required=True, metavar='VAL')
+    add(
+        '--ann',
+        type=Path,
+        required=True,
+        metavar='VAL',
+        help='annotation file that the runs were evaluated on',
+    )
     add(
         '--train-ann',
         type=Path,
         metavar='TRAIN',
-        help='to count annotations in (default: what an LVIS file states)',
+        help='annotation file in which annotations are counted (default: the '
+        'counts that an LVIS file states)',
     )
     add(
         '--config',
         type=Path,
         metavar='CONFIG',
-        help='of the detectors: its classes are what labels of a results.pkl '
-        'stand for (default: the config in a work dir, else all of VAL)',
+        help='config of the detectors, which names the classes of the labels '
+        'in a results.pkl (default: the config in a work dir, else all '
+        'classes of VAL)',
     )
-    add('--iou-type', choices=('bbox', 'segm'), default=default.iou_type)
+    add(
+        '--iou-type',
+        choices=('bbox', 'segm'),
+        default=default.iou_type,
+        help='AP of boxes or of masks (default: %(default)s)',
+    )
     add(
         '--protocol',
         choices=('coco', 'lvis'),
-        help='(default: lvis where VAL lists absent categories, else coco)',
+        help='rules of evaluation (default: lvis if VAL lists absent '
+        'categories, else coco)',
     )
     add(
         '--resamples',
         type=int,
         default=default.num_resamples,
         metavar='N',
-        help='of the images, for the intervals; 0 for none (default: '
+        help='resamples of the images for the intervals; 0 for none (default: '
         f'{default.num_resamples})',
     )
-    add('--seed', type=int, default=default.seed, metavar='N')
+    add(
+        '--seed',
+        type=int,
+        default=default.seed,
+        metavar='N',
+        help='seed of the resamples (default: %(default)s)',
+    )
     add(
         '--min-images',
         type=int,
         default=default.min_images,
         metavar='N',
-        help='rank classes that are in at least so many images (default: '
+        help='rank classes that are in at least this many images (default: '
         f'{default.min_images})',
     )
     add(
@@ -100,17 +125,23 @@ def parse_args() -> argparse.Namespace:
         choices=tuple(WATCHED),
         action='append',
         default=[],
-        help='status 1 if this figure of the run lies below the interval of '
-        'the control; can be given again',
+        help='exit with status 1 if this figure of the run is below the '
+        'interval of the control; may be repeated',
     )
-    add('--json', action='store_true', help='print a record, not tables')
-    add('--html', type=Path, metavar='REPORT', help='write a page')
-    add('--png', type=Path, metavar='FOLDER', help='write its pictures')
+    add('--json', action='store_true', help='print JSON, not tables')
+    add('--html', type=Path, metavar='REPORT', help='write an HTML page')
+    add(
+        '--png',
+        type=Path,
+        metavar='FOLDER',
+        help='write the figures of the page as PNG files',
+    )
     add(
         '--images',
         type=Path,
         metavar='IMAGE_ROOT',
-        help='folder of the images of VAL, for examples (default: beside it)',
+        help='folder of the images of VAL, for the examples (default: found '
+        'beside VAL)',
     )
     return parser.parse_args()
 
@@ -184,7 +215,7 @@ def draw_example_images(
 
 
 def main() -> int:
-    """Return 0 when done, 1 for --fail-below, 2 for wrong use."""
+    """Return 0 when done, 1 for --fail-below, 2 for invalid input."""
     args = parse_args()
     messages = PlainConsole(stderr=True)
     try:

@@ -17,7 +17,7 @@ from mmfrozen.run_files import Verification
 from . import make_parser, print_line
 from .console import PlainConsole
 
-EXAMPLES = """exit status: 0 bitwise equal, 1 something moved, 2 wrong use
+EXAMPLES = """exit status: 0 bitwise equal, 1 changed tensors, 2 invalid input
 
 examples:
   mmfrozen verify \\
@@ -30,15 +30,17 @@ examples:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth')
+    parser.add_argument(
+        'checkpoint', metavar='CHECKPOINT', help='.pth file of a run'
+    )
     parser.add_argument(
         '--against',
         metavar='WEIGHTS',
-        help="the classifier's weights, .pth or .safetensors (default: what "
-        "the checkpoint's own config names)",
+        help="the classifier's weights, .pth or .safetensors (default: those "
+        'named in the config that the checkpoint holds)',
     )
     parser.add_argument(
-        '--json', action='store_true', help='print a record, not a table'
+        '--json', action='store_true', help='print JSON, not a table'
     )
     return parser.parse_args()
 
@@ -73,13 +75,13 @@ def summary_line(result: Verification) -> str:
     if not result.changed:
         return f'bitwise equal: all {total} tensors of the backbone'
     return (
-        f'moved: {len(result.changed)} of {total} tensors, the first is '
+        f'changed: {len(result.changed)} of {total} tensors, the first is '
         f'{result.changed[0]}'
     )
 
 
 def main() -> int:
-    """Return 0 when equal, 1 when something moved, 2 for wrong use."""
+    """Return 0 when equal, 1 for changed tensors, 2 for invalid input."""
     args = parse_args()
     errors = PlainConsole(stderr=True)
     try:

@@ -97,7 +97,7 @@ def test_run_goes_on_without_a_file_and_says_so(tmp_path):
     with log_write_errors(said.append):
         write_text(tmp_path / 'file/x', '')
     [line] = said
-    assert 'must be written' in line and 'The run goes on.' in line
+    assert 'must be written' in line and 'The run continues.' in line
     with pytest.raises(PermissionError), log_write_errors(said.append):
         raise PermissionError
 

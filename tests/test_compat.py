@@ -385,7 +385,7 @@ def test_damaged_checkpoint_is_refused_in_one_line(stopped, damage):
             'html': b'<!DOCTYPE html><html>404</html>' * 9,
         }[damage]
     )
-    with pytest.raises(ValueError, match='must be a whole file') as caught:
+    with pytest.raises(ValueError, match='must be a complete file') as caught:
         CheckpointLoader.load_checkpoint(str(path))
     assert f'got {path} (' in str(caught.value)
     assert '\n' not in str(caught.value)

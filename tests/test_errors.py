@@ -69,7 +69,7 @@ def ask_for_fairscale():
         (lambda: MODELS.build(dict(type='Nobodys')), 'custom_imports'),
         (lambda: Path('no/such.json').read_text(), 'in place of no/such.json'),
         (lambda: ResNet(depth=7), 'Correct the config'),
-        (ask_for_fairscale, 'Install what that text names'),
+        (ask_for_fairscale, 'Install the package that'),
     ],
 )
 def test_advice_fits_the_kind_of_error(action, advice):

@@ -381,7 +381,9 @@ def test_config_that_would_not_be_frozen_is_refused_and_nothing_changes(
         'frozen_text',
         lambda *args: right(*args).replace('stages=4', 'stages=3'),
     )
-    with pytest.raises(CannotFreezeError, match='must be frozen by what was'):
+    with pytest.raises(
+        CannotFreezeError, match='must be frozen by the written'
+    ):
         freeze_config(locate(BASE), out)
     assert not out.exists() and control_path(out).read_text() == '# mine\n'
 
@@ -393,7 +395,7 @@ def test_model_that_builds_no_longer_is_refused(tmp_path, monkeypatch):
         'frozen_text',
         lambda *args: right(*args) + "model.update(neck=dict(type='No'))\n",
     )
-    with pytest.raises(CannotFreezeError, match='must build with what was'):
+    with pytest.raises(CannotFreezeError, match='must build from the written'):
         freeze_config(locate(BASE), tmp_path / 'x.py')
 
 
@@ -413,12 +415,22 @@ def test_control_that_would_not_train_is_refused(monkeypatch, tmp_path):
     [
         ('a = 1', 'must have a model'),
         ('model = dict(type="X")', 'model.backbone must be a dict'),
-        ('model = dict(backbone=dict(type="NoSuch"))', 'must build here'),
+        (
+            'model = dict(backbone=dict(type="NoSuch"))',
+            'must build in this environment',
+        ),
         ('model = dict(backbone=dict(a=1))', 'must name a class'),
         ('from mmdet.models import SSD', 'must inherit by _base_'),
-        ('1 / 0', 'must load here'),
+        ('1 / 0', 'must load in this environment'),
     ],
-    ids=['fragment', 'no backbone', 'unknown', 'foreign', 'lazy', 'broken'],
+    ids=[
+        'fragment',
+        'no backbone',
+        'unknown',
+        'from elsewhere',
+        'lazy',
+        'broken',
+    ],
 )
 def test_tool_exits_1_with_one_line_on_what_cannot_be_frozen(
     tool, tmp_path, capsys, text, reason
@@ -441,7 +453,7 @@ def test_tool_prints_a_config_that_can_be_saved_and_used(
     Path('saved.py').write_text(output.out)
     backbone = Config.fromfile('saved.py').model.backbone
     assert backbone.frozen_stages == 4 and backbone.norm_eval
-    assert 'ResNet honours frozen_stages=4' in output.err
+    assert 'ResNet is frozen by frozen_stages=4' in output.err
 
 
 def test_tool_writes_both_and_never_replaces_them_unasked(
@@ -698,7 +710,7 @@ def test_control_of_a_backbone_without_a_rate_is_fine_tuned(tmp_path):
     )
     out = tmp_path / 'frozen' / 'x.py'
     result = freeze_config(base, out)
-    assert any('a rate of 0' in note for note in result.notes)
+    assert any('a learning rate of 0' in note for note in result.notes)
     keys = Config.fromfile(
         control_path(out)
     ).optim_wrapper.paramwise_cfg.custom_keys

@@ -222,14 +222,14 @@ def decide(
         if prediction.needed_rate > prediction.read_rate:
             return Verdict(
                 other,
-                f'reading binds: cached steps need '
+                'reading is the bottleneck: cached steps need '
                 f'{amount(prediction.needed_rate)}/s, the disk gives '
                 f'{amount(prediction.read_rate)}/s',
             )
         return Verdict(
             other,
-            f'a step from the cache gains nothing: {cached:.3g} s, '
-            f'{best:.3g} s without one',
+            f'a step from the cache is not faster: {cached:.3g} s, {best:.3g} '
+            's without one',
         )
     epochs = f'{question.epochs:.3g}'
     if prediction.break_even > question.epochs:

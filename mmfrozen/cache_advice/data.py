@@ -36,8 +36,8 @@ def build_dataset(cfg: Config) -> Any:
         return DATASETS.build(settings)
     except Exception as error:  # a data set can raise anything
         raise ValueError(
-            f'train_dataloader.dataset must build here, got {explain(error)}. '
-            f'{remedy_for(error)}'
+            'train_dataloader.dataset must build in this environment, got '
+            f'{explain(error)}. {remedy_for(error)}'
         ) from error
 
 

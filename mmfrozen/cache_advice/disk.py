@@ -65,8 +65,8 @@ def measure_disk(folder: Path, view_bytes: int, most: int = MAX_BYTES) -> Disk:
     """
     if not folder.is_dir():
         raise ValueError(
-            f'--folder must be a folder that is there, got {folder}. Make it, '
-            'or name another.'
+            f'--folder must be an existing folder, got {folder}. Create it, '
+            'or give another one.'
         )
     free = free_bytes(folder)
     size = min(view_bytes, most, max(free // 10, 1))
@@ -80,8 +80,8 @@ def measure_disk(folder: Path, view_bytes: int, most: int = MAX_BYTES) -> Disk:
             read, again = (_read(number, size, count) for _ in range(2))
     except OSError as error:
         raise ValueError(
-            f'--folder must take {size * count:,} bytes for a moment, got '
-            f'{error.strerror or error} in {folder}. Name another.'
+            f'--folder must have room for {size * count:,} temporary bytes, '
+            f'got {error.strerror or error} in {folder}. Name another.'
         ) from error
     nbytes = size * count
     return Disk(

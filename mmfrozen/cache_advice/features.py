@@ -16,6 +16,7 @@ from ..freeze_config.decide import explain
 from ..freezing import find_faults
 from ..freezing.stages import ADAPTERS
 from ..tracing.workload import find_varying
+from ..type_names import type_name
 
 #: Bytes per stored number, by the name of the dtype.
 STORAGES = {'fp32': 4, 'fp16': 2, 'bf16': 2, 'int8': 1}
@@ -40,6 +41,13 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
             is missing, is not frozen as a whole, has adapters or cannot be
             traced, or its images differ in size.
     """
+    settings = cfg.model.get('backbone')
+    _require(
+        isinstance(settings, dict),
+        'model.backbone must be set',
+        f'a {type_name(cfg.model.get("type")) or "model"} without one',
+        'Give the config of a detector with a backbone of its own',
+    )
     varying = find_varying(cfg)
     _require(
         varying is None,
@@ -48,19 +56,12 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
         f'{varying}, after which sizes differ',
         'End the pipeline with Pad(size=...)',
     )
-    settings = cfg.model.get('backbone')
-    _require(
-        isinstance(settings, dict),
-        'model.backbone must be there',
-        f'a {cfg.model.get("type")} without one',
-        'Give the config of a detector',
-    )
     try:
         backbone = meta.build(settings)
     except Exception as error:  # a constructor can raise anything
         raise ValueError(
-            f'model.backbone must build here, got {explain(error)}. '
-            f'{remedy_for(error)}'
+            'model.backbone must build in this environment, got '
+            f'{explain(error)}. {remedy_for(error)}'
         ) from error
     backbone.train()  # some backbones freeze only there
     _check_frozen(backbone)
@@ -71,11 +72,11 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
     except Exception as error:  # a layer can raise anything
         raise ValueError(
             f'model.backbone must run on shapes alone, got {explain(error)} '
-            f'at {size[0]} x {size[1]}. Name another --shape.'
+            f'at {size[0]} x {size[1]}. Set another --shape.'
         ) from error
     _require(
         all(isinstance(level, Tensor) for level in levels),
-        'model.backbone must return tensors alone',
+        'model.backbone must return only tensors',
         ', '.join(type(level).__name__ for level in levels),
         REMEDY,
     )

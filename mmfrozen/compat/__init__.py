@@ -90,7 +90,7 @@ def resume_on_new_torch() -> None:
             if _is_about_machine(error):
                 raise
             raise ValueError(
-                'A checkpoint must be a whole file that holds nothing but '
+                'A checkpoint must be a complete file that holds nothing but '
                 f'tensors, numbers and text, got {filename} '
                 f'({_explain(error)}). Copy or save it again, or use another '
                 'one.'
@@ -170,8 +170,8 @@ def _on_cpu(upstream: Callable[..., None]) -> Callable[..., None]:
         if synced:
             print_log(
                 f'SyncBN needs GPUs: {len(synced)} of its layers, the first '
-                f'is {synced[0]}, become BN, with the statistics of each '
-                'process by itself.',
+                f'is {synced[0]}, become BN, with separate statistics in each '
+                'process.',
                 logger='current',
                 level=logging.WARNING,
             )

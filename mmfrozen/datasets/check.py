@@ -96,7 +96,7 @@ def read(
     except RecursionError as error:
         raise ValueError(
             f'{name} must be lists of flat entries, got {str(path)!r} with '
-            'hundreds of lists inside one another. Write it again.'
+            'hundreds of nested lists. Write it again.'
         ) from error
     except MemoryError as error:
         raise ValueError(
@@ -106,7 +106,7 @@ def read(
         ) from error
     except ValueError as error:  # also for integers of 5,000 digits
         raise ValueError(
-            f'{name} must be whole JSON, got {str(path)!r} ({error}). '
+            f'{name} must be complete JSON, got {str(path)!r} ({error}). '
             'Download or write it again.'
         ) from error
     lists = isinstance(content, dict) and all(
@@ -202,7 +202,7 @@ def _names(
         elif '\\' in name:
             yield 'file_name with backslashes', name
         elif '://' in name:
-            yield 'file_name that is no local file', name
+            yield 'file_name that is not a local file', name
         elif Path(name).is_absolute():
             yield 'file_name that is absolute', name
 
@@ -338,14 +338,14 @@ def repair(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
     if not all(map(is_id, ids)) or len(set(ids)) < len(ids):
         for number, one in enumerate(content['annotations'], 1):
             one['id'] = number
-        done['annotations: numbered anew'] += len(ids)
+        done['annotations: renumbered'] += len(ids)
     validator = AnnotationValidator(content['images'], content['categories'])
     list(validator.header())
     kept = []
     for one in content['annotations']:
         faults = list(validator.annotations([one]))
         if faults:
-            done[f'annotations left out: {faults[0].kind}'] += 1
+            done[f'annotations removed: {faults[0].kind}'] += 1
         else:
             kept.append(one)
     content['annotations'] = kept

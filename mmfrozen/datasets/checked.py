@@ -217,8 +217,8 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
         )
         if ABSENT in ids:
             print_log(
-                f'{ids.count(ABSENT)} of {len(ids)} classes are no categories '
-                f'of {self.ann_file!r}: they are not evaluated.',
+                f'{ids.count(ABSENT)} of {len(ids)} classes are not '
+                f'categories of {self.ann_file!r}: they are not evaluated.',
                 logger='current',
             )
         api.get_cat_ids = lambda **_: ids

@@ -23,7 +23,7 @@ ON_ITS_SIDE = (5, 6, 7, 8)
 HUGE = 100_000_000
 ONE_HUGE = threading.Lock()
 #: Folders cannot be read, and reading a pipe would block.
-NO_FILE = 'is no regular file'
+NO_FILE = 'is not a regular file'
 FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
 
 

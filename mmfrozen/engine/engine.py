@@ -141,12 +141,12 @@ class FrozenEngine:
         if self._rebuilds <= MAX_REBUILDS:
             self._log(
                 'The weights of the backbone have changed: its engine is '
-                'built anew.'
+                'rebuilt.'
             )
         elif self._rebuilds == MAX_REBUILDS + 1:
             self._log(
                 f'The weights of the backbone have changed {self._rebuilds} '
-                'times: it runs as it is from now on.'
+                'times: it runs without an engine from now on.'
             )
         return True
 
@@ -200,7 +200,7 @@ class FrozenEngine:
             return self._for_another_size(choice, images)
         except Exception as error:  # recording may raise anything
             self._log(
-                f'The backbone runs as it is at {_size(images)}: '
+                f'The backbone runs without an engine at {_size(images)}: '
                 f'{one_line(error)}'
             )
             return None
@@ -259,8 +259,8 @@ class FrozenEngine:
             return choice.run
         if self._num_engines >= self._max_sizes:
             self._say_once(
-                'The backbone runs as it is at further sizes than the '
-                f'{self._max_sizes} that have an engine of their own.'
+                'The backbone runs without an engine at further sizes than '
+                f'the {self._max_sizes} that have an engine of their own.'
             )
             return None
         if choice.serves_all is None and not is_padded:
@@ -325,8 +325,8 @@ class FrozenEngine:
             its = eager.seconds * 1e3
             time_taken = f', {its:.0f} ms' if math.isfinite(its) else ''
             self._log(
-                f'{where} runs as it is{time_taken} ({others}); trying took '
-                f'{cost:.1f} s.'
+                f'{where} runs without an engine{time_taken} ({others}); '
+                f'trying took {cost:.1f} s.'
             )
             return
         faults = ''.join(

@@ -46,7 +46,7 @@ def record(
         ) and 'dot_product' not in str(node.target):
             raise ValueError(
                 'A frozen backbone must be deterministic, got random numbers '
-                f'from {node.target}. Take out what draws them.'
+                f'from {node.target}. Remove the operation that draws them.'
             )
     return module
 

@@ -132,7 +132,9 @@ def _column(
         for value in values:  # 1.0 is an id that went through a float
             exact = isinstance(value, float) and abs(value) <= 2**53
             if type(value) is not int and not (exact and value == int(value)):
-                raise ValueError(f'{key} {value!r}, which is no whole number')
+                raise ValueError(
+                    f'{key} {value!r}, which is not a whole number'
+                )
     return np.fromiter(values, kind, len(values))
 
 

@@ -19,11 +19,12 @@ BACKGROUND, FITS = 0.1, float(IOU_THRESHOLDS[0])
 #: of an annotation, the others are errors of detections.
 TYPES = {
     'Cls': 'fits an object of another class',
-    'Loc': 'lies badly on an object of its class',
-    'Both': 'lies badly on an object of another class',
-    'Dupe': 'fits an object that a better detection has found',
-    'Bkg': 'lies on no object',
-    'Miss': 'object that nothing has found, and no Loc or Cls is meant for',
+    'Loc': 'overlaps an object of its class too little',
+    'Both': 'overlaps an object of another class too little',
+    'Dupe': 'duplicates a better detection of the same object',
+    'Bkg': 'overlaps no object',
+    'Miss': 'object that no detection has found, and that explains no Loc or '
+    'Cls',
 }
 CLS, LOC, BOTH, DUPE, BKG, MISS = range(1, len(TYPES) + 1)
 

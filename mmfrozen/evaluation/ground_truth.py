@@ -302,8 +302,8 @@ def _annotation_ids(coco: Any, origin: Any) -> list[int]:
     ids = coco.get_ann_ids()
     if len(set(ids)) != len(ids):
         raise ValueError(
-            f'Annotations must have ids of their own, got {len(ids)} '
-            f'annotations with {len(set(ids))} ids. Number them.'
+            f'Annotations must have unique ids, got {len(ids)} annotations '
+            f'with {len(set(ids))} ids. Number them.'
         )
     if isinstance(origin, dict):
         return [x['id'] for x in origin.get('annotations') or ()]

@@ -85,7 +85,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
         self._ends = list(metas[0].get('cumulative_sizes', ()))
         if not len(metas) == len(self._ends) == number:
             raise ValueError(
-                f'{NAME} must judge a ConcatDataset of {number} data sets '
+                f'{NAME} must evaluate a ConcatDataset of {number} data sets '
                 '(lazy_init=False), got '
                 f'{len(self._ends) or "another data set"}. Name as many in '
                 'dataset_prefixes and in the dataset of the loader.'
@@ -194,7 +194,7 @@ def _check_files(metrics: Sequence[Any]) -> None:
     folders = [Path(x).resolve().parent for x in files if isinstance(x, str)]
     if len(set(folders)) < len(folders):
         raise ValueError(
-            f'{NAME}.metrics must have a strata_file in '
-            f'folders of their own, got {files}. Leave it out, and each '
-            'writes to the folder of its prefix in the work dir.'
+            f'{NAME}.metrics must have a strata_file in folders of their own, '
+            f'got {files}. Remove it, and each writes to the folder of its '
+            'prefix in the work dir.'
         )

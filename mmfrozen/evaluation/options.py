@@ -35,8 +35,8 @@ def refuse_unknown(
                 f'{UNSUPPORTED[key]}. Remove it.'
             )
         raise TypeError(
-            f'{name} must have options that exist, got {key!r}'
-            f'{did_you_mean(key, known)}. Correct it.'
+            f'{name} must have known options, got '
+            f'{key!r}{did_you_mean(key, known)}. Correct it.'
         )
 
 

@@ -43,7 +43,7 @@ from .stream_matcher import MAX_DETS, MatchedBatch, Matcher
 #: speed.
 BATCH_IMAGES = 256
 SEVERAL = (
-    'Judge each data set by its own metric: '
+    'Evaluate each data set by its own metric: '
     "type='StratifiedMultiDatasetsEvaluator' with metrics and "
     'dataset_prefixes.'
 )
@@ -89,7 +89,7 @@ class StratifiedMetric(CocoMetric):
         check_count(name, 'max_dets', max_dets, 1, optional=True)
         if not 0 < confidence < 1:
             raise ValueError(
-                f'{name}.confidence must lie between 0 and 1, got '
+                f'{name}.confidence must be between 0 and 1, got '
                 f'{confidence!r}. Correct it.'
             )
         if format_only and outfile_prefix is None:
@@ -323,7 +323,7 @@ class StratifiedMetric(CocoMetric):
         repeated += sum(map(len, seen)) - len(set().union(*seen))
         if repeated >= len(shares):
             raise ValueError(
-                f'{self._name} must judge images with ids of their own, got '
+                f'{self._name} must evaluate images with unique ids, got '
                 f'{repeated} whose ids had come before. {SEVERAL}'
             )
 

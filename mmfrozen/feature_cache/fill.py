@@ -19,6 +19,7 @@ from ..atomic_write import remove_parts
 from ..engine.measure import one_line
 from ..errors import remedy_for
 from ..seeds import NumberedIndex, seeded
+from ..type_names import type_name
 from .forward import Forwarder, build_model
 from .images import Images
 from .key import check_unchanging, key_of
@@ -100,6 +101,7 @@ def fill(
             cache, or the views need more than the disk or ``max_bytes`` has.
         WriteError: If a shard cannot be written or exceeds ``max_bytes``.
     """
+    _check_parts(config)
     init_default_scope(config.get('default_scope', 'mmdet'))
     loader = config.train_dataloader
     model, dataset = build_model(config), build_dataset(loader.dataset)
@@ -161,6 +163,26 @@ def fill(
         seconds=time.perf_counter() - start,
         forward_seconds=forwarder.seconds,
     )
+
+
+def _check_parts(config: Config) -> None:
+    """Check that a config has a backbone and training data.
+
+    Raises:
+        ValueError: If it lacks one of them.
+    """
+    model = config.get('model') or {}
+    if not isinstance(model.get('backbone'), dict):
+        raise ValueError(
+            'For a cache model.backbone must be set, got a '
+            f'{type_name(model.get("type")) or "model"} without one. Give the '
+            'config of a detector with a backbone of its own.'
+        )
+    if not (config.get('train_dataloader') or {}).get('dataset'):
+        raise ValueError(
+            'For a cache train_dataloader.dataset must be set, got none. '
+            'Give the config that is trained.'
+        )
 
 
 def build_dataset(config: Any) -> Any:

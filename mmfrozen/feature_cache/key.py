@@ -65,7 +65,7 @@ def check_unchanging(dataset: Any) -> None:
         if hasattr(transform, 'results_cache'):
             name = type(transform).__name__
             raise ValueError(
-                'Transforms must keep no images for a feature cache, got '
+                'Transforms must not keep images for a feature cache, got '
                 f'{name}. Use {name.removeprefix("Cached")}.'
             )
 

@@ -93,9 +93,9 @@ def _plain(value: Any) -> Any:
         ]
         return ['element', type(value).__name__, *fields]
     raise ValueError(
-        'A view must have data samples of numbers, text and bitmap masks, '
-        f'got {type(value).__name__}. Load masks with poly2mask=True, and '
-        'leave other keys out of meta_keys.'
+        'A view must have data samples of numbers, text and bitmap masks, got '
+        f'{type(value).__name__}. Load masks with poly2mask=True, and remove '
+        'other keys from meta_keys.'
     )
 
 
@@ -124,7 +124,7 @@ def _built(value: Any) -> Any:
     )
     for field, x in fields.items():
         if hasattr(element, field) and not _is_property(element, field):
-            raise ValueError(f'{field!r} is no field of {name}')
+            raise ValueError(f'{field!r} is not a field of {name}')
         setattr(element, field, _built(x))
     return element
 

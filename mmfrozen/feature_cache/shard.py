@@ -171,7 +171,7 @@ class Shard(_Rows):
             msgspec.MsgspecError,
         ) as error:
             raise ValueError(
-                f'{path} must be a whole shard of a feature cache, got '
+                f'{path} must be a complete shard of a feature cache, got '
                 f'{str(error).partition(chr(10))[0][:200]}. {REMEDY}'
             ) from error
 
@@ -184,7 +184,7 @@ class Shard(_Rows):
                 raise ValueError('no header')
             text = file.read(length)
         if _digest(start + text) != self.path.stem:
-            raise ValueError('a header that is not what its name says')
+            raise ValueError('a header that does not match its name')
         header = json.loads(text)
         about = header.pop('__metadata__')['mmfrozen']
         self.content: Content = msgspec.json.decode(about, type=Content)
@@ -203,8 +203,9 @@ class Shard(_Rows):
         """
         if self.crc(row) != self.content.views[row].crc:
             raise ValueError(
-                f'{self.path} must hold what was written, got other bits in '
-                f'view {row} of {len(self.content.views)}. {REMEDY}'
+                f'{self.path} must be unchanged since it was written, got '
+                f'other bits in view {row} of {len(self.content.views)}. '
+                f'{REMEDY}'
             )
 
 

@@ -34,7 +34,7 @@ def pack(level: Tensor, storage: str) -> list[Tensor]:
     if not torch.isfinite(level).all():
         raise ValueError(
             'Features must be finite to be stored, got some that are not. '
-            "Fill with --forward fp32, and look at the classifier's weights."
+            "Fill with --forward fp32, and check the classifier's weights."
         )
     if storage != 'int8':
         stored = level.to(STORAGES[storage])

@@ -302,7 +302,7 @@ def _open(path: Path, facts: Facts) -> Shard:
     if shard.content.key != facts.digest() or shapes != facts.levels:
         raise ValueError(
             f'{path} must belong to the cache in its folder, got a shard of '
-            'another. Move it out.'
+            'another. Move it to another folder.'
         )
     return shard
 
@@ -323,7 +323,7 @@ def check_key(
     others = [n for n in wanted if found.get(n) != wanted[n]]
     if others:
         raise ValueError(
-            f'{folder} must have been filled with what this run has, got '
-            f'other {" and ".join(others)}. Fill another folder: mmfrozen '
-            'cache fill CONFIG --out FOLDER'
+            f'{folder} must have been filled for this run, got other '
+            f'{" and ".join(others)}. Fill another folder: mmfrozen cache '
+            'fill CONFIG --out FOLDER'
         )

@@ -70,9 +70,9 @@ class CachedTraining:
         """
         if self._watch.is_stale():
             raise RuntimeError(
-                'The weights of the backbone must stay those that the '
-                'feature cache was filled with, got others while training. '
-                'Remove FeatureCacheHook, or what changes them.'
+                'The weights of the backbone must stay those that the feature '
+                'cache was filled with, got others during training. Remove '
+                'FeatureCacheHook, or the hook that changes them.'
             )
 
 
@@ -122,8 +122,8 @@ class _Batch:
             return plain(data, training)
         if not training:
             raise ValueError(
-                'Views of a feature cache must be trained on, got a test. '
-                'Test on images: they are augmented and have no pixels.'
+                'Views of a feature cache must only be trained on, got a '
+                'test. Test on images: views are augmented and have no pixels.'
             )
         preprocessor = self._model.data_preprocessor
         self._places = [place.tolist() for place in inputs]
@@ -146,8 +146,8 @@ class _Batch:
         if self._model.training:
             raise RuntimeError(
                 'With FeatureCacheHook the backbone must get the batch as it '
-                'leaves the data preprocessor, got another. Remove what '
-                'changes batches, CUDAGraphHook too.'
+                'leaves the data preprocessor, got another. Remove hooks that '
+                'change batches, CUDAGraphHook among them.'
             )
         return plain(images)
 

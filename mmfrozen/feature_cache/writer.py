@@ -192,10 +192,10 @@ class Writer:
                 raise ValueError(
                     f'{name} must have room for {amount(each * count)}, '
                     f'{count:,} views of {amount(each)}, got {amount(room)}. '
-                    f'It holds {more} more of each image: lower --views, or '
-                    'use --storage int8.'
+                    f'It has room for {more} more views of each image: lower '
+                    '--views, or use --storage int8.'
                 )
-        return f'{amount(each)} a view, {amount(each * num_own)} in all'
+        return f'{amount(each)} per view, {amount(each * num_own)} in total'
 
     def flush(self, *, is_last: bool = False) -> None:
         """Write the current shard if it is large or old enough.
@@ -216,8 +216,8 @@ class Writer:
         if self._max_bytes is not None and size > self._max_bytes:
             raise WriteError(
                 f'{self.folder} must stay within --max-bytes '
-                f'{self._max_bytes:,}, got {size:,}. What was written is '
-                'kept: give more and go on.'
+                f'{self._max_bytes:,}, got {size:,}. The written views are '
+                'kept: raise --max-bytes and run the command again.'
             )
         levels = [
             [torch.cat(parts) for parts in zip(*batches, strict=True)]

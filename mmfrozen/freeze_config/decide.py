@@ -183,7 +183,8 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
         raise CannotFreezeError(
             f"{path}.type must name a class of MMDetection's registry, got "
             f'{cfg.get("type")!r}. Write {type_name(cfg.get("type"))!r} as '
-            'text, or freeze a foreign model with mmfrozen.freezing.freeze.'
+            'text, or freeze a model from elsewhere with '
+            'mmfrozen.freezing.freeze.'
         )
     is_wrapped = is_wrapper(cfg)
     if is_wrapped and cfg.get('adapters') is not None:
@@ -198,7 +199,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
         control = thaw(Key(inner), is_keyed=stages is not None)
     except Exception as error:  # a constructor can raise anything
         raise CannotFreezeError(
-            f'{path} must build here, got {explain(error)}. '
+            f'{path} must build in this environment, got {explain(error)}. '
             f'{remedy_for(error)}'
         ) from error
     reload: dict[str, Any] = {}

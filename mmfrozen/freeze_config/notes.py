@@ -17,23 +17,23 @@ def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
     """Yield notes on what was left unchanged, and why."""
     for path, _ in find_backbones(cfg.model):
         if not is_detectors(path):
-            yield f'{path} is left as it is: it is no part of the backbone'
+            yield f'{path} is unchanged: it is not part of the backbone'
     if plan.constructor and plan.constructor != CONSTRUCTOR:
         yield (
             f'optim_wrapper.constructor was {plan.constructor}, which the '
-            'control keeps: its rates by layer mean nothing in a backbone '
+            'control keeps: its layer-wise rates have no effect on a backbone '
             'that does not train'
         )
     elif plan.paramwise:
         yield (
-            'optim_wrapper.paramwise_cfg is kept: what it says of the '
-            'backbone has no effect, since nothing there trains'
+            'optim_wrapper.paramwise_cfg is kept: its settings for the '
+            'backbone have no effect, since the backbone does not train'
         )
     for key in plan.without_rate:
         yield (
-            f'optim_wrapper.paramwise_cfg.custom_keys gives {key!r} a rate '
-            'of 0, with which nothing there is fine-tuned: the control sets '
-            "lr_mult=1.0, MMDetection's own"
+            f'optim_wrapper.paramwise_cfg.custom_keys gives {key!r} a '
+            'learning rate of 0, which would fine-tune nothing there: the '
+            "control sets lr_mult=1.0, MMDetection's own"
         )
     if cfg.get('find_unused_parameters'):
         yield (
@@ -42,8 +42,8 @@ def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
         )
     if not plan.has_guard:
         yield (
-            'FrozenGuardHook is left out: it looks at model.backbone, which '
-            f'is {plan.backbones[0].path} here'
+            'FrozenGuardHook is omitted: it checks model.backbone, which is '
+            f'{plan.backbones[0].path} here'
         )
 
 
@@ -59,8 +59,8 @@ def warn(cfg: Config, plan: Plan) -> Iterator[str]:
         if added:
             yield (
                 f'{one.path}.{added[0]} adds layers that no classifier has '
-                'and that would stay random: the guard refuses them. Take '
-                'it out, or give weights that have them'
+                'and that would stay random: the guard refuses them. Remove '
+                'it, or give weights that have them'
             )
         if not one.checkpoint and not load_from:
             yield (

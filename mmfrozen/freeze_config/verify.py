@@ -24,7 +24,7 @@ def load(path: Path) -> Config:
         cfg = None if is_lazy else Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         raise CannotFreezeError(
-            f'A config must load here, got {explain(error)}. '
+            f'A config must load in this environment, got {explain(error)}. '
             f'{remedy_for(error)}'
         ) from error
     if cfg is None:
@@ -62,7 +62,7 @@ def verify(
         faults = find_faults(module)
         if moving[name] or faults:
             raise CannotFreezeError(
-                f'{name} must be frozen by what was written, got '
+                f'{name} must be frozen by the written config, got '
                 f'{"; ".join(faults) or "parameters that require grad"}. '
                 'Please report this config.'
             )
@@ -94,13 +94,14 @@ def _build(cfg: Config, base: Config) -> tuple[nn.Module, list[str]]:
         why = explain(error)
     if _builds(base.model):
         raise CannotFreezeError(
-            f'model must build with what was written, got {why}. Please '
+            f'model must build from the written config, got {why}. Please '
             'report this config.'
         )
     if _builds(cfg.model.get('detector')):
         return meta.build(cfg.model.detector), []
     return _build_backbones(cfg), [
-        f'only the backbone was verified: the rest does not build here ({why})'
+        'only the backbone was verified: the rest does not build in this '
+        f'environment ({why})'
     ]
 
 

@@ -161,8 +161,8 @@ def freeze_stages(
     numbers = stage_numbers(module)
     if not numbers:
         raise ValueError(
-            f'{key} must be left out for {type(module).__name__}, whose '
-            f'stages are not known, got {last!r}. List the names of layers: '
+            f'{key} must not be set for {type(module).__name__}, whose stages '
+            f'are not known, got {last!r}. List the names of layers: '
             'frozen=[...].'
         )
     highest = num_stages(module)

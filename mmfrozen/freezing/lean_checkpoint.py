@@ -54,8 +54,8 @@ def restore_backbone(
         return
     if reference['digest'] != _digest(backbone):
         raise ValueError(
-            'A checkpoint without its backbone (save_backbone=False) must '
-            'meet the classifier that it was trained on, got one of '
+            'A checkpoint without its backbone (save_backbone=False) must be '
+            'loaded with the classifier that it was trained on, got one of '
             f'{reference["classifier"]!r} with digest {reference["digest"]}, '
             f'and a backbone of {checkpoint_of(backbone)!r} with '
             f'{_digest(backbone)}. Name that classifier as '

@@ -51,8 +51,8 @@ def check_file(path: str, key: str, expected: str | None = None) -> None:
         )
     if not _is_whole(file):
         raise ValueError(
-            f'{key} must be a whole weights file, got {path!r} '
-            f'({file.stat().st_size} bytes), which is cut short or no '
+            f'{key} must be a complete weights file, got {path!r} '
+            f'({file.stat().st_size} bytes), which is truncated or not a '
             'weights file. Download it again.'
         )
 

@@ -51,7 +51,8 @@ class CUDAGraphHook(Hook):
         reason = _unsupported_reason(runner, model)
         if reason:
             runner.logger.warning(
-                f'CUDAGraphHook must have {reason}. The step runs as it is.'
+                f'CUDAGraphHook must have {reason}. The step runs without a '
+                'CUDA graph.'
             )
             return
         model.run_static = GraphedStaticPart(model)

@@ -88,8 +88,9 @@ class DriftHook(Hook):
             self._records = [x for x in old if x.iter <= runner.iter]
         if any(x.reference != self._reference for x in self._records):
             runner.logger.warning(
-                f'{DRIFT.name} goes on from another initialisation than it '
-                'began with (see its key "reference"). Set randomness.seed.'
+                f'{DRIFT.name} continues from another initialisation than the '
+                'one it began with (see its key "reference"). Set '
+                'randomness.seed.'
             )
 
     def after_train_iter(

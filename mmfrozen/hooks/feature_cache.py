@@ -99,7 +99,8 @@ class FeatureCacheHook(Hook):
         if faults:
             runner.logger.warning(
                 'FeatureCacheHook must have a backbone that is frozen as a '
-                f'whole, got {"; ".join(faults)}. Images are trained on.'
+                f'whole, got {"; ".join(faults)}. The run trains on images '
+                'instead.'
             )
             return
         _check(runner)
@@ -169,8 +170,8 @@ def _check(runner: Runner) -> None:
             )
     if runner.cfg.get('compile'):
         raise ValueError(
-            f'compile must be left out for {KEY}, got '
-            f'{runner.cfg.compile!r}. Remove one of them.'
+            f'compile must not be set for {KEY}, got {runner.cfg.compile!r}. '
+            'Remove one of them.'
         )
     if 'forward' in vars(find_model(runner).backbone):
         raise ValueError(

@@ -106,8 +106,8 @@ class FrozenEngineHook(Hook):
         reason = _unsupported_reason(runner)
         if reason:
             runner.logger.warning(
-                f'FrozenEngineHook must have {reason}. The backbone runs as '
-                'it is.'
+                f'FrozenEngineHook must have {reason}. The backbone runs '
+                'without an engine.'
             )
             return
         model = find_model(runner)
@@ -147,7 +147,7 @@ def _unsupported_reason(runner: Runner) -> str | None:
     if faults:
         return f'a backbone that is frozen as a whole, got {"; ".join(faults)}'
     if 'forward' in vars(backbone):
-        return 'the own forward of the backbone, got another'
+        return 'the original forward of the backbone, got another'
     hooked = [
         name
         for name, child in backbone.named_modules()

@@ -29,8 +29,8 @@ class SafeLocalVisBackend(LocalVisBackend):
         except OSError as error:
             if not self._is_failing:
                 print_log(
-                    f'{file_path} must be written, got {error.strerror}. Make '
-                    'room: the run goes on without its scalars.',
+                    f'{file_path} must be written, got {error.strerror}. Free '
+                    'disk space: the run continues without its scalars.',
                     'current',
                     logging.ERROR,
                 )

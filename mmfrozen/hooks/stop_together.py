@@ -62,9 +62,9 @@ def check_equal_shares(runner: Runner) -> None:
         else 'Make the annotation files and images equal on all machines.'
     )
     stop(
-        'All processes must have equally many batches of the same data, got '
-        f'{batches[0]} of {images[0]} images on rank 0 and {batches[1]} of '
-        f'{images[1]} on rank {unlike[0]}. {remedy}'
+        'All processes must have the same number of batches of the same data, '
+        f'got {batches[0]} of {images[0]} images on rank 0 and {batches[1]} '
+        f'of {images[1]} on rank {unlike[0]}. {remedy}'
     )
 
 

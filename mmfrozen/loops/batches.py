@@ -82,7 +82,7 @@ class NumberedBatchSampler:
             if next(draws) == rank:
                 raise ValueError(
                     'train_dataloader must have a batch in an epoch, got '
-                    'none. Give fewer images a batch, or drop_last=False.'
+                    'none. Use a smaller batch size, or drop_last=False.'
                 )
             if not endless:
                 return

@@ -151,13 +151,13 @@ def _is_made(out: Path, recipe: dict[str, Any], force: bool) -> bool:
         files_sha256 = manifest['files_sha256']
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(
-            '--out must be a new folder or a former mini-LVIS, got '
-            f'{out}, which holds something else. Choose another --out.'
+            f'--out must be a new folder or an earlier mini-LVIS, got {out}, '
+            'which holds something else. Choose another --out.'
         ) from None
     if files_sha256 != digest_files(out):
         raise RuntimeError(
             f'a mini-LVIS must be as {MANIFEST} records it, got changed, '
-            f'missing or added files in {out}. Remove it by hand.'
+            f'missing or added files in {out}. Remove it yourself.'
         )
     if former != recipe and not force:
         raise ValueError(

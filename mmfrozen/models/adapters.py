@@ -98,7 +98,7 @@ def add_adapters(
         if type(value) is not int or value < 1:
             raise ValueError(
                 f'{KEY}.{name} must be a positive integer, got {value!r}. '
-                'Correct it, or leave it out.'
+                'Correct it, or remove it.'
             )
     stages = stage_numbers(backbone)
     blocks = {
@@ -111,10 +111,10 @@ def add_adapters(
     if not blocks:
         highest = max(stages.values(), default=0)
         raise ValueError(
-            f'{KEY} must go on residual blocks of a ResNet or EfficientNet in '
-            f'stages {first_stage} to {highest}, got {type(backbone).__name__}'
-            ', which has none there. Leave adapters out, or correct '
-            'first_stage.'
+            f'{KEY} must be added to residual blocks of a ResNet or '
+            f'EfficientNet in stages {first_stage} to {highest}, got '
+            f'{type(backbone).__name__}, which has none there. Remove '
+            'adapters, or correct first_stage.'
         )
     backbone.adapters = ModuleDict()
     for name, block in blocks.items():

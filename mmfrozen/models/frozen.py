@@ -74,12 +74,12 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
     whole = frozen is True and frozen_stages is None
     if whole and not norm_eval:
         raise ValueError(
-            f'{KEY}.norm_eval must be True in a frozen backbone, got '
-            'False. Leave it out, or set frozen=False for a control.'
+            f'{KEY}.norm_eval must be True in a frozen backbone, got False. '
+            'Remove it, or set frozen=False for a control.'
         )
     if frozen_stages is not None and frozen is not True:
         raise ValueError(
-            f'{KEY}.frozen_stages must be left out where frozen is set, got '
+            f'{KEY}.frozen_stages must not be set where frozen is set, got '
             f'{frozen_stages!r} beside frozen={frozen!r}. Keep one of them.'
         )
     module = mmdet.MODELS.build(backbone)
@@ -171,8 +171,8 @@ def _refuse_own_freezing(module: nn.Module) -> None:
         p.requires_grad for p in module.parameters() if p.dim() > 1
     ):
         raise ValueError(
-            f'{KEY}.backbone.frozen_stages must be left out, got {stages}. '
-            f'Set {KEY}.frozen_stages, which freezes before the optimizer is '
+            f'{KEY}.backbone.frozen_stages must not be set, got {stages}. Set '
+            f'{KEY}.frozen_stages, which freezes before the optimizer is '
             'built.'
         )
 

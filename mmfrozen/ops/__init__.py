@@ -111,8 +111,8 @@ def __getattr__(name: str) -> Callable[..., Any]:
     def missing(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(
             f'mmcv with compiled operators must be installed for {name}, got '
-            'mmfrozen.ops, which has what MMDetection 3.3 uses. Run '
-            '`pip uninstall -y mmcv-lite; mim install mmcv==2.1.0`.'
+            'mmfrozen.ops, which has only the operators that MMDetection 3.3 '
+            'uses. Run `pip uninstall -y mmcv-lite; mim install mmcv==2.1.0`.'
         )
 
     return missing

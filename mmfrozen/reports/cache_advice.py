@@ -29,10 +29,10 @@ def conditions(question: Question, measured: Measured | None) -> list[str]:
         f'{width}, {question.dtype}; {question.gpus} process(es)',
         f'levels of an image: {levels}',
         f'{question.images:,} images x {question.views} views; '
-        f'{question.draws:,} images an epoch, {question.epochs:.3g} epochs',
-        f'FLOPs of a step (2 a multiply-add): {giga(question.step_flops)} G, '
-        f'of which the backbone {giga(question.backbone_flops)} G, which a '
-        'cache leaves out',
+        f'{question.draws:,} images per epoch, {question.epochs:.3g} epochs',
+        f'FLOPs of a step (2 per multiply-add): {giga(question.step_flops)} '
+        f'G, of which the backbone {giga(question.backbone_flops)} G, which a '
+        'cache saves',
     ]
     if measured:
         lines.append(
@@ -45,13 +45,13 @@ def conditions(question: Question, measured: Measured | None) -> list[str]:
         if measured.device == 'cpu' and share < BUSY * measured.threads:
             lines.append(
                 f'WARNING: a step got {share / measured.threads:.0%} of the '
-                'time of its core(s): other programs run here, and all times '
-                'are too long'
+                'time of its core(s): other programs run on this machine, and '
+                'all times are too long'
             )
         if measured.load is None:
             lines.append(
-                'images are made up: what a cache saves of loading and '
-                'augmenting them is not in it'
+                'images are synthetic: the time that a cache saves in loading '
+                'and augmenting them is not included'
             )
     return lines
 
@@ -86,7 +86,7 @@ def draw_steps(measured: Measured, prediction: Prediction) -> Table:
             ]
         )
     num = measured.steps['plain'].num
-    head = ['', 'batch at hand', 'in the loop', 'of plain']
+    head = ['', 'batch already loaded', 'in the loop', 'of plain']
     title = f'Seconds of a step: median [quartiles] of {num}'
     return draw(title, head, rows, 0)
 
@@ -97,7 +97,7 @@ def draw_disk(
     """Draw the table of read rates, filling and the whole schedule."""
     source = 'memory, where it fits' if prediction.from_memory else 'the disk'
     if disk.is_memory and not prediction.from_memory:
-        source += ', flattered: the system kept the file in memory'
+        source += ', too high: the system kept the file in memory'
     load = '-' if measured.load is None else f'{measured.load:.3g} s'
     rows = [
         ['loading and augmenting a batch, one process', load],
@@ -113,7 +113,7 @@ def draw_disk(
         ),
         ['filling pays after', f'{prediction.break_even:.3g} epochs'],
     ]
-    return draw('Reading, filling, and the whole', ['', 'value'], rows, 0)
+    return draw('Reading, filling and the whole', ['', 'value'], rows, 0)
 
 
 def span(seconds: float) -> str:

@@ -68,7 +68,7 @@ def find_experiments(folder: Path) -> list[Path]:
     if not paths:
         raise FileNotFoundError(
             f'FOLDER must hold experiments in frozen/, got {str(folder)!r}. '
-            'Give the pack: configs.'
+            'Give the folder of the pack: configs.'
         )
     return paths
 

@@ -166,8 +166,8 @@ def check_new(path: Path, option: str = '--html') -> None:
     """
     if Path(path).exists():
         raise FileExistsError(
-            f'{option} must name a new file, got {str(path)!r}, which is '
-            'there. Remove it or name another.'
+            f'{option} must name a new file, got {str(path)!r}, which exists. '
+            'Remove it or choose another.'
         )
 
 
@@ -180,5 +180,5 @@ def check_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
             f'--png must name a new or empty folder, got {str(folder)!r}, '
-            'which is not. Remove it or name another.'
+            'which is not. Remove it or choose another.'
         )

@@ -63,8 +63,8 @@ def load_config(config: str) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         raise ValueError(
-            f'A config must load here, got {explain(error)} from {config}. '
-            f'{remedy_for(error)}'
+            f'A config must load in this environment, got {explain(error)} '
+            f'from {config}. {remedy_for(error)}'
         ) from error
     if not isinstance(cfg.get('model'), dict):
         raise ValueError(

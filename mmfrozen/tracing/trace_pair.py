@@ -93,7 +93,7 @@ def trace_pair(
         raise CannotTraceError(
             'Both sides must lack the same parts to be compared, got '
             f'{savings.frozen.label} without {frozen} and '
-            f'{savings.control.label} without {control}. Name a CONTROL that '
+            f'{savings.control.label} without {control}. Give a CONTROL that '
             'fails at the same part.'
         )
     return savings

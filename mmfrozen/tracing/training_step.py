@@ -191,8 +191,8 @@ class _Trace:
             if counter.so_far and not self.phases and self.progress is None:
                 error.has_part = True
                 error.args = (
-                    f'{str(error).rstrip(".")}, or count what runs before '
-                    'with --partial.',
+                    f'{str(error).rstrip(".")}, or count the part before with '
+                    '--partial.',
                 )
             raise
         finally:

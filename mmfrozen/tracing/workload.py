@@ -127,7 +127,7 @@ def set_rois(model: Any, work: Workload) -> None:
     if not samplers:
         raise ValueError(
             '--rois and --positives must have a model.train_cfg.rcnn.sampler '
-            f'with num, got a {model.type} without. Leave them out.'
+            f'with num, got a {model.type} without. Remove these options.'
         )
     for sampler in samplers:
         num = work.rois or sampler.num

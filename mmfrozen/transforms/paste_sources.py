@@ -234,7 +234,7 @@ def _named_labels(
         f'{name}.classes',
         'classes that images have',
         without[0] if without else [],
-        'Take it out, or add images of it.',
+        'Remove it, or add images of it.',
     )
     return np.unique(labels)
 

@@ -20,6 +20,8 @@ def test_missing_folder_is_refused_and_the_room_where_it_would_be_is_known(
     tmp_path,
 ):
     missing = tmp_path / 'a/b'
-    with pytest.raises(ValueError, match='--folder must be a folder'):
+    with pytest.raises(
+        ValueError, match='--folder must be an existing folder'
+    ):
         measure_disk(missing, 4096)
     assert free_bytes(missing) > 0 and not missing.parent.exists()

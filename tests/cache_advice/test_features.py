@@ -65,6 +65,7 @@ def test_four_levels_of_r101_take_63_mb_and_one_of_a_vit_b_a_tenth():
 
 
 FROZEN = dict(type='FrozenBackbone', backbone=BACKBONES['ResNet'])
+SEMI_SUPERVISED = dict(type='SoftTeacher', detector=dict(backbone=FROZEN))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,14 @@ FROZEN = dict(type='FrozenBackbone', backbone=BACKBONES['ResNet'])
         (config({**FROZEN, 'adapters': {}}, FIXED), 'got adapters'),
         (config({**FROZEN, 'frozen_stages': 2}, FIXED), 'require grad'),
         (config(None, FIXED), 'got a MaskRCNN without one'),
-        (config(dict(type='ResNet', depth=1), FIXED), 'must build here'),
+        (
+            Config(dict(model=SEMI_SUPERVISED)),
+            'model.backbone must be set, got a SoftTeacher without one',
+        ),
+        (
+            config(dict(type='ResNet', depth=1), FIXED),
+            'must build in this environment',
+        ),
         (
             config(FROZEN, dict(FIXED, keep_ratio=True)),
             'images of one size.*got Resize',

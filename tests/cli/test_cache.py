@@ -36,7 +36,7 @@ def test_a_cache_is_filled_looked_at_and_verified(config, call):
     status, out, err = call(*fill, 1)
     assert status == 0 and out.count('\n') == 1
     assert '4 of 4 views of 4 images' in out and '4 computed' in out
-    assert 'bytes' in out and 'a view' in err
+    assert 'bytes' in out and 'per view' in err
     assert ', 0 computed' not in out
     status, out, _ = call(*fill, 1)
     assert status == 0 and '; 0 computed' in out
@@ -46,11 +46,11 @@ def test_a_cache_is_filled_looked_at_and_verified(config, call):
     assert record['storage'] == 'int8'
     assert all(0 < x < 0.02 for x in record['max_error'])
     assert call('info', folder)[1].count('\n') == len(record)
-    assert call('verify', folder)[:2] == (0, '1 of 1 shards are whole\n')
+    assert call('verify', folder)[:2] == (0, '1 of 1 shards are intact\n')
     [path] = folder.glob('*.safetensors')
     path.write_bytes(path.read_bytes()[:-1])
     status, out, err = call('verify', folder)
-    assert (status, out) == (1, '0 of 1 shards are whole\n')
+    assert (status, out) == (1, '0 of 1 shards are intact\n')
     assert err.count('damaged: ') == 1 and path.name in err
 
 
@@ -61,6 +61,10 @@ def test_a_cache_is_filled_looked_at_and_verified(config, call):
         (['--views', '1', '--share', '5/4'], '--share must be I/N'),
         (['--views', '1', '--max-bytes', 'many'], '--max-bytes must be'),
         (['--views', '1', '--cfg-options', 'model.type=X'], 'must be built'),
+        (
+            ['--views', '1', '--cfg-options', 'model.backbone=None'],
+            'model.backbone must be set',
+        ),
     ],
 )
 def test_wrong_use_is_one_line(config, call, tmp_path, options, words):
@@ -74,3 +78,10 @@ def test_a_folder_that_is_no_cache_is_said(call, tmp_path):
     status, out, err = call('info', tmp_path)
     assert (status, out) == (2, '') and 'must be a folder with' in err
     assert call('verify', tmp_path)[0] == 2
+
+
+def test_advise_is_the_command_cache_advice(config, call):
+    options = '--no-measure', '--json', '--folder', config.parent
+    status, out, err = call('advise', config, *options)
+    assert status == 0, err
+    assert json.loads(out)['view_bytes'] > 0

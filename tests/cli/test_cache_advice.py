@@ -41,7 +41,7 @@ def tiny(tmp_path, mini_lvis, resnet18):
 def test_small_run_is_measured_and_the_answer_is_its_last_line(tool, tiny):
     status, out, err = tool(tiny, '--steps', 2, '--folder', tiny.parent)
     assert status == 0, err
-    assert '4 images x 1 views; 4 images an epoch, 2 epochs' in out
+    assert '4 images x 1 views; 4 images per epoch, 2 epochs' in out
     for word in ('a view', 'in the loop', 'read rate needed', 'filling'):
         assert word in out
     assert re.search(r'augmenting a batch, one process │ +[\d.]+ s', out)
@@ -70,7 +70,7 @@ def test_record_of_r101_on_coco_needs_no_data_and_fits_no_disk(tool):
         ((DEMO, '--steps', 1), 'must be 2 or more, got 1'),
         (
             (DEMO, '--images', 8, '--folder', 'nowhere'),
-            '--folder must be a folder that is there, got nowhere',
+            '--folder must be an existing folder, got nowhere',
         ),
         (
             (R101.replace('frozen', 'finetuned'), '--images', 8),

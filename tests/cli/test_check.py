@@ -192,7 +192,7 @@ def test_images_elsewhere_are_told_and_the_others_looked_at(
     assert run(monkeypatch, path, tmp_path, '--json') == 1
     record = json.loads(capsys.readouterr().out)
     assert record['errors'] == {'image missing': 1}
-    assert record['notes']['file_name that is no local file'] == 1
+    assert record['notes']['file_name that is not a local file'] == 1
 
 
 def test_a_repaired_file_is_only_written_where_none_is(
@@ -287,13 +287,13 @@ def test_what_is_safe_is_repaired_into_a_new_file(
 @pytest.mark.parametrize(
     'content, words',
     [
-        (b'{"images": [', 'must be whole JSON'),
+        (b'{"images": [', 'must be complete JSON'),
         (b'[]', 'must have lists of images'),
-        (b'[' * 100_000, 'inside one another'),
-        (b'{"images": ' + b'9' * 5000 + b'}', 'must be whole JSON'),
+        (b'[' * 100_000, 'nested lists'),
+        (b'{"images": ' + b'9' * 5000 + b'}', 'must be complete JSON'),
         (b'\xef\xbb\xbf{}', 'BOM'),
         (b'{"images": [], "categories": "\xff"}', 'must be UTF-8'),
-        (b'', 'must be whole JSON'),
+        (b'', 'must be complete JSON'),
         (gzip.compress(b'{}', mtime=0), 'Unpack it'),
         (None, 'must be an existing file'),
     ],

@@ -55,7 +55,7 @@ def test_engine_is_for_the_frozen_run_and_options_come_before_lengths(parse):
     'options, words',
     [
         (('--equal-time', '--in-turn', '0'), '--equal-time must have'),
-        (('--in-turn', '1'), '--in-turn must be 0, or 2 or more, got 1'),
+        (('--in-turn', '1'), '--in-turn must be 0, or at least 2, got 1'),
         (('--length', '0'), '--length must be above 0, got 0'),
         (('--cfg-options', 'seed'), "must be KEY=VALUE, got 'seed'"),
     ],

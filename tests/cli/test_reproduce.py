@@ -77,7 +77,7 @@ def test_killed_run_goes_on_and_is_recorded_once(main, tmp_path, capfd):
     shown = capfd.readouterr().err
     assert f'1 of 2: {CELLS[0].name}; 0.00 h so far, about 1.0 h' in shown
     assert shown.endswith(
-        'stopped by SIGTERM: run the same command to go on.\n'
+        'stopped by SIGTERM: run the same command to continue.\n'
     )
     assert list(work_dir.glob('iter_*.pth'))
     assert not list((tmp_path / 'docs').rglob('*.json'))

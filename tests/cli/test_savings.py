@@ -82,10 +82,10 @@ def test_every_config_of_a_pack_is_a_line(tool, monkeypatch, tmp_path):
         ((DEMO, '--html', DEMO), '--html must name a new file'),
         ((DEMO, '--shape', '0', '8'), 'must be 1 or more, got 0'),
         ((DEMO, '--shape', '1.5', '8'), 'invalid'),
-        ((DEMO, '--ap', '1', '2'), '--ap is drawn into --html'),
+        ((DEMO, '--ap', '1', '2'), '--ap needs --html'),
         ((DEMO, '--all'), 'give CONFIG, or --all'),
         (('--all', '--partial'), '--partial take one CONFIG'),
-        ((DEMO, '--partial', '--memory', '1GB'), 'takes a whole step'),
+        ((DEMO, '--partial', '--memory', '1GB'), 'needs a whole step'),
         ((str(ROOT), DEMO), 'CONTROL must be a work dir'),
     ),
 )

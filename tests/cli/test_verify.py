@@ -165,7 +165,7 @@ def test_command_exits_0_1_2_and_keeps_messages_off_its_output(
     assert status == 0 and json.loads(output)['changed'] == []
     status, output, _ = run(train(tmp_path, config, nudge))
     assert status == 1
-    assert 'moved: 1 of' in output and 'layer4' in output
+    assert 'changed: 1 of' in output and 'layer4' in output
     status, output, messages = run(str(tmp_path / 'no.pth'))
     assert status == 2 and output == ''
     assert messages.startswith('error: CHECKPOINT must be an existing file')

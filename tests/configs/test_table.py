@@ -153,6 +153,6 @@ def test_tool_refuses_what_is_no_pack_in_one_line():
     )
     assert done.returncode == 2 and done.stdout == ''
     assert done.stderr == (
-        "error: FOLDER must have a README.md, got none in 'tools'. Leave out "
+        "error: FOLDER must have a README.md, got none in 'tools'. Remove "
         '--write and --check.\n'
     )

@@ -71,7 +71,7 @@ def test_missing_annotation_file_is_refused(root):
 def test_broken_annotation_file_is_refused(root):
     path = root / 'annotations/lvis_v1_train.json'
     path.write_text(path.read_text()[:10_000])
-    refused(ValueError, 'lvis_v1_train.json', 'whole JSON', root=root)
+    refused(ValueError, 'lvis_v1_train.json', 'complete JSON', root=root)
 
 
 def test_missing_image_is_refused(root):
@@ -275,11 +275,11 @@ def test_objects_without_masks_are_refused_before_they_are_pasted(root, step):
     'content, words',
     [
         (gzip.compress(b'{}', mtime=0), 'Unpack it'),
-        (b'', 'must be whole JSON'),
+        (b'', 'must be complete JSON'),
         (b'null', 'must have lists of images'),
         (b'{}', 'must have lists of images'),
         (b'{"images": [1], "categories": [], "annotations": []}', 'lists of'),
-        (b'[' * 100_000, 'inside one another'),
+        (b'[' * 100_000, 'nested lists'),
     ],
 )
 @pytest.mark.parametrize(

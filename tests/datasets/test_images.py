@@ -41,9 +41,9 @@ def make_loop(path):
 
 
 MAKERS = {
-    'pipe': (os.mkfifo, 'is no regular file'),
-    'folder': (os.mkdir, 'is no regular file'),
-    'device': (make_device, 'is no regular file'),
+    'pipe': (os.mkfifo, 'is not a regular file'),
+    'folder': (os.mkdir, 'is not a regular file'),
+    'device': (make_device, 'is not a regular file'),
     'link to itself': (make_loop, 'cannot be read'),
     'bomb': (make_bomb, 'cannot be read (Image size'),
 }

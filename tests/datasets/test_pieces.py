@@ -224,7 +224,7 @@ def test_ids_that_two_annotations_share_are_refused_as_by_mmdetection(path):
     path.write_text(path.read_text().replace('"id": 5', '"id": 0'))
     for side, error, words in (
         ('', AssertionError, 'not unique'),
-        ('Checked', FaultyAnnotationsError, 'an id of its own, got 0'),
+        ('Checked', FaultyAnnotationsError, 'a unique id, got 0'),
     ):
         with pytest.raises(error, match=words):
             DATASETS.build(

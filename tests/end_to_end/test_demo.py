@@ -100,7 +100,7 @@ def test_run_that_broke_off_in_its_evaluation_is_evaluated_and_no_other(
     logs = set((workspace / 'work_dirs').rglob('scalars.json'))
     done = train_pair(workspace)
     assert read_run(run).metrics.keys() == before.keys()
-    assert done.stderr.count('trained already') == 2
+    assert done.stderr.count('already trained') == 2
     assert 'box APr' in done.stdout
     others = set((workspace / 'work_dirs').rglob('scalars.json')) - logs
     assert all(log.is_relative_to(run) for log in others)

@@ -385,7 +385,7 @@ def test_ground_truth_that_does_not_fit_is_refused_in_a_line(tmp_path):
         {k: v for k, v in x.items() if k != 'frequency'}
         for x in content['categories']
     ])  # fmt: skip
-    refused('ids of their own', annotations=[first, *rest, first])
+    refused('must have unique ids', annotations=[first, *rest, first])
     refused('image_id 1000', annotations=[{**first, 'image_id': 1000}, *rest])
     refused(
         'category_id 1000', annotations=[{**first, 'category_id': 1000}, *rest]

@@ -301,7 +301,7 @@ def test_labels_of_some_classes_are_those_of_mmdetection(case):
         (dict(resamples=-1), 'resamples must be a whole number'),
         (dict(max_dets=0), 'max_dets must be a whole number'),
         (dict(dets_per_class=1.5), 'dets_per_class must be a whole number'),
-        (dict(confidence=95), 'confidence must lie between 0 and 1'),
+        (dict(confidence=95), 'confidence must be between 0 and 1'),
         (dict(format_only=True), 'outfile_prefix must name'),
         (dict(train_ann_file='absent.json'), 'train_ann_file must be an ex'),
         (dict(ann_file=None), 'ann_file must be the annotation file'),

@@ -179,6 +179,18 @@ def lose_path(cfg):
     pipeline[-1].meta_keys = ('img_id', 'img_shape')
 
 
+def nest_detector(cfg):
+    cfg.model = dict(type='SoftTeacher', detector=cfg.model)
+
+
+def lose_model(cfg):
+    cfg.pop('model')
+
+
+def lose_loader(cfg):
+    cfg.pop('train_dataloader')
+
+
 def misspell(cfg):
     cfg.train_dataloader.dataset.dataset.type = 'CheckedLVISV1Datset'
 
@@ -190,9 +202,12 @@ def misspell(cfg):
         (adapt, 'frozen as a whole.*first is adapters'),
         (augment_batches, 'without batch_augments'),
         (vary_sizes, 'Views must have one size'),
-        (keep_images, 'keep no images.*CachedMixUp'),
+        (keep_images, 'must not keep images.*CachedMixUp'),
         (lose_path, 'must pack the img_path'),
         (misspell, 'train_dataloader.dataset of CONFIG must be built'),
+        (nest_detector, 'model.backbone must be set.*got a SoftTeacher'),
+        (lose_model, 'model.backbone must be set'),
+        (lose_loader, 'train_dataloader.dataset must be set'),
     ],
 )
 def test_what_cannot_be_cached_is_refused_in_one_line(
@@ -252,7 +267,7 @@ def test_too_few_bytes_are_said_after_one_batch(cached, tmp_path):
         ValueError, match='--max-bytes must have.*8 views'
     ) as e:
         fill_quietly(cached[0], tmp_path / 'cache', max_bytes=400_000)
-    assert 'It holds 0 more' in str(e.value)
+    assert 'room for 0 more views' in str(e.value)
     assert not list(tmp_path.glob('cache/*.safetensors'))
 
 

@@ -82,7 +82,7 @@ def test_a_shard_cut_short_is_refused(written, tmp_path, left):
     path = written[0]
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match='must be a whole shard') as found:
+    with pytest.raises(ValueError, match='must be a complete shard') as found:
         Shard(copy)
     assert 'fill again' in str(found.value)
 
@@ -90,7 +90,7 @@ def test_a_shard_cut_short_is_refused(written, tmp_path, left):
 def test_another_name_is_refused(written, tmp_path):
     copy = tmp_path / f'{"0" * 32}.safetensors'
     copy.write_bytes(written[0].read_bytes())
-    with pytest.raises(ValueError, match='not what its name says'):
+    with pytest.raises(ValueError, match='does not match its name'):
         Shard(copy)
 
 
@@ -131,6 +131,6 @@ def test_a_header_made_to_harm_is_refused(tmp_path, header):
     name = hashlib.blake2b(start, digest_size=16).hexdigest()
     path = tmp_path / f'{name}.safetensors'
     path.write_bytes(start + b'1234')
-    with pytest.raises(ValueError, match='must be a whole shard') as found:
+    with pytest.raises(ValueError, match='must be a complete shard') as found:
         Shard(path)
     assert '\n' not in str(found.value) and len(str(found.value)) < 1000

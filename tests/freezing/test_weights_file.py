@@ -52,14 +52,14 @@ def test_date_in_a_name_is_no_hash(weights):
 @pytest.mark.parametrize('size', [0, 100, 2000])
 def test_cut_file_is_refused(weights, size):
     weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(ValueError, match=f'{size} bytes.*cut short'):
+    with pytest.raises(ValueError, match=f'{size} bytes.*truncated'):
         check_file(str(weights), KEY)
 
 
 def test_page_saved_in_place_of_weights_is_refused(tmp_path):
     page = tmp_path / 'weights.pth'
     page.write_text('<html>not found</html>')
-    with pytest.raises(ValueError, match='no weights file'):
+    with pytest.raises(ValueError, match='not a weights file'):
         check_file(str(page), KEY)
 
 

@@ -298,7 +298,7 @@ def empty(folder):
     'change, options, words',
     [
         (damage, dict(resident='ram'), 'got other bits in view'),
-        (cut, dict(), 'must be a whole shard'),
+        (cut, dict(), 'must be a complete shard'),
         (empty, dict(), 'must hold 1 views of each of 4 images'),
         (len, dict(views=3), 'must hold 3 views of each.*fewer of 4'),
         (shutil.rmtree, dict(), 'must be a folder with cache.json'),
@@ -347,7 +347,7 @@ def test_weights_that_change_while_training_end_the_run(cached, runner):
     with torch.no_grad():
         before = weight.clone()
         weight += 1
-        with pytest.raises(RuntimeError, match='got others while training'):
+        with pytest.raises(RuntimeError, match='got others during training'):
             hook.before_train_iter(runner, 1)
         weight.copy_(before)
     hook.after_train(runner)
@@ -359,7 +359,9 @@ def test_what_is_no_batch_of_the_cache_is_not_mistaken_for_one(cached, runner):
     images = model.data_preprocessor(batch_of(runner), True)['inputs']
     with pytest.raises(RuntimeError, match='as it leaves the data prep'):
         model.backbone(images.clone())  # as a CUDA graph does
-    with pytest.raises(ValueError, match='must be trained on, got a test'):
+    with pytest.raises(
+        ValueError, match='must only be trained on, got a test'
+    ):
         model.data_preprocessor(batch_of(runner), False)
     hook.after_train(runner)
 
@@ -401,7 +403,7 @@ def test_a_backbone_that_trains_is_given_images(cached, runner):
     backbone.frozen_stages = 4
     backbone.train()  # freezes again
     [line] = warnings
-    assert 'require grad' in line and 'Images are trained on' in line
+    assert 'require grad' in line and 'trains on images instead' in line
     dataset = runner.train_loop.dataloader.dataset
     assert type(dataset.__getitems__).__name__ == 'SeededGetItems'
     assert 'forward' not in vars(runner.model.backbone)

@@ -84,8 +84,8 @@ def test_unlike_data_is_refused_before_the_first_step(
         train_on, tmp_path, tmp_path, steps, sampler
     )
     assert str(first) == (
-        'All processes must have equally many batches of the same data, got '
-        + line
+        'All processes must have the same number of batches of the same data, '
+        'got ' + line
     )
     assert isinstance(second, SystemExit) and second.code == 1
     assert not list(tmp_path.glob('*.pth'))

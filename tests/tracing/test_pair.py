@@ -65,7 +65,7 @@ def test_anothers_class_of_that_name_freezes_nothing(tmp_path, monkeypatch):
     'text, message',
     (
         ('x = 1', 'must have a model, got .* without one'),
-        ('model = (', 'must load here, got SyntaxError'),
+        ('model = (', 'must load in this environment, got SyntaxError'),
     ),
 )
 def test_broken_configs_are_refused_in_one_line(tmp_path, text, message):

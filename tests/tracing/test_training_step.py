@@ -176,7 +176,7 @@ def test_part_that_cannot_be_traced_is_named(cfg, mode, monkeypatch):
     message = str(caught.value)
     assert 'no luck in the forward pass of roi_head.bbox_roi_extr' in message
     assert '\n' not in message
-    assert 'count what runs before with --partial' in message
+    assert 'count the part before with --partial' in message
     step = trace_step(cfg, WORK, partial=True, mode=mode)
     heads = ['roi_head.bbox_head', 'roi_head.mask_head']
     assert step.left_out == [*heads, 'losses']

@@ -32,7 +32,7 @@ def why_broken(path: Path) -> str | None:
     if damaged:
         return f'{damaged} is damaged'
     if not any(name.endswith('/data.pkl') for name in names):
-        return 'no checkpoint of torch'
+        return 'not a checkpoint of torch'
     return None
 
 
@@ -78,8 +78,8 @@ def find_whole(
     if broken:
         tried = ', '.join(f'{path} ({why})' for path, why in broken.items())
         raise ValueError(
-            f'resume must find a whole checkpoint in {work_dir}, got {tried}. '
-            'Copy one there, or remove these to begin anew.'
+            f'resume must find a complete checkpoint in {work_dir}, got '
+            f'{tried}. Copy one there, or remove these to start a new run.'
         )
     return None, {}
 
@@ -117,14 +117,14 @@ def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
     if given is not None:
         if '://' not in given and not Path(given).expanduser().is_file():
             raise FileNotFoundError(
-                f'load_from must be a checkpoint that is there, got {given!r}.'
-                ' Correct the path, or set None.'
+                f'load_from must be an existing checkpoint, got {given!r}. '
+                'Correct the path, or set None.'
             )
         why = why_broken(Path(given)) if _is_zip(Path(given)) else None
         if why:
             raise ValueError(
-                f'load_from must be a whole checkpoint, got {given!r} '
-                f'({why}). Copy it again, or name another one.'
+                f'load_from must be a complete checkpoint, got {given!r} '
+                f'({why}). Copy it again, or give another one.'
             )
         return given
     if not runner._resume:
@@ -144,8 +144,8 @@ def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
     path, broken = find_whole(work_dir, folder, position)
     for other, why in broken.items():
         runner.logger.warning(
-            f'{other} is no whole checkpoint ({why}): resuming from {path} '
-            'in its place.'
+            f'{other} is not a complete checkpoint ({why}): resuming from '
+            f'{path} instead.'
         )
     return path
 

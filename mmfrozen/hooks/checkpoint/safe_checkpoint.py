@@ -298,8 +298,8 @@ class SafeCheckpointHook(CheckpointHook):
             self._failures[kind] = str(error)
             self._is_full = error.errno in FULL
             runner.logger.error(
-                f'{kind}: {error} Training goes on, and the next {kind} is '
-                'tried in its time.'
+                f'{kind}: {error} Training continues, and the next {kind} is '
+                'written at its regular time.'
             )
         else:
             self._failures.pop(kind, None)
@@ -353,7 +353,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._raise_failures()
         runner.logger.warning(
             f'{signal.Signals(number).name}: stops after {self._saved_at} '
-            f'steps, which {self.last_ckpt} holds; --resume goes on.'
+            f'steps, which are saved in {self.last_ckpt}; --resume continues.'
         )
         raise SystemExit(128 + number)
 

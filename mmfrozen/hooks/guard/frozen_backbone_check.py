@@ -95,10 +95,9 @@ class FrozenBackboneCheck(Hook):
                 f'{len(changed)} changed tensors, the first is {changed[0]}'
             )
         raise RuntimeError(
-            f'{KEY} must stay frozen and bitwise what its classifier was, '
-            f'got at iteration {runner.iter} on rank {get_rank()}: '
-            f'{"; ".join(faults)}. The last good checkpoint '
-            f'is kept. {advice}'
+            f'{KEY} must stay frozen and bitwise equal to its classifier, got '
+            f'at iteration {runner.iter} on rank {get_rank()}: '
+            f'{"; ".join(faults)}. The last good checkpoint is kept. {advice}'
         )
 
     def _check_outputs(self, _: nn.Module, __: tuple, outputs: object) -> None:
@@ -109,6 +108,6 @@ class FrozenBackboneCheck(Hook):
         if any(isinstance(x, Tensor) and x.requires_grad for x in levels):
             raise ValueError(
                 f'{KEY} must keep nothing for a backward pass, got features '
-                'that require grad. Take out what trains inside or before '
-                f'it, {THAW}.'
+                'that require grad. Remove what trains inside or before it, '
+                f'{THAW}.'
             )

@@ -16,7 +16,7 @@ CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
 REMEDIES = {
     'replaced': 'Convert norms and add adapters before it is frozen, or not '
     'at all.',
-    'require grad': 'Take out what thaws it after construction: a train() '
+    'require grad': 'Remove what unfreezes it after construction: a train() '
     'override, an unfreezing hook.',
     'optimizer': f"Set optim_wrapper.constructor='{CONSTRUCTOR}', and freeze "
     'at construction, not in a hook.',

@@ -77,8 +77,8 @@ class FrozenGuardHook(Hook):
         if not save_backbone and state != 'frozen':
             raise ValueError(
                 'default_hooks.frozen_guard.save_backbone must be True where '
-                f'the backbone trains, got False and state={state!r}. Leave '
-                'it out.'
+                f'the backbone trains, got False and state={state!r}. Remove '
+                'it.'
             )
         self.state, self._save_backbone = state, save_backbone
         self._recorder: LoadRecorder | None = None

@@ -27,7 +27,7 @@ def check_init(model: nn.Module, state: str, key: str) -> None:
     init_cfg = getattr(model, 'init_cfg', None)
     if isinstance(init_cfg, dict) and is_pretrained(init_cfg):
         raise ValueError(
-            'model.init_cfg must be None, for it fills the backbone instead '
+            'model.init_cfg must be None, since it fills the backbone instead '
             f'of its classifier, got {init_cfg.get("checkpoint")!r}. Use '
             f'load_from, and name the classifier as {key}.init_cfg.checkpoint.'
         )
@@ -52,7 +52,7 @@ def _check_prefix(init_cfg: Any, checkpoint: str, key: str) -> None:
         raise ValueError(
             f'{key}.init_cfg.prefix must begin some of the keys of '
             f'{checkpoint!r}, got {prefix!r}; its first key is {keys[0]}. '
-            'Correct the prefix or leave it out.'
+            'Correct the prefix or remove it.'
         )
 
 
@@ -135,8 +135,8 @@ def check_random(backbone: nn.Module, config: Any, key: str) -> None:
     if share > 0.5:  # position tables are equal under any seed
         raise ValueError(
             f'{key} must be random from scratch, got a '
-            f'{type(backbone).__name__} that fills {share:.0%} of its '
-            f'weights itself. Take out what names them, {THAW}.'
+            f'{type(backbone).__name__} that fills {share:.0%} of its weights '
+            f'itself. Remove what names them, {THAW}.'
         )
 
 
@@ -153,8 +153,9 @@ def check_same(
     ]
     if differ:
         raise ValueError(
-            'load_from and resume must keep the classifier in a frozen '
-            f'run, got a checkpoint whose backbone differs in '
-            f'{len(differ)} tensors, the first is {differ[0]}. Name as '
-            f'{key}.init_cfg.checkpoint what it was trained from, {THAW}.'
+            'load_from and resume must keep the classifier in a frozen run, '
+            f'got a checkpoint whose backbone differs in {len(differ)} '
+            f'tensors, the first is {differ[0]}. Set '
+            f'{key}.init_cfg.checkpoint to the weights that it was trained '
+            f'from, {THAW}.'
         )

@@ -42,10 +42,9 @@ class PartialFreezeCheck(Hook):
         if not self._names:
             raise ValueError(
                 'A partial run must freeze something, got a '
-                f'{type(model).__name__} of which all trains. Set '
-                'frozen_stages or frozen in FrozenBackbone, use '
-                'FrozenModule, or set default_hooks.frozen_guard.state='
-                "'finetuned'."
+                f'{type(model).__name__} in which every parameter trains. Set '
+                'frozen_stages or frozen in FrozenBackbone, use FrozenModule, '
+                "or set default_hooks.frozen_guard.state='finetuned'."
             )
         self._before: dict[str, str] = {}
         self._is_checked = False
@@ -65,9 +64,9 @@ class PartialFreezeCheck(Hook):
         random = find_unloaded(model, config, frozen, checkpoint)
         if random:
             raise ValueError(
-                'What is frozen must be filled from init_cfg or load_from, '
-                f'got {len(random)} random tensors, the first is '
-                f'{random[0]}. Name weights that hold them.'
+                'Frozen parameters must be filled from init_cfg or load_from, '
+                f'got {len(random)} random tensors, the first is {random[0]}. '
+                'Give weights that contain them.'
             )
         self._before = self._fingerprint(model)
 
@@ -120,8 +119,8 @@ class PartialFreezeCheck(Hook):
         ]
         if faults:
             raise RuntimeError(
-                'What is frozen must stay so, got at iteration '
-                f'{runner.iter} on rank {get_rank()}: {"; ".join(faults)}. '
-                'Find what thaws it or writes to it; the last good '
-                'checkpoint is kept.'
+                'Frozen parameters must stay frozen and unchanged, got at '
+                f'iteration {runner.iter} on rank {get_rank()}: '
+                f'{"; ".join(faults)}. Find what unfreezes or changes them; '
+                'the last good checkpoint is kept.'
             )

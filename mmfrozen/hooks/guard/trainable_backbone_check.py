@@ -53,10 +53,10 @@ class TrainableBackboneCheck(Hook):
         if still and len(still) == len(inside):
             raise RuntimeError(
                 f'{KEY} must move in a {self.state} run, got at iteration '
-                f'{runner.iter} all {len(still)} parameters bitwise what '
-                'they were, while the rest of the model moved. Look for '
-                'lr_mult=0 in optim_wrapper.paramwise_cfg, and for no_grad '
-                'in its forward pass.'
+                f'{runner.iter} all {len(still)} parameters bitwise '
+                'unchanged, while the rest of the model moved. Look for '
+                'lr_mult=0 in optim_wrapper.paramwise_cfg, and for no_grad in '
+                'its forward pass.'
             )
         if still:
             runner.logger.warning(

@@ -19,17 +19,17 @@ from ..runner_access import find_model
 #: Maximum number of images named in a message.
 NUM_NAMED = 8
 REMEDIES = {
-    'pixels': 'Look at these images, and at data_preprocessor.std.',
-    'boxes': 'Look at their annotations (mmfrozen check) and the transforms.',
+    'pixels': 'Check these images, and data_preprocessor.std.',
+    'boxes': 'Check their annotations (mmfrozen check) and the transforms.',
     'features in float16': 'The frozen backbone overflows in float16: set '
     "optim_wrapper.dtype='bfloat16', or FrozenEngineHook's dtype='fp32'.",
-    'features': "Look at the classifier's weights, and at the dtype of "
+    'features': "Check the classifier's weights, and the dtype of "
     'FrozenEngineHook.',
     'overflow': "Set optim_wrapper.dtype='bfloat16', or look for a layer "
     'whose gradients are not finite.',
-    '': 'Resume with a lower rate, a longer warm-up or optim_wrapper.'
-    'clip_grad; where single images do it, take them out, or leave their '
-    "steps out by policy='skip'.",
+    '': 'Resume with a lower rate, a longer warm-up or '
+    'optim_wrapper.clip_grad; if single images cause it, remove them, or skip '
+    "their steps with policy='skip'.",
 }
 
 
@@ -86,7 +86,7 @@ def diagnose(
             found, images = _inspect_batch(runner, batch)
         except Exception as error:  # a diagnosis must not hide the fault
             runner.logger.warning(
-                f'A batch could not be looked at: {one_line(error)}'
+                f'A batch could not be examined: {one_line(error)}'
             )
         if found:
             break
@@ -195,9 +195,9 @@ def explain(records: list[NonFiniteRecord], num_parameters: int) -> str:
     if record.loss_scale is not None:
         parts.append(f'the loss scale {record.loss_scale:g}')
     return (
-        'Losses and gradients must be finite, got at iteration '
-        f'{record.iter} {place}: {"; ".join(parts)}. '
-        f'{REMEDIES[record.found_in]} All of it is in {NON_FINITE.name}.'
+        f'Losses and gradients must be finite, got at iteration {record.iter} '
+        f'{place}: {"; ".join(parts)}. {REMEDIES[record.found_in]} '
+        f'{NON_FINITE.name} has the whole record.'
     )
 
 

@@ -104,7 +104,7 @@ class NonFiniteHook(Hook):
         reason = _unsupported_reason(runner)
         if reason:
             runner.logger.warning(
-                f'NonFiniteHook must have {reason}. It looks at nothing.'
+                f'NonFiniteHook must have {reason}. It checks nothing.'
             )
             return
         self._model = find_model(runner)
@@ -291,7 +291,7 @@ class NonFiniteHook(Hook):
             self._buffers.restore()
         line = explain(records, self._num_parameters())
         if not ends:
-            runner.logger.warning(f'{line} The step is left out.')
+            runner.logger.warning(f'{line} The step is skipped.')
             return
         if self.policy == 'skip':
             line += f' {self._num_skipped} updates in a row were like this.'

@@ -177,9 +177,9 @@ class StepCostHook(Hook):
     def give_up(self, runner: Runner, error: Exception) -> None:
         """Stop measuring; the run goes on."""
         runner.logger.warning(
-            f'StepCostHook must not end a run, so it stops after '
-            f'{type(error).__name__}: {error}. {STEP_COST.name} keeps what '
-            'was written.'
+            'StepCostHook must not end a run, so it stops measuring after '
+            f'{type(error).__name__}: {error}. {STEP_COST.name} keeps the '
+            'records so far.'
         )
         self._stop()
 
@@ -195,7 +195,7 @@ class StepCostHook(Hook):
         try:
             return STEP_COST.read(Path(runner.work_dir)) or []
         except ValueError as error:
-            runner.logger.warning(f'{error} It is begun anew.')
+            runner.logger.warning(f'{error} A new record is started.')
             return []
 
     def _make_record(self, num_done: int) -> StepCost:

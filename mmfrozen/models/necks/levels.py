@@ -66,7 +66,7 @@ def check_levels(
             f'in_channels must be the channels {channels} of the '
             "backbone's levels",
             in_channels,
-            'Set it so, or choose other levels with out_indices',
+            'Set it accordingly, or choose other levels with out_indices',
         )
     sizes = [tuple(x.shape[-2:]) for x in inputs[start_level:]]
     for i, size in enumerate(sizes[1:]):
@@ -75,6 +75,6 @@ def check_levels(
                 raise option_error(
                     'in_channels must list levels that halve in size',
                     sizes,
-                    'Leave out the others, or take the dilation out of the '
+                    'Remove the others, or remove the dilation from the '
                     'backbone',
                 )

@@ -18,24 +18,24 @@ from .tables import make_tables
 INTERVALS = (
     'Intervals of 95 % are bootstrapped over the {num} evaluated images, in '
     'pairs: both runs on the same resamples. "No difference shown" means '
-    'that the interval holds zero. They say what other images would do to '
-    'these two trained models. Another seed trains other models, and its '
-    'differences can be larger than the intervals{seed}: train several, and '
-    'compare them with `mmfrozen compare`. The same seed on another machine '
-    'may give other figures.'
+    'that the interval contains zero. Intervals show how the figures of these '
+    'two trained models vary with the evaluated images. Between seeds the '
+    'differences can vary by more than the intervals{seed}: train several '
+    'seeds, and compare them with `mmfrozen compare`. The same seed on '
+    'another machine may give other figures.'
 )
 TIMES = (
     'Times are medians of {num} pairs of steps that both trained models '
     'took in turn, on the same batches, in one process ({threads} threads, '
-    '{device}, torch {torch}); the wait for data is in none. The ratio is the '
-    'median over pairs, with quartiles.'
+    '{device}, torch {torch}); they exclude waiting for data. The ratio is '
+    'the median over pairs, with quartiles.'
 )
 BUDGETS = (
     'Equal time gives the frozen run as many steps as fit into the training '
-    'time of its control, with a schedule of its own of that length: the '
-    'rate decays to the same value at its end. A run that is stopped before '
-    'its rate has decayed would say nothing about one that was meant to be '
-    'shorter. Evaluations and start are left out of all times.'
+    'time of its control, with a schedule of its own of that length: the rate '
+    'decays to the same value at its end. A run that is stopped before its '
+    'rate has decayed would say nothing about one that was meant to be '
+    'shorter. All times exclude evaluations and the start of the run.'
 )
 CAPTION = (
     'Every point is the end of a schedule. Bands and whiskers are intervals '
@@ -121,8 +121,8 @@ def describe(pair: PairComparison) -> list[str]:
         found.append(BUDGETS)
     if pair.num_images is None:
         found.append(
-            'No intervals: they need what StratifiedLVISMetric or '
-            'StratifiedCocoMetric keeps of an evaluation.'
+            'No intervals: they need the matches that StratifiedLVISMetric or '
+            'StratifiedCocoMetric writes.'
         )
     else:
         seed = '' if pair.seed is None else f' (these have seed {pair.seed})'

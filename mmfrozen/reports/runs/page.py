@@ -26,13 +26,13 @@ CHARTS = {
     'costs': (
         'Cost against AP',
         'An arrow leads from a control to its frozen run: green if AP rose, '
-        'red if it fell; dotted if one was evaluated after less training. '
-        'There is none where measured costs differ by less than 2 %.',
+        'red if it fell; dotted if one was evaluated after less training. No '
+        'arrow is drawn where measured costs differ by less than 2 %.',
     ),
     'learning': (
         'Learning curves',
-        'Training time leaves evaluations out. The first, largest losses '
-        'are cut off. AP is drawn where a run was evaluated more than once.',
+        'Training time excludes evaluations. The first, largest losses are '
+        'cut off. AP is drawn where a run was evaluated more than once.',
     ),
     'drift': (
         'Drift of the backbone',

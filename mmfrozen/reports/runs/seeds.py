@@ -72,7 +72,7 @@ class SeedSummary:
             f'{self.experiment}, {self.run} - {self.control}, '
             f'{len(self.seeds)} seeds: {found or "no difference shown"} '
             f'({CONFIDENCE:.0%} interval over seeds; below '
-            f'{100 * SEED_SPREAD:.1f} AP nothing is taken for shown)'
+            f'{100 * SEED_SPREAD:.1f} AP no difference counts as shown)'
         )
 
 

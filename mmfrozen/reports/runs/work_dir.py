@@ -84,8 +84,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if number == len(lines):
                 break
             raise ValueError(
-                f'{path} must hold one JSON object a line, got {line[:40]!r} '
-                f'in line {number}. {remedy}'
+                f'{path} must hold one JSON object per line, got '
+                f'{line[:40]!r} in line {number}. {remedy}'
             ) from None
         records.append(record)
     return records

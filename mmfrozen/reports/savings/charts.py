@@ -36,7 +36,7 @@ def component_chart(savings: Savings, macs: bool = False) -> Figure:
         _note(axes, place, [cost.flops.total for cost in costs], scale)
     axes.set_yticks(range(len(rows)), [row[0] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel(f'{"GMACs" if macs else "GFLOPs"} an image')
+    axes.set_xlabel(f'{"GMACs" if macs else "GFLOPs"} per image')
     axes.margins(x=0.1)
     _clean(axes)
     handles = [
@@ -216,7 +216,7 @@ def ap_chart(savings: Savings, ap: tuple[float, float]) -> Figure:
             ha='center',
             va='bottom' if above else 'top',
         )
-    axes.set_xlabel('GFLOPs of a training step, an image')
+    axes.set_xlabel('GFLOPs of a training step, per image')
     axes.set_ylabel('AP')
     axes.margins(x=0.35, y=0.7)
     _clean(axes)
@@ -242,7 +242,7 @@ def headline(savings: Savings) -> str:
     flops, peak, gradients = map(percent, shares)
     what = 'a training step'
     if savings.left_out:
-        what = f'what is counted of {what}, without '
+        what = f'the counted part of {what}, without '
         what += f'{", ".join(savings.left_out)},'
     return (
         f'Frozen, {what} takes {flops} fewer FLOPs than '

@@ -90,7 +90,7 @@ def to_record(savings: Savings) -> dict[str, Any]:
         step = record[side]['step']
         step['timeline'] = thin_out(step['timeline'], 400)
     record['left_out'] = savings.left_out
-    record['unit_of_flops'] = '2 a multiply-add'
+    record['unit_of_flops'] = '2 per multiply-add'
     record['totals'] = [
         {**asdict(q), 'saved': q.saved} for q in compare_totals(savings)
     ]

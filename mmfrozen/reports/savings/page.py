@@ -29,19 +29,21 @@ from .tables import (
 )
 
 CONVENTIONS = (
-    'A multiply-add is 2 FLOPs. Counted are the operators that ran in '
-    "MMDetection's own loss(), forward and backward, on shapes alone: "
+    "A multiply-add is 2 FLOPs. The operators that ran in MMDetection's own "
+    'loss(), forward and backward, on shapes alone, are counted: '
     'convolutions, matrix products, attention, interpolation and the '
     'operators of mmcv and torchvision. Norms, activations, pooling, losses '
     'and updates have no formula and are listed below with their calls.',
-    'Gradients of inputs are what a component hands on to what comes before '
-    'it; gradients of weights are its own. Kept for backward is what autograd '
-    'stores, each storage once, under the component that stored it first: so '
-    'features of a frozen backbone count in the neck that trains on them.',
-    'The peak is the most that is alive after an operator: weights, '
-    'gradients, the optimizer, what is kept, and temporary tensors. Not in '
-    "it are workspaces inside a kernel, an allocator's reserve, the CUDA "
-    'context and buckets of distributed training.',
+    'Gradients of inputs are what a component passes back to the components '
+    'before it; gradients of weights are its own. Kept for backward is what '
+    'autograd stores, each storage once, under the component that stored it '
+    'first: so features of a frozen backbone count in the neck that trains on '
+    'them.',
+    'The peak is the largest sum of bytes alive after an operator: weights, '
+    "gradients, the optimizer's state, tensors kept for backward, and "
+    'temporary tensors. It does not include workspaces inside a kernel, an '
+    "allocator's reserve, the CUDA context or buckets of distributed "
+    'training.',
 )
 
 
@@ -79,7 +81,7 @@ def write_report(
                     figure(
                         ap_chart(savings, ap),
                         'From the control to the frozen run; AP as given on '
-                        'the command line. To the left and up is better.',
+                        'the command line. Better is to the left and up.',
                     )
                 ],
             )
@@ -98,9 +100,9 @@ def _compute(savings: Savings, macs: bool) -> str:
         [
             figure(
                 component_chart(savings, macs),
-                f'{unit_name(macs)}, a training step, an image. From dark to '
-                'light: forward pass, gradients of inputs, gradients of '
-                'weights. Components under 0.1 % of the step are left out.',
+                f'{unit_name(macs)}; a training step, per image. From dark '
+                'to light: forward pass, gradients of inputs, gradients of '
+                'weights. Components under 0.1 % of the step are omitted.',
             )
         ],
     )
@@ -114,8 +116,8 @@ def _memory(
     parts = [
         figure(
             memory_chart(savings),
-            'What the memory of one GPU holds when a training step needs '
-            'most of it.',
+            'Content of the memory of one GPU when a training step needs most '
+            'of it.',
         ),
         figure(
             timeline_chart(savings, memory_bytes),
@@ -128,8 +130,8 @@ def _memory(
         parts += [
             paragraph(
                 f'The largest batch whose step fits into {mebi(memory_bytes)} '
-                f'MiB with {MARGIN:.0%} of its peak left free, traced itself, '
-                'as is the batch one larger:'
+                f'MiB with {MARGIN:.0%} of its peak left free. This batch and '
+                'the next larger one were traced:'
             ),
             table(
                 ('', *(batch.label for batch in batches)),
@@ -154,7 +156,7 @@ def _tables(savings: Savings, macs: bool) -> str:
             paragraph('Parameters, and bytes kept for the backward pass:'),
             table(memory_head(savings), memory_rows(savings), totals=1),
             *(paragraph(text, note=True) for text in CONVENTIONS),
-            paragraph('Operators without a formula, calls a step:'),
+            paragraph('Operators without a formula, calls per step:'),
             table(
                 ('operator', *(side.label for side in savings.sides)),
                 uncounted,

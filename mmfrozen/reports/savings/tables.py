@@ -44,7 +44,8 @@ def mega(number: float) -> str:
 
 def unit_name(macs: bool) -> str:
     """Return the unit of FLOPs with its convention."""
-    return 'GMACs, 1 a multiply-add' if macs else 'GFLOPs, 2 a multiply-add'
+    unit = 'GMACs, 1' if macs else 'GFLOPs, 2'
+    return f'{unit} per multiply-add'
 
 
 def flop_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
@@ -136,7 +137,7 @@ def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
 
 def total_head(savings: Savings) -> list[str]:
     """Return the column titles of the totals."""
-    what = 'what ran of a step' if savings.left_out else 'a step'
+    what = 'the part of a step that ran' if savings.left_out else 'a step'
     return [what, *(side.label for side in savings.sides), 'saved']
 
 
@@ -213,7 +214,7 @@ def condition_lines(savings: Savings) -> list[str]:
     lines = [f'{side.label}: {side.description}' for side in savings.sides]
     lines.append(
         f'batch: {work.batch_size} x 3 x {work.shape[0]} x {work.shape[1]} '
-        f'({work.shape_source}), {work.dtype}; {work.objects} objects an '
+        f'({work.shape_source}), {work.dtype}; {work.objects} objects per '
         'image'
     )
     if step.rois:
@@ -221,12 +222,12 @@ def condition_lines(savings: Savings) -> list[str]:
             f'{name} {rois:.4g} ({positives:.4g} positive)'
             for name, (rois, positives) in step.rois.items()
         )
-        lines.append(f'RoIs an image: {counts}')
+        lines.append(f'RoIs per image: {counts}')
     if step.positives:
         counts = ', '.join(
             f'{name} {count:.4g}' for name, count in step.positives.items()
         )
-        lines.append(f'positives an image, by assigner: {counts}')
+        lines.append(f'positives per image, by assigner: {counts}')
     lines[:0] = left_out_lines(savings)
     lines[:0] = [
         f'WARNING: the backbone of {side.label} gets no gradient, although '
@@ -247,8 +248,8 @@ def left_out_lines(savings: Savings) -> list[str]:
     if failure:
         line += (
             f'; the forward pass failed with {failure}, the backward pass '
-            'begins at what ran before. What is saved is the share of what '
-            'ran, not of a step'
+            'begins at the part that ran. Savings are those of this part, not '
+            'of a whole step'
         )
     return [line]
 
@@ -272,5 +273,5 @@ def describe_uncounted(savings: Savings, most: int = 8) -> str:
     share = step.uncounted_elements / max(1, step.total.flops.total)
     return (
         f'without a formula ({savings.control.label}): {shown}{more}; at one '
-        f'operation an element they would add {100 * share:.1f} %'
+        f'operation per element they would add {100 * share:.1f} %'
     )

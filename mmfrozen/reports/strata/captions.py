@@ -55,7 +55,8 @@ def curve_caption(gain: StrataGain) -> str:
         text += (
             'The line is the mean over classes of about the same number of '
             'annotations (Gaussian weights in log10, standard deviation '
-            f'{gain.running_mean.decades:g} decades), below at its own scale'
+            f'{gain.running_mean.decades:g} decades); the lower panel shows '
+            'it at its own scale'
         )
         text += (
             f'; grey is its {gain.confidence:.0%} bootstrap interval. '
@@ -66,7 +67,7 @@ def curve_caption(gain: StrataGain) -> str:
         text += 'Too few classes for a running mean. '
     return text + (
         'A class with few instances in the evaluated images scatters widely '
-        'by chance: read the mean, not single dots.'
+        'by chance: judge by the mean, not by single dots.'
     )
 
 
@@ -88,9 +89,9 @@ def errors_caption() -> str:
     types = '; '.join(f'{name}: {text}' for name, text in TYPES.items())
     return (
         'AP at IoU 0.5 that the classes would gain if all errors of one type '
-        f'were mended (TIDE, Bolya et al. 2020). {types}. '
-        'Gains of several types do not add up. Lower is better. Errors are '
-        'counted for the class of the object (Cls, Miss) or of the detection.'
+        f'were corrected (TIDE, Bolya et al. 2020). {types}. Gains of several '
+        'types do not add up. Lower is better. Errors are counted for the '
+        'class of the object (Cls, Miss) or of the detection.'
     )
 
 
@@ -106,9 +107,9 @@ def ranking_caption(gain: StrataGain) -> str:
     known = [row for row in gain.classes if row.shown.value is not None]
     ranked = sum(row.val_images >= gain.min_images for row in known)
     return (
-        f'Ranked are the {ranked:,} of {len(known):,} classes that are in at '
+        f'The ranking covers the {ranked:,} of {len(known):,} classes in at '
         f'least {gain.min_images} of the evaluated images (--min-images). The '
-        'extremes of many noisy figures are extreme partly by chance.'
+        'extremes of many noisy figures are partly due to chance.'
     )
 
 
@@ -120,7 +121,7 @@ def examples_caption(gain: StrataGain) -> str:
     return (
         f'Examples show {where} (score x IoU of its best detection). White: '
         'annotated; coloured: up to three detections of the class there, '
-        'highest scores first. They are chosen, not typical.'
+        'highest scores first. They are extremes, not typical images.'
     )
 
 
@@ -128,10 +129,10 @@ def method(gain: StrataGain) -> list[str]:
     """Return notes on how the figures were measured, and their limits."""
     protocol = (
         'LVIS protocol: a class is judged only in images where it is '
-        'annotated or known to be absent; {} detections an image'
+        'annotated or known to be absent; {} detections per image'
         if gain.protocol == 'lvis'
         else 'COCO protocol: every class is judged in every image; {} '
-        'detections an image and class'
+        'detections per image and class'
     ).format(
         f'at most {gain.max_dets}' if gain.max_dets else 'unknown limit of'
     )
@@ -139,19 +140,19 @@ def method(gain: StrataGain) -> list[str]:
         f'AP: mean over the IoU thresholds .50 to .95, in %. {protocol}.',
         f'Read: {", ".join(gain.sources)}. Evaluated on {gain.ann}; bins '
         f'counted in {gain.train_ann}.',
-        'A class without an instance in the evaluated images has no AP: it '
-        'is counted as absent and not averaged.',
+        'A class without an instance in the evaluated images has no AP: it is '
+        'counted as absent, and is not part of the mean.',
     ]
     if gain.num_resamples:
         items += [
             f'Intervals: {gain.num_resamples:,} times, {gain.num_images:,} '
             'images were drawn with replacement, the same for both runs; '
             f'{gain.confidence:.0%} intervals by Student, with the standard '
-            'error of these draws and what draws of few images lack. What is '
-            f'in fewer than {MIN_IMAGES} images has none.',
+            'error of these draws and a correction for classes in few images. '
+            f'What is in fewer than {MIN_IMAGES} images has no interval.',
             'They say how the figures vary with the images, not with the '
             'seed of training: for that, train both more than once.',
-            'One in twenty intervals of 95% misses the truth: among hundreds '
-            'of classes some exclude zero by chance.',
+            'One in twenty intervals of 95% does not contain the true value: '
+            'among hundreds of classes some exclude zero by chance.',
         ]
     return items

@@ -43,8 +43,8 @@ from .record import StrataGain
 from .run_config import find_configs, note_on_labels, read_label_ids
 
 NO_ERRORS = (
-    'No error types: matches.*.npz of an earlier release do not say them. '
-    'Evaluate again, or name results.pkl.'
+    'No error types: matches.*.npz of an earlier release do not contain them. '
+    'Evaluate again, or give results.pkl.'
 )
 
 
@@ -134,7 +134,7 @@ def compare(
         if not any(file.suffix in PICKLES for file in files):
             raise ValueError(
                 '--config must come with a results.pkl, whose labels it '
-                f'explains, got {", ".join(map(str, files))}. Leave it out.'
+                f'explains, got {", ".join(map(str, files))}. Remove it.'
             )
     report(f'reading {request.ann}')
     annotations = read_annotations(
@@ -164,7 +164,7 @@ def compare(
     )
     errors: dict[str, Any] = {}
     if have_error_types(matches):
-        report('mending errors')
+        report('correcting errors')
         errors = _errors(request, matches, annotations, track)
     else:
         notes.append(NO_ERRORS)

@@ -61,7 +61,7 @@ def check_watched(
 def _nothing_to_compare(name: str) -> ValueError:
     return ValueError(
         '--fail-below needs a run and the interval of its control, got none '
-        f'for {name}. Name a CONTROL with results or matches.*.npz, a bin '
+        f'for {name}. Give a CONTROL with results or matches.*.npz, a bin '
         'that has classes, and --resamples above 0.'
     )
 

@@ -256,17 +256,17 @@ def check_digest(
     """
     if digest and digest != annotations.ground_truth.digest:
         raise ValueError(
-            f'{str(path)!r} must be judged by the boxes of --ann, got others '
-            'of the same images. Evaluate again, or name the annotations '
-            'that the run was evaluated on.'
+            f'{str(path)!r} must be evaluated against the boxes of --ann, got '
+            'others of the same images. Evaluate again, or name the '
+            'annotations that the run was evaluated on.'
         )
 
 
 def _refuse_empty(path: Path, number: int) -> None:
     if not number:
         raise ValueError(
-            f'Results must hold detections, got none in {str(path)!r}. AP of '
-            'nothing is no measurement: test again.'
+            f'Results must hold detections, got none in {str(path)!r}. '
+            'Without detections AP measures nothing: run the test again.'
         )
 
 

@@ -69,7 +69,7 @@ def write_strata_page(
     Raises:
         FileExistsError: If the file exists.
     """
-    title = f'Whom it helps: {gain.run} against {gain.control}'
+    title = f'AP by class: {gain.run} against {gain.control}'
     if gain.control is None:
         title = f'AP by strata: {gain.run}'
     page.write_page(
@@ -116,14 +116,14 @@ def _errors_section(gain: StrataGain) -> str:
         '<h3>Scores and precision</h3>',
         page.figure(
             draw_calibration(gain),
-            'Detections in tenths of their score: on the dotted line the '
-            'score is the share of detections that are right at IoU 0.5. '
-            'The table has the mean distance from it, weighted by '
-            'detections (expected calibration error).',
+            'Detections are grouped in tenths of their score. On the dotted '
+            'line the score equals the share of detections that are correct '
+            'at IoU 0.5. The table shows the mean distance from it, weighted '
+            'by detections (expected calibration error).',
         ),
         _scrolling(['bin', *names], calibration_rows(gain)),
     ]
-    return page.section('Why: types of error', parts)
+    return page.section('Types of error', parts)
 
 
 def _bins_section(gain: StrataGain) -> str:
@@ -163,7 +163,7 @@ def _classes_section(
             note=True,
         )
     )
-    return page.section('Classes that moved most', parts)
+    return page.section('Classes with the largest changes', parts)
 
 
 def _gallery(

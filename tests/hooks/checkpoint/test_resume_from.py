@@ -66,7 +66,7 @@ def test_damaged_checkpoint_is_passed_over_in_one_line(work_dir, size, capfd):
     path.write_bytes(path.read_bytes()[:size])
     assert resumed_at(work_dir) == 5
     [line] = [x for x in capfd.readouterr().out.splitlines() if 'iter_6' in x]
-    assert f'{path} is no whole checkpoint' in line
+    assert f'{path} is not a complete checkpoint' in line
     assert f'resuming from {work_dir}/iter_5.pth' in line
 
 
@@ -100,7 +100,7 @@ def test_without_a_whole_one_the_run_is_refused_and_nothing_changes(work_dir):
     with pytest.raises(ValueError) as caught:
         make(work_dir, resume=True).train()
     message = str(caught.value)
-    assert message.startswith('resume must find a whole checkpoint in')
+    assert message.startswith('resume must find a complete checkpoint in')
     assert 'iter_1.pth' in message and '\n' not in message
     assert before == [path.read_bytes() for path in kept]
 

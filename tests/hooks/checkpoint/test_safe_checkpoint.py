@@ -110,7 +110,7 @@ def test_full_disk_for_a_while_ends_no_run(tmp_path, capfd):
     errors = [x for x in capfd.readouterr().out.splitlines() if 'ERROR' in x]
     assert len(errors) == 2
     assert 'iter_3.pth must be written, got File too large' in errors[0]
-    assert 'bytes needed' in errors[0] and 'Training goes on' in errors[0]
+    assert 'bytes needed' in errors[0] and 'Training continues' in errors[0]
 
 
 def test_full_disk_at_the_end_is_an_error_and_keeps_what_there_was(tmp_path):

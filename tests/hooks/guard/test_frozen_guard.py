@@ -90,7 +90,7 @@ def test_truncated_checkpoint_is_refused(config, tmp_path, resnet18):
     part = tmp_path / 'part.pth'
     part.write_bytes(resnet18.read_bytes()[:100_000])
     config.model.backbone.init_cfg.checkpoint = str(part)
-    refused(config, 'part.pth', '100000 bytes', 'cut short')
+    refused(config, 'part.pth', '100000 bytes', 'truncated')
 
 
 def test_checkpoint_with_wrong_hash_is_refused(config, tmp_path, resnet18):

@@ -68,7 +68,9 @@ def test_another_classifier_is_refused(tmp_path, mini_lvis, resnet18, trained):
     torch.save(weights, other)
     cfg = without_validation(lean(tmp_path / 'run', mini_lvis, other))
     cfg.load_from = str(trained)
-    with pytest.raises(ValueError, match='must meet the classifier') as caught:
+    with pytest.raises(
+        ValueError, match='must be loaded with the classifier'
+    ) as caught:
         build(cfg).train()
     assert str(resnet18) in str(caught.value)
     assert str(other) in str(caught.value)

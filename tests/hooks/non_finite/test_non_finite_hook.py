@@ -48,7 +48,7 @@ def checkpoints(folder):
             [
                 'already the features of the frozen backbone are not '
                 'finite, for 3 (3.jpg)',
-                "Look at the classifier's weights",
+                "Check the classifier's weights",
             ],
         ),
         (

@@ -240,7 +240,7 @@ def test_missing_file_is_refused():
 def test_truncated_file_is_refused(tmp_path):
     path, _ = classifier_file(tmp_path)
     path.write_bytes(path.read_bytes()[:5000])
-    refused(ValueError, 'cut short', checkpoint=path)
+    refused(ValueError, 'truncated', checkpoint=path)
 
 
 def test_misspelt_model_is_refused_with_the_nearest_names():

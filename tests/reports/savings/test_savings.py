@@ -86,10 +86,10 @@ def test_terminal_shows_components_conditions_and_the_convention(savings):
     for table in tables.draw_all(savings):
         console.print(table)
     text = console.export_text()
-    for what in ('backbone.stage 4', 'neck', '2 a multiply-add', 'state of'):
+    for what in ('backbone.stage 4', 'neck', '2 per multiply-add', 'state of'):
         assert what in text
     lines = '\n'.join(tables.condition_lines(savings))
-    assert '2 x 3 x 64 x 64 (as set), fp32; 4 objects an image' in lines
+    assert '2 x 3 x 64 x 64 (as set), fp32; 4 objects per image' in lines
     assert 'roi_head.bbox_head 16 (4 positive)' in lines
     assert 'every stage of its backbone trained' in lines
     assert 'x ' in tables.describe_uncounted(savings)
@@ -99,7 +99,7 @@ def test_record_is_json_and_keeps_the_peak(savings):
     record = json.loads(json.dumps(to_record(savings)))
     step = record['control']['step']
     assert max(nbytes for _, nbytes in step['timeline']) == step['peak_bytes']
-    assert record['unit_of_flops'] == '2 a multiply-add'
+    assert record['unit_of_flops'] == '2 per multiply-add'
     assert step['components'][0]['flops'].keys() == {
         'forward',
         'backward_input',
@@ -230,13 +230,13 @@ def test_what_is_left_out_is_told_wherever_a_saving_is_printed(
     assert 'no luck' in first
     for table in tables.draw_all(partial):
         assert table.title.startswith('PARTIAL')
-    assert tables.total_head(partial)[0] == 'what ran of a step'
+    assert tables.total_head(partial)[0] == 'the part of a step that ran'
     record = json.loads(json.dumps(to_record(partial)))
     assert record['left_out'] == missing.removeprefix('without ').split(', ')
     path = tmp_path / 'report.html'
     write_report(path, partial)
     assert (
-        f'what is counted of a training step, {missing},' in path.read_text()
+        f'the counted part of a training step, {missing},' in path.read_text()
     )
     assert pack_row(PackEntry('x', partial))[0] == 'x (PARTIAL)'
     assert to_record(savings)['left_out'] == []
@@ -271,5 +271,5 @@ def test_positives_that_an_assigner_chose_are_printed():
     cfg = Config.fromfile(ZOO / 'atss/atss_r50_fpn_1x_coco.py')
     pair = [Variant(x, 'x.py', x, cfg) for x in ('freeze', 'thaw')]
     lines = tables.condition_lines(trace_pair(tuple(pair), WORK))
-    (line,) = [line for line in lines if 'positives an image' in line]
+    (line,) = [line for line in lines if 'positives per image' in line]
     assert re.search(r'bbox_head.assigner [1-9]', line)

@@ -208,7 +208,7 @@ def test_kept_matches_of_boxes_that_changed_are_refused(tool, shared):
         folder / 'matches.bbox.npz'
     )
     code, _, err = tool(shared, 'kept_other', *OPTIONS)
-    assert code == 2 and 'must be judged by the boxes of --ann' in err
+    assert code == 2 and 'must be evaluated against the boxes of --ann' in err
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_page_shows_costs_after_the_curve(gain, tmp_path):
     text = (tmp_path / 'x.html').read_text()
     heads = [
         'By training annotations',
-        'Why: types of error',
+        'Types of error',
         'Scores and precision',
         'By bin',
     ]

@@ -117,7 +117,10 @@ def test_file_that_is_something_else_is_refused(data, tmp_path):
         (dict(max_dets=300), 'max_dets., got 100 and 300'),
         (dict(seed=1), 'same seed, got 0 and 1'),
         (dict(confidence=0.9), 'same confidence, got 0.95 and 0.9'),
-        (dict(annotations='0' * 32), 'must be judged by the boxes of --ann'),
+        (
+            dict(annotations='0' * 32),
+            'must be evaluated against the boxes of --ann',
+        ),
     ],
 )
 def test_records_that_were_measured_otherwise_are_not_compared(
