@@ -29,8 +29,16 @@ from mmfrozen.datasets import CheckedLVISV1Dataset
 from tests.loops.noisy import noisy_config
 from tests.tiny import build, tiny_config
 
-#: What two runs cannot share: their names and the time.
-OWN = ('/cfg', '/experiment_name', '/last_ckpt', '/time', '/data_time', '/eta')
+#: What two runs cannot share: names, time, the revision of the clone.
+OWN = (
+    '/cfg',
+    '/experiment_name',
+    '/last_ckpt',
+    '/mmengine_version',
+    '/time',
+    '/data_time',
+    '/eta',
+)
 PLAIN = dict(
     loop='Epoch',
     length=2,
