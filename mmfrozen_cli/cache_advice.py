@@ -11,11 +11,8 @@ plain, engine or cache. See docs/feature_cache_advisor.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +22,9 @@ from typing import Any
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 warnings.filterwarnings('ignore')
 
-from . import make_parser, print_error  # noqa: E402
-from .console import PlainConsole  # noqa: E402
-from .savings import WIDTH, add_workload, int_at_least, read_work  # noqa: E402
+from . import make_parser  # noqa: E402
+from .console import PlainConsole, show_result  # noqa: E402
+from .savings import add_workload, int_at_least, read_work  # noqa: E402
 
 EXAMPLES = """exit status: 0 done, 2 invalid input, or no cache is possible
 
@@ -235,20 +232,9 @@ def free_memory() -> int:
 def main() -> int:
     """Return 0 when done, 2 for invalid input."""
     args = parse_args()
-    errors = PlainConsole(stderr=True)
-    try:
-        # MMDetection prints while it builds; keep that out of the result
-        with contextlib.redirect_stdout(sys.stderr):
-            with errors.status('loading MMDetection'):
-                import mmfrozen  # noqa: F401
 
-            logging.disable(logging.WARNING)
-            with errors.status('reading the config') as status:
-                show = advise(args, status.update)
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 2
-    console = PlainConsole()
-    if not console.is_terminal:
-        console.width = WIDTH
-    return show(console)
+    def compute(errors: PlainConsole) -> Callable[[PlainConsole], int]:
+        with errors.status('reading the config') as status:
+            return advise(args, status.update)
+
+    return show_result(compute)

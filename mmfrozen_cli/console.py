@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from . import plain
+from . import plain, print_error
+
+WIDTH = 140  # columns of tables that do not go to a terminal
 
 
 class PlainConsole(Console):
@@ -36,3 +42,33 @@ class _PlainStatus(Status):
         if isinstance(status, str):
             status = Text(plain(status))
         super().update(status, **options)
+
+
+def show_result(
+    compute: Callable[[PlainConsole], Callable[[PlainConsole], int]],
+) -> int:
+    """Compute a result without MMDetection's messages, and print it.
+
+    Args:
+        compute: Receives the console of standard error for progress; returns
+            the function that prints the result and returns the exit status.
+
+    Returns:
+        The exit status; 2 for invalid input.
+    """
+    errors = PlainConsole(stderr=True)
+    try:
+        # MMDetection prints while it builds; keep that out of the result
+        with contextlib.redirect_stdout(sys.stderr):
+            with errors.status('loading MMDetection'):
+                import mmfrozen  # noqa: F401
+
+            logging.disable(logging.WARNING)
+            show = compute(errors)
+    except (ValueError, OSError) as error:
+        print_error(error)
+        return 2
+    console = PlainConsole()
+    if not console.is_terminal:
+        console.width = WIDTH
+    return show(console)

@@ -13,11 +13,8 @@ FLOPs count 2 per multiply-add. See docs/measuring.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -31,11 +28,8 @@ warnings.filterwarnings('ignore')
 
 from rich.progress import track  # noqa: E402
 
-from . import make_parser, print_error, print_line  # noqa: E402
-from .console import PlainConsole  # noqa: E402
-
-#: Width of the output in characters, if it is not a terminal.
-WIDTH = 140
+from . import make_parser, print_line  # noqa: E402
+from .console import PlainConsole, show_result  # noqa: E402
 
 EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced,
 2 invalid input, or CONFIG cannot be traced
@@ -314,25 +308,13 @@ def analyze_runs(args: argparse.Namespace) -> Callable[[PlainConsole], int]:
 def main() -> int:
     """Return 0 when done, 1 if one of many failed, 2 for invalid input."""
     args = parse_args()
-    errors = PlainConsole(stderr=True)
-    try:
-        # keep MMDetection's messages out of standard output
-        with contextlib.redirect_stdout(sys.stderr):
-            with errors.status('loading MMDetection'):
-                import mmfrozen  # noqa: F401
 
-            logging.disable(logging.WARNING)
-            if args.all:
-                show = analyze_pack(args, errors)
-            elif Path(args.config).is_dir():
-                show = analyze_runs(args)
-            else:
-                with errors.status('reading the configs') as status:
-                    show = analyze_pair(args, status.update)
-    except (ValueError, OSError) as error:
-        print_error(error)
-        return 2
-    console = PlainConsole()
-    if not console.is_terminal:
-        console.width = WIDTH
-    return show(console)
+    def compute(errors: PlainConsole) -> Callable[[PlainConsole], int]:
+        if args.all:
+            return analyze_pack(args, errors)
+        if Path(args.config).is_dir():
+            return analyze_runs(args)
+        with errors.status('reading the configs') as status:
+            return analyze_pair(args, status.update)
+
+    return show_result(compute)

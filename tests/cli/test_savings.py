@@ -19,7 +19,7 @@ def tool(monkeypatch, capfd):
     """Call the tool in this process; return status, output and errors."""
     module = savings
     monkeypatch.setattr(module.os, 'cpu_count', lambda: 1)
-    monkeypatch.setattr(module.logging, 'disable', lambda level: None)
+    monkeypatch.setattr('logging.disable', lambda level: None)
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, args)])
