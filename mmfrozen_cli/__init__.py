@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -47,6 +48,20 @@ def make_parser(description: str | None, examples: str) -> ArgumentParser:
         description=description,
         epilog=examples,
         formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def add_cfg_options(parser: ArgumentParser) -> None:
+    """Add ``--cfg-options``, a dict of keys, to a parser."""
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help="override keys of the config, as in MMDetection's train.py",
     )
 
 
@@ -102,6 +117,8 @@ def run_command(name: str) -> int:
         Its exit status; 2 if its output cannot be written, 130 if it was
         interrupted.
     """
+    if not sys.warnoptions:  # those of other packages are not for users
+        warnings.simplefilter('ignore')
     return _in_one_line(
         lambda: import_module(f'.{name.replace("-", "_")}', __name__).main()
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from mmdet.registry import DATASETS
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
@@ -32,7 +32,7 @@ from mmfrozen.reports.augmentation_sheet import (
 from mmfrozen.seeds import NumberedIndex, seeded
 from mmfrozen.transforms.class_index import class_names, index_classes
 
-from . import make_parser, print_line
+from . import add_cfg_options, make_parser, print_line
 from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 done, 2 invalid input
@@ -72,13 +72,7 @@ def parse_args() -> argparse.Namespace:
         '(default: 0)',
     )
     add('--force', action='store_true', help='replace FILE.png if it exists')
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config',
-    )
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
@@ -110,8 +104,7 @@ def build_dataset(args: argparse.Namespace) -> Any:
     path = locate(args.config)
     try:
         config = Config.fromfile(path)
-        if args.cfg_options:
-            config.merge_from_dict(args.cfg_options)
+        config.merge_from_dict(args.cfg_options)
         init_default_scope(config.get('default_scope', 'mmdet'))
         dataset = (config.get('train_dataloader') or {}).get('dataset')
         if dataset is not None:

@@ -13,16 +13,15 @@ import json
 import logging
 import re
 import sys
-import warnings
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.progress import track
 
-from . import make_parser, print_error, print_line
+from . import add_cfg_options, make_parser, print_error, print_line
 from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 done, 1 damaged (verify), 2 refused or full disk
@@ -142,13 +141,7 @@ def add_fill(commands: Any) -> None:
         metavar='N',
         help="processes that load images (default: the config's)",
     )
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config',
-    )
+    add_cfg_options(fill)
 
 
 def show(items: Any, what: str) -> Iterable[Any]:
@@ -189,7 +182,7 @@ def run_fill(args: argparse.Namespace) -> tuple[int, str]:
     share = read_share(args.share)
     max_bytes = args.max_bytes and parse_bytes(args.max_bytes, '--max-bytes')
     config = Config.fromfile(locate(args.config))
-    config.merge_from_dict(args.cfg_options or {})
+    config.merge_from_dict(args.cfg_options)
     filled = fill(
         config,
         args.out,
@@ -255,7 +248,6 @@ def main() -> int:
         return cache_advice.main()
     args = parse_args()
     logging.disable(logging.WARNING)
-    warnings.filterwarnings('ignore')
     try:
         # MMDetection prints while it builds; keep that out of the result
         with contextlib.redirect_stdout(sys.stderr):

@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 # building a model must not download weights
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-warnings.filterwarnings('ignore')
 
 from . import make_parser  # noqa: E402
 from .console import PlainConsole, show_result  # noqa: E402

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmfrozen.freezing import describe
 from mmfrozen.reports.parameters import parameter_table
 
-from . import make_parser, print_line
+from . import add_cfg_options, make_parser, print_line
 from .console import PlainConsole
 
 EXAMPLES = """exit status: 0 done, 2 invalid input
@@ -33,14 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'config', type=Path, metavar='CONFIG', help='path of a config'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help="override keys of the config, as in MMDetection's train.py",
-    )
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

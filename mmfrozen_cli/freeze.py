@@ -17,13 +17,11 @@ import collections
 import json
 import logging
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 # building a model must not reach for the network
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-warnings.filterwarnings('ignore')
 
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402

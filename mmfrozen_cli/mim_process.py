@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+
+from mmfrozen.lock import locked
 
 from . import print_line
 
@@ -97,32 +98,23 @@ def run_mim(
 
 
 @contextlib.contextmanager
-def lock_file(path: Path) -> Iterator[int]:
-    """Lock a file, which is made; yield its descriptor, which holds the lock.
-
-    Raises:
-        BlockingIOError: If another process has locked it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield file.fileno()
-
-
-@contextlib.contextmanager
 def _lock(work_dir: Path) -> Iterator[int]:
     """Lock a work dir; yield the file descriptor that holds the lock.
 
     The child inherits it, since training continues if this process is killed.
     """
-    try:
-        with lock_file(work_dir / '.lock') as lock:
-            yield lock
-    except BlockingIOError:
-        raise ValueError(
-            f'{work_dir} must not be in use, got a folder in which an earlier '
-            'run still trains. Wait for that run, or stop it.'
-        ) from None
+    work_dir.mkdir(parents=True, exist_ok=True)
+    file = work_dir / '.lock'
+    file.touch()
+    with contextlib.ExitStack() as held:
+        try:
+            lock = held.enter_context(locked(file))
+        except BlockingIOError:
+            raise ValueError(
+                f'{work_dir} must not be in use, got a folder in which an '
+                'earlier run still trains. Wait for that run, or stop it.'
+            ) from None
+        yield lock
 
 
 def _run(*command: str, lock: int) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmfrozen.config_path import find
+from mmfrozen.lock import locked
 from mmfrozen.mini_lvis.held_out import hold_out
 from mmfrozen.mini_lvis.weights import LITES, add_noise, export_lite
 from mmfrozen.reports.claims.cells import (
@@ -43,7 +44,7 @@ from mmfrozen.tracing.training_step import trace_step
 from mmfrozen.tracing.workload import read_workload
 
 from . import make_parser
-from .mim_process import Stopped, lock_file, report_failure
+from .mim_process import Stopped, report_failure
 from .pair import Training
 
 DATA = Path('data/mini_lvis')
@@ -142,8 +143,23 @@ class Reproduction:
 
     @property
     def left(self) -> list[Cell]:
-        """Runs without a record."""
-        return [cell for cell in self.cells if cell not in self.records]
+        """Runs without a record, and frozen ones that were recorded without
+        their pair on another machine: the pair needs both work dirs."""
+        return [
+            cell
+            for cell in self.cells
+            if cell not in self.records or self._lacks_work_dir(cell)
+        ]
+
+    def _lacks_work_dir(self, frozen: Cell) -> bool:
+        finetuned = replace(frozen, state='finetuned')
+        return (
+            frozen.state == 'frozen'
+            and not frozen.tuned
+            and finetuned in self.cells
+            and finetuned not in self.records
+            and not self._is_trained(frozen)
+        )
 
     def hours(self, cells: Sequence[Cell]) -> float:
         """Return the expected hours of runs, at this machine's pace so far."""
@@ -175,12 +191,13 @@ class Reproduction:
             Stopped: If this process receives a signal to end.
         """
         while self.left:
-            left = [*self.left]
+            left = self.left
             for pair in self._pairs():
-                with (
-                    contextlib.suppress(BlockingIOError),
-                    lock_file(self.args.out / f'.{pair[0].pair}.lock'),
-                ):
+                with contextlib.ExitStack() as held:
+                    try:
+                        held.enter_context(self._lock(pair[0]))
+                    except BlockingIOError:  # another process trains it
+                        continue
                     self.records = read_records(self.args.records)
                     for cell in pair:
                         if cell in self.left and not self._run(cell):
@@ -188,6 +205,13 @@ class Reproduction:
             if left == self.left:
                 time.sleep(WAIT)
             self.records = read_records(self.args.records)
+
+    def _lock(self, cell: Cell) -> contextlib.AbstractContextManager[int]:
+        """Return the lock of a pair, which one process holds."""
+        file = self.args.out / f'.{cell.pair}.lock'
+        self.args.out.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        return locked(file)
 
     def _pairs(self) -> list[list[Cell]]:
         """Return the runs that can be trained now, those of a pair together:
@@ -280,8 +304,11 @@ class Reproduction:
         twin was not trained here."""
         if cell.tuned or cell.state != 'finetuned':
             return None
-        frozen = self._work_dir(replace(cell, state='frozen'))
-        return frozen if (frozen / '.trained').is_file() else None
+        frozen = replace(cell, state='frozen')
+        return self._work_dir(frozen) if self._is_trained(frozen) else None
+
+    def _is_trained(self, cell: Cell) -> bool:
+        return (self._work_dir(cell) / '.trained').is_file()
 
     def _held_out(self) -> list[str]:
         """Return options to train and evaluate on parts of the training set,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -24,7 +23,6 @@ from typing import Any
 
 # building a model must not access the network
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-warnings.filterwarnings('ignore')
 
 from rich.progress import track  # noqa: E402
 

@@ -8,7 +8,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch
 
 import pytest
 import torch.distributed
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
 from mmfrozen.mini_lvis import Parameters
@@ -22,7 +22,9 @@ LEFT_BEHIND = (DefaultScope, MessageHub)
 @pytest.fixture(autouse=True)
 def scope():
     """A runner leaves its scope and its numbers to the tests after it, and a
-    command may silence the log."""
+    command may silence the log. Loggers keep the file and the captured stream
+    of the test, or of the fixture, that made them."""
+    MMLogger._instance_dict.clear()
     before = [(kind, dict(kind._instance_dict)) for kind in LEFT_BEHIND]
     yield
     for kind, instances in before:

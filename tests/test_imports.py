@@ -18,6 +18,7 @@ SHARED = {
     'fit',
     'freezing',
     'gc_paused',
+    'lock',
     'mask_crops',
     'memory_limit',
     'ops',

@@ -13,10 +13,9 @@ from ..cost.shape_mode import ShapeMode, drop_data, empty
 from ..errors import remedy_for
 from ..freeze_config import meta
 from ..freeze_config.decide import explain
-from ..freezing import find_faults
+from ..freezing import backbone_config, find_faults
 from ..freezing.stages import ADAPTERS
 from ..tracing.workload import find_varying
-from ..type_names import type_name
 
 #: Bytes per stored number, by the name of the dtype.
 STORAGES = {'fp32': 4, 'fp16': 2, 'bf16': 2, 'int8': 1}
@@ -41,13 +40,7 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
             is missing, is not frozen as a whole, has adapters or cannot be
             traced, or its images differ in size.
     """
-    settings = cfg.model.get('backbone')
-    _require(
-        isinstance(settings, dict),
-        'model.backbone must be set',
-        f'a {type_name(cfg.model.get("type")) or "model"} without one',
-        'Give the config of a detector with a backbone of its own',
-    )
+    settings = backbone_config(cfg)
     varying = find_varying(cfg)
     _require(
         varying is None,

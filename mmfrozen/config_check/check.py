@@ -181,9 +181,8 @@ def _faults(
             yield from _value_faults(f'{path}.{key}', key, value[key])
     if path == 'default_hooks':
         for key, hook in value.items():
-            if not (hook is None and key in REMOVABLE) and (
-                not isinstance(hook, Mapping) or not _has_type(hook)
-            ):
+            is_left_out = hook is None and key in REMOVABLE
+            if not is_left_out and not _has_type(hook, False):
                 yield _not_typed(f'{path}.{key}', hook)
     for key, item in value.items():
         yield from _faults(
@@ -197,8 +196,9 @@ def _not_typed(path: str, value: Any) -> ValueError:
     )
 
 
-def _has_type(value: Any) -> bool:
-    items = value if isinstance(value, (list, tuple)) and value else [value]
+def _has_type(value: Any, may_be_list: bool) -> bool:
+    is_list = may_be_list and isinstance(value, (list, tuple)) and value
+    items = value if is_list else [value]
     return all(
         not isinstance(item, PLAIN)
         or (isinstance(item, Mapping) and item.get('type') is not None)
@@ -296,10 +296,7 @@ def _value_faults(path: str, key: str, value: Any) -> Iterator[ValueError]:
     rule = RANGES.get(key)
     if value is None and (key in TYPED or rule is SECTION):
         return
-    is_list = isinstance(value, (list, tuple))
-    if key in TYPED and (
-        not _has_type(value) or (is_list and key not in LISTS)
-    ):
+    if key in TYPED and not _has_type(value, key in LISTS):
         yield _not_typed(path, value)
     elif isinstance(value, float) and math.isnan(value):
         yield ValueError(f'{path} must be a number, got nan. Correct it.')

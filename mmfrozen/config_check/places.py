@@ -123,15 +123,15 @@ LISTS = {
     'pipeline',
     'vis_backends',
 }
-#: Hooks that MMEngine leaves out if they are None.
-REMOVABLE = {
+#: Hooks that MMEngine has by itself, and leaves out if they are None.
+REMOVABLE = (
     'runtime_info',
     'timer',
     'sampler_seed',
     'logger',
     'param_scheduler',
     'checkpoint',
-}
+)
 #: Keys that are removed from a dict before its class is called, by registry.
 EXTRA: dict[str, set[str]] = {
     'hook': {'priority'},
@@ -149,8 +149,8 @@ _PARAMWISE = """custom_keys norm_decay_mult bias_lr_mult bias_decay_mult
 flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate
 decay_rate decay_type layer_decay_rate num_layers"""
 _CLIP = 'type max_norm norm_type error_if_nonfinite foreach clip_value'
-_DEFAULT_HOOKS = """runtime_info timer sampler_seed logger param_scheduler
-checkpoint visualization frozen_guard drift step_cost non_finite engine"""
+_DEFAULT_HOOKS = f"""{' '.join(REMOVABLE)} visualization frozen_guard drift
+step_cost non_finite engine"""
 _ROI_LAYER = """type output_size spatial_scale sampling_ratio pool_mode aligned
 use_torchvision"""
 _LOADER = ' '.join(list(signature(DataLoader.__init__).parameters)[1:])

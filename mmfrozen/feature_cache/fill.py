@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from ..atomic_write import remove_parts
 from ..engine.measure import one_line
 from ..errors import remedy_for
+from ..freezing import backbone_config
 from ..seeds import NumberedIndex, seeded
-from ..type_names import type_name
 from .forward import Forwarder, build_model
 from .images import Images
 from .key import check_unchanging, key_of
@@ -101,9 +101,14 @@ def fill(
             cache, or the views need more than the disk or ``max_bytes`` has.
         WriteError: If a shard cannot be written or exceeds ``max_bytes``.
     """
-    _check_parts(config)
+    backbone_config(config)  # refuses a config without one
+    loader = config.get('train_dataloader') or {}
+    if not loader.get('dataset'):
+        raise ValueError(
+            'For a cache train_dataloader.dataset must be set, got none. '
+            'Give the config that is trained.'
+        )
     init_default_scope(config.get('default_scope', 'mmdet'))
-    loader = config.train_dataloader
     model, dataset = build_model(config), build_dataset(loader.dataset)
     start = time.perf_counter()
     is_there = (folder / FACTS.name).exists()
@@ -163,26 +168,6 @@ def fill(
         seconds=time.perf_counter() - start,
         forward_seconds=forwarder.seconds,
     )
-
-
-def _check_parts(config: Config) -> None:
-    """Check that a config has a backbone and training data.
-
-    Raises:
-        ValueError: If it lacks one of them.
-    """
-    model = config.get('model') or {}
-    if not isinstance(model.get('backbone'), dict):
-        raise ValueError(
-            'For a cache model.backbone must be set, got a '
-            f'{type_name(model.get("type")) or "model"} without one. Give the '
-            'config of a detector with a backbone of its own.'
-        )
-    if not (config.get('train_dataloader') or {}).get('dataset'):
-        raise ValueError(
-            'For a cache train_dataloader.dataset must be set, got none. '
-            'Give the config that is trained.'
-        )
 
 
 def build_dataset(config: Any) -> Any:

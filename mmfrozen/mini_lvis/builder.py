@@ -6,10 +6,8 @@ offline source for the official senses: every `synset` is the placeholder
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..lock import locked
 from ..version import __version__
 from .annotations import INFO, LICENSES, category_records
 from .materials import digest_materials, load_category_names, load_materials
@@ -107,7 +106,7 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
     A living run holds a lock on its own, which ends with its process.
     """
     for left in parent.glob(f'{SCRATCH}*'):
-        with contextlib.suppress(OSError), _lock(left):
+        with contextlib.suppress(OSError), locked(left):
             if any(left.iterdir()):  # else its run may just begin
                 shutil.rmtree(left)
     with (
@@ -115,18 +114,8 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
         contextlib.ExitStack() as held,
     ):
         with contextlib.suppress(OSError):  # of a disk without locks
-            held.enter_context(_lock(Path(scratch)))
+            held.enter_context(locked(Path(scratch)))
         yield Path(scratch)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def digest_files(root: Path) -> str:

@@ -3,10 +3,8 @@
 import json
 import re
 import sys
-from collections import OrderedDict
 
 import pytest
-from mmengine.logging import MMLogger
 
 from mmfrozen_cli import cache_advice
 from tests.tiny import ROOT, tiny_config
@@ -19,8 +17,6 @@ R101 = str(ROOT / 'configs/frozen/mask_rcnn_r101_lvis.py')
 def tool(monkeypatch, capfd):
     """Call the tool in this process; return status, output and errors."""
     monkeypatch.setattr('logging.disable', lambda level: None)
-    # a logger of an earlier test writes to the stream that it was made with
-    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', ['cache-advice', *map(str, args)])

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from mmfrozen.lock import locked
 from mmfrozen.mini_lvis.weights import export_lite0
 from mmfrozen.reports.claims import record
-from mmfrozen.reports.claims.cells import VARIANTS, Cell
+from mmfrozen.reports.claims.cells import PAIR, VARIANTS, Cell
 from mmfrozen.reports.claims.record import CLAIM_RUN
 from mmfrozen_cli import reproduce
-from mmfrozen_cli.mim_process import lock_file
 from tests.reports.claims.records import tuning
 
 #: The second is not reached with the budget that the test gives.
@@ -134,9 +134,11 @@ def test_what_another_process_trains_is_left_to_it_until_it_ends(
     runs = tuning()
     cells = list(runs)[:3]
     trained = []
-    locked = lock_file(tmp_path / f'work_dirs/claims/.{cells[0].pair}.lock')
+    file = tmp_path / f'work_dirs/claims/.{cells[0].pair}.lock'
+    file.parent.mkdir(parents=True)
+    file.touch()
     other = contextlib.ExitStack()
-    other.enter_context(locked)
+    other.enter_context(locked(file))
 
     def train(self, cell):
         trained.append(cell)
@@ -168,6 +170,27 @@ def test_pair_is_trained_by_one_process_once_its_rates_are_known(
     assert sorted(map(len, pairs)) == [2] * 6 + [3] * 3
     for pair in pairs:
         assert len({replace(cell, state='frozen') for cell in pair}) == 1
+
+
+def test_frozen_run_is_repeated_where_the_pair_lacks_its_work_dir(
+    monkeypatch, tmp_path
+):
+    words = ('--claim', '1', '--out', str(tmp_path))
+    monkeypatch.setattr(sys, 'argv', ['mmfrozen reproduce', *words])
+    runs = reproduce.Reproduction(reproduce.parse_args())
+    frozen, finetuned = (Cell('fpn', state) for state in PAIR)
+    runs.records = tuning()
+    runs.records[frozen] = run = next(iter(runs.records.values()))
+    assert frozen in runs.left
+
+    folder = runs._work_dir(frozen)
+    folder.mkdir()
+    (folder / '.trained').touch()
+    assert frozen not in runs.left
+
+    (folder / '.trained').unlink()
+    runs.records[finetuned] = run
+    assert frozen not in runs.left
 
 
 @pytest.mark.parametrize(

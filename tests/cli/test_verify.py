@@ -8,6 +8,7 @@ import timm
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
 from safetensors.torch import save_file
 
 from mmfrozen.reports.verify import verify
@@ -151,6 +152,7 @@ def run(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', [str(path), *arguments])
         capsys.readouterr()  # what MMDetection printed while `train` built
+        MMLogger._instance_dict.clear()  # its logger writes to the output
         status = run_command('verify')
         return status, *capsys.readouterr()
 

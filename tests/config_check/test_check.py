@@ -5,6 +5,7 @@ import copy
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import IterTimerHook
 from mmengine.registry import RUNNERS
 
 import mmfrozen  # noqa: F401  (registers)
@@ -156,6 +157,12 @@ def test_misspelt_option_of_functions_and_of_what_they_wrap_is_refused():
     cfg = changed(PASTE, 'model.backbone.backbone.modelname', 'resnet18')
     with pytest.raises(ValueError, match=r'backbone\.backbone\.modelname'):
         check_config(cfg)
+
+
+def test_hook_that_is_built_already_is_taken():
+    cfg = copy.deepcopy(load(R101))
+    cfg.default_hooks.timer = IterTimerHook()
+    check_config(cfg)
 
 
 def test_cascade_has_to_have_settings_for_each_stage():

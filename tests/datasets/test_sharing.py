@@ -220,7 +220,8 @@ def test_processes_load_by_themselves_what_the_other_does_not(runs):
 def test_an_error_is_that_of_all_processes_in_one_line(runs):
     (first, _), (second, _) = runs[0]
     for name, text in dict(
-        broken='ValueError: CheckedLVISV1Dataset.ann_file must be complete',
+        broken='ValueError: CheckedLVISV1Dataset.ann_file must be complete '
+        'JSON',
         missing='FileNotFoundError: CheckedLVISV1Dataset.ann_file must be',
     ).items():
         assert first[name] == second[name]

@@ -1,0 +1,28 @@
+"""This module locks files and folders against other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Lock an existing file or folder; yield the descriptor with the lock.
+
+    The lock ends with the processes that have the descriptor, which a child
+    process can inherit.
+
+    Raises:
+        BlockingIOError: If another process has locked it.
+        OSError: If the file system has no locks.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle
+    finally:
+        os.close(handle)
