@@ -31,18 +31,25 @@ COLOURS = {
 SVG = {'svg.hashsalt': 'mmfrozen', 'svg.fonttype': 'none'}
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem;
-       margin: 2rem auto; padding: 0 1rem; }
+:root { color-scheme: light dark; --text: #222; --faint: #555;
+        --paper: #fff; --stripe: #f4f4f4; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ddd; --faint: #aaa; --paper: #17191c; --stripe: #24282d; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
+       background: var(--paper); max-width: 72rem; margin: 2rem auto;
+       padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #222; }
-tbody tr:nth-child(even) { background: #f4f4f4; }
-tr.total td { border-top: 1px solid #222; font-weight: 600; }
+thead th { border-bottom: 2px solid var(--text); }
+tbody tr:nth-child(even) { background: var(--stripe); }
+tr.total td { border-top: 1px solid var(--text); font-weight: 600; }
 section { overflow-x: auto; }  /* wide tables scroll on phones */
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
-figcaption, .note { color: #555; font-size: .9rem; }
+figure svg, figure img { background: #fff; }  /* charts are black on white */
+figcaption, .note { color: var(--faint); font-size: .9rem; }
 """
 
 

@@ -23,7 +23,7 @@ from .tables import GIB, GIGA, percent
 
 #: Columns: the quantity that they show, and a head.
 COLUMNS = {
-    'step': 'an image',
+    'step': 'per image',
     'kept for backward': 'kept, GiB',
     'peak of the step': 'peak, GiB',
 }

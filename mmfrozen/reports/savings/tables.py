@@ -121,7 +121,7 @@ def total_rows(savings: Savings, macs: bool = False) -> list[list[str]]:
     quantities = compare_totals(savings)
     step = next(q for q in quantities if q.name == 'step')
     image = Quantity(
-        'an image', 'FLOPs', step.frozen // batch, step.control // batch
+        'step per image', 'FLOPs', step.frozen // batch, step.control // batch
     )
     quantities.insert(quantities.index(step) + 1, image)
     return [
