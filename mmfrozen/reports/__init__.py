@@ -1,1 +1,1 @@
-"""Tables, charts and pages from the records of runs and traces."""
+"""Make tables, charts and pages from the records of runs and traces."""

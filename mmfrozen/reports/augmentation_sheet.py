@@ -36,11 +36,11 @@ class Sample:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) left, top, right, bottom in its pixels; None if they
-            are not axis-aligned boxes.
+        boxes: (N, 4) left, top, right, bottom in pixels of ``image``; None
+            without axis-aligned boxes.
         labels: (N,) class labels.
-        outlines: One tuple per mask, of (P, 2) points in its pixels; holes
-            have the opposite orientation. None without masks.
+        outlines: For each mask a tuple of (P, 2) points in pixels of
+            ``image``; holes have the opposite orientation. None without masks.
         ignored: (N,) bool, objects that the losses ignore.
         name: Stem of the image file; empty if unknown.
     """
@@ -54,7 +54,7 @@ class Sample:
 
 
 def group_of(num_images: int) -> str:
-    """Return LVIS's group of a class: rare up to 10 images, common to 100."""
+    """Return the LVIS group of a class by its number of training images."""
     return (
         'rare'
         if num_images <= 10
@@ -67,7 +67,7 @@ def sample_of(item: Any) -> Sample:
 
     Args:
         item: MMDetection's ``inputs`` with ``data_samples``, or its results
-            dict with ``img``; of several branches the first is used.
+            dict with ``img``. Of several branches, the first is used.
 
     Returns:
         The sample, reduced to the pixels of a tile.

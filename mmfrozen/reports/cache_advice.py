@@ -1,5 +1,4 @@
-"""This module draws the tables of ``mmfrozen cache-advice``: what a cache of
-features would cost and save."""
+"""Draw the tables of ``mmfrozen cache-advice``: costs of a feature cache."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ def conditions(question: Question, measured: Measured | None) -> list[str]:
 
 
 def draw_bytes(question: Question, disk: Disk) -> Table:
-    """Draw the table of the bytes of a cache, by storage dtype."""
+    """Draw the table of the size of a cache, one row per storage dtype."""
     rows = [
         [
             storage + (' *' if storage == question.storage else ''),
@@ -72,7 +71,7 @@ def draw_bytes(question: Question, disk: Disk) -> Table:
 
 
 def draw_steps(measured: Measured, prediction: Prediction) -> Table:
-    """Draw the table of the seconds of a step, by way."""
+    """Draw the table of the seconds of a step, one row per way (``WAYS``)."""
     base = prediction.steps['plain']
     rows = []
     for way in WAYS:

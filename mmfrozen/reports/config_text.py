@@ -32,7 +32,8 @@ def read_plain_config(text: str) -> dict[str, Any]:
         The values by key.
 
     Raises:
-        ValueError: If it is not plain, see :func:`read_backbone_config`.
+        ValueError: If the text is not plain, see
+            :func:`read_backbone_config`.
     """
     found = {}
     for node in _parse(text):
@@ -49,15 +50,16 @@ def read_plain_config(text: str) -> dict[str, Any]:
 def read_backbone_config(text: str) -> dict[str, Any] | None:
     """Find ``model.backbone`` in the text of a config.
 
-    mmengine's own reader executes the text. Here it is only parsed; allowed
-    are calls of ``dict``, lists, tuples, numbers, text, True, False and None.
+    mmengine's own reader executes the text. Here it is only parsed, and may
+    contain dicts (also calls of ``dict``), lists, tuples, numbers, text, True,
+    False and None.
 
     Returns:
         The config of the backbone, without wrappers such as FrozenBackbone;
         None if the text has none.
 
     Raises:
-        ValueError: If it contains anything else.
+        ValueError: If the config of the backbone contains anything else.
     """
     try:
         return _find_backbone(text)
@@ -96,7 +98,7 @@ def _items(node: ast.expr) -> dict[Any, ast.expr]:
         keys = [_value(key) for key in node.keys if key]
         try:
             return dict(zip(keys, node.values, strict=True))
-        except TypeError as error:  # a list as a key
+        except TypeError as error:  # an unhashable key
             raise _NotPlainError(_show(node)) from error
     if (
         isinstance(node, ast.Call)
@@ -135,7 +137,7 @@ def check_types(config: Any) -> None:
     ``type`` could call any function.
 
     Raises:
-        ValueError: If it has other types.
+        ValueError: If it has other types, or makes timm load a file.
     """
     if isinstance(config, (list, tuple)):
         for item in config:

@@ -28,14 +28,14 @@ HEADS = (
     'saved',
     'AP',
 )
-#: Quotation of the paper in the head of a config.
+#: Quotation of the paper in the head (docstring) of a config.
 REPORTED = re.compile(r'The paper reports(.*?)\[second-hand\]', re.S)
 NOT_COUNTED = '-'
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment.
+    """One experiment of the table.
 
     Attributes:
         name: Name of its config.
@@ -43,7 +43,7 @@ class Experiment:
         trainable: Number of trainable parameters.
         frozen_flops: FLOPs of a training step per image; None if they were
             not counted.
-        finetuned_flops: The same of its control.
+        finetuned_flops: FLOPs of its control, likewise.
         is_unrun: Whether the head of its config says "not run".
         reported: AP that the paper reports, as quoted in that head; empty
             without a quotation.
@@ -109,7 +109,7 @@ def count_flops(
 
 
 def read_head(path: Path) -> tuple[bool, str]:
-    """Read from a config's head if it was not run, and the paper's AP."""
+    """Read whether a config was not run, and the paper's AP, from its head."""
     head = path.read_text().split('"""')[1]
     found = REPORTED.search(head)
     reported = ' '.join(found[1].split()).rstrip(' ,;') if found else ''
@@ -160,7 +160,7 @@ def row(experiment: Experiment) -> list[str]:
             f'{flops / 1e12:.3f}'
             for flops in (e.frozen_flops, e.finetuned_flops)
         ]
-        # from rounded values, so that a table read back gives the same
+        # from rounded values: a table that is read back gives the same share
         share = saved(*map(float, shown)) or 0.0
         cells += [*shown, f'{share:.0%}']
     paper = f'; paper [1]: {e.reported}' if e.reported else ''

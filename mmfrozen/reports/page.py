@@ -27,7 +27,7 @@ COLOURS = {
     'loss': '#c0392b',
 }
 
-#: Fixed ids and no date, so that the same data give the same file.
+#: Fixed ids, so that the same data give the same file; text is kept as text.
 SVG = {'svg.hashsalt': 'mmfrozen', 'svg.fonttype': 'none'}
 
 STYLE = """
@@ -108,8 +108,8 @@ def draw_literally(chart: Figure) -> Figure:
         text.set_text(replace_undrawable(text.get_text()))
     for axis in chart.findobj(Axis):
         if isinstance(axis.get_major_locator(), FixedLocator):
-            # the formatter sets tick labels again when the chart is drawn,
-            # and panels may share it
+            # drawing sets the tick labels again from the formatter, which
+            # several panels may share
             texts = axis.get_major_formatter().format_ticks(
                 axis.get_majorticklocs()
             )
@@ -118,7 +118,7 @@ def draw_literally(chart: Figure) -> Figure:
 
 
 def replace_undrawable(text: str) -> str:
-    """Replace characters that fonts lack: controls and lone surrogates."""
+    """Replace what fonts lack: control characters and lone surrogates."""
     return ''.join(
         '\N{REPLACEMENT CHARACTER}'
         if unicodedata.category(sign) in ('Cc', 'Cf', 'Cs') and sign != '\n'
@@ -169,7 +169,7 @@ def check_new(path: Path, option: str = '--html') -> None:
     """Refuse a path that exists, before its content is computed.
 
     Raises:
-        FileExistsError: If it exists; the message names the option.
+        FileExistsError: If the path exists; the message names the option.
     """
     if Path(path).exists():
         raise FileExistsError(
@@ -182,7 +182,7 @@ def check_empty(folder: Path) -> None:
     """Refuse a folder that is not empty, before charts are drawn.
 
     Raises:
-        FileExistsError: If it is not; the message names the option.
+        FileExistsError: If it is not empty, or not a folder.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(

@@ -13,7 +13,7 @@ def parameter_table(rows: Sequence[ModuleReport], title: str) -> Table:
     """Make a table with one row per module of a model, and their sum.
 
     Args:
-        rows: From :func:`mmfrozen.freezing.describe`.
+        rows: Modules, from :func:`mmfrozen.freezing.describe`.
         title: Title of the table.
 
     Returns:

@@ -37,8 +37,8 @@ def verify(
     No code in a file is executed; its config is only parsed.
 
     Args:
-        checkpoint: A ``.pth`` that a run wrote.
-        against: The classifier's weights; None for those that the
+        checkpoint: Path of a ``.pth`` file that a run wrote.
+        against: Path of the classifier's weights; None for those that the
             checkpoint's own config names.
         report: Called with a description of each step.
 
@@ -135,8 +135,10 @@ def _read_config(content: Any) -> dict[str, Any] | None:
 
 
 def _read_weights(path: str) -> dict[str, Tensor]:
-    """Return the tensors of a weights file; empty for formats that only the
-    backbone can read."""
+    """Return the tensors of a weights file.
+
+    For formats that only the backbone can read, return an empty dict.
+    """
     if path.endswith('.safetensors'):
         return load_file(path)
     if path.startswith('timm://') or path.endswith('.npz'):
@@ -147,7 +149,7 @@ def _read_weights(path: str) -> dict[str, Tensor]:
 def _match_names(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """Return the source of every tensor; None if one is not found.
+    """Return every tensor's source; None if one is missing or ambiguous.
 
     Names may differ by a common prefix on either side: a wrapper's
     ``model.``, or the ``encoder.`` of the network in the file.
@@ -166,7 +168,7 @@ def _match_names(
             return matches[0]
         heads = {name.partition('.')[0] for name in bare}
         if matches or len(heads) > 1 or not all('.' in n for n in bare):
-            return None  # the match is ambiguous, or there is none
+            return None  # ambiguous or missing
         bare = {k.partition('.')[2]: v for k, v in bare.items()}
 
 
@@ -175,7 +177,7 @@ def _prefixes(
 ) -> list[str]:
     """Return possible prefixes of a tensor's name in a file.
 
-    If the name itself is in the file, it is only the empty prefix.
+    If the name itself is in the file, the only prefix is the empty one.
     """
     if name in known:
         return ['']

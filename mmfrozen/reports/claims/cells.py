@@ -13,8 +13,8 @@ TUNING_SEED = 11
 RATES = (5e-4, 1e-3, 2e-3)
 STATES = ('frozen', 'finetuned', 'scratch')
 PAIR = STATES[:2]
-#: The schedule has so many evaluation intervals; only the last two are used,
-#: after 4/5 of it and at its end.
+#: Number of intervals of a schedule. A run is evaluated at the end of the last
+#: two: after 4/5 of the schedule and at its end.
 EVALUATIONS = 5
 
 ROI = 'model.roi_head.'
@@ -29,10 +29,10 @@ class Variant:
     Attributes:
         text: Description in one line.
         options: Values of ``--cfg-options``.
-        minutes: Expected duration of a whole schedule on one quiet core, with
-            a frozen backbone and with a trained one.
+        minutes: Expected minutes of a whole schedule on one otherwise idle
+            CPU core, with a frozen backbone and with a trained one.
         config: Name of the config.
-        weights: The classifier's file in ``data/weights``.
+        weights: Name of the classifier's file in ``data/weights``.
     """
 
     text: str
@@ -140,14 +140,14 @@ class Cell:
 
     @property
     def pair(self) -> str:
-        """Name that the runs of all states share; a tuning run's own."""
+        """Name that the runs of all states share; a tuning run has its own."""
         if self.tuned:
             return self.name
         return self.name.replace(f'_{self.state}_', '_')
 
     @property
     def minutes(self) -> float:
-        """Expected duration on one quiet core."""
+        """Expected minutes on one otherwise idle CPU core."""
         frozen, others = VARIANTS[self.variant].minutes
         whole = frozen if self.state == 'frozen' else others
         return whole * self.steps / STEPS
@@ -228,7 +228,7 @@ def tuning_cells() -> list[Cell]:
 
 
 def cells_of(claim: int) -> list[Cell]:
-    """Return the runs of a claim by seed, the runs of a pair adjacent."""
+    """Return the runs of a claim in order of seed, with adjacent pairs."""
     return [
         Cell(variant, state, steps, seed)
         for seed in SEEDS

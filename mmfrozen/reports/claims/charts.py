@@ -61,7 +61,7 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
 def _pairs(
     records: Records, variant: str, steps: int = STEPS
 ) -> list[tuple[ClaimRun, ClaimRun]]:
-    """Return for each seed the frozen and the fine-tuned run, if recorded."""
+    """Return the frozen and fine-tuned run of each seed that has both."""
     found = [
         [records.get(Cell(variant, state, steps, seed)) for state in PAIR]
         for seed in SEEDS

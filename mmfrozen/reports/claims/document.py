@@ -1,5 +1,4 @@
-"""This module writes the generated part of docs/results.md: tables and figures
-of the recorded runs."""
+"""This module writes the tables and figures of docs/results.md."""
 
 from __future__ import annotations
 
@@ -94,8 +93,10 @@ def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
 
 
 def _budget(records: Records) -> str:
-    """Return the tables of runs and variants; a run that several claims share
-    counts for the first of them."""
+    """Return the tables of runs and variants.
+
+    A run that several claims share counts for the first of them.
+    """
     rows, seen = [], set()
     for name, text, cells in (
         ('-', 'rates, on the held-out split', tuning_cells()),

@@ -12,7 +12,7 @@ from ..runs.seeds import SeedGain, paired_gain
 from .cells import CAPACITIES, SEEDS, STEPS, Cell
 from .record import ClaimRun
 
-#: Number of seeds that a verdict needs.
+#: Number of seeds that a verdict requires.
 NUM_SEEDS = len(SEEDS)
 
 
@@ -72,8 +72,10 @@ class Question:
 
     @property
     def is_pair(self) -> bool:
-        """Whether it is the AP of a frozen run minus that of a fine-tuned run
-        of the same variant, for which intervals over images are recorded."""
+        """Whether it compares the AP of a frozen and a fine-tuned run.
+
+        For these pairs of one variant, intervals over images are recorded.
+        """
         return (
             self.figure not in OTHERS
             and [t.state for t in self.terms] == ['frozen', 'finetuned']
@@ -83,7 +85,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Finding:
-    """Answer of the records to a question.
+    """Result of a question according to the records.
 
     Attributes:
         question: The question.
@@ -214,7 +216,7 @@ QUESTIONS = (
 
 
 def answer(question: Question, records: Mapping[Cell, ClaimRun]) -> Finding:
-    """Return what the records answer to a question."""
+    """Answer a question from the records."""
     by_seed = {}
     for seed in SEEDS:
         runs = [

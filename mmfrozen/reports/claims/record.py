@@ -1,5 +1,7 @@
-"""This module makes and reads the records of runs, small files that are kept
-in the repository so that no run has to be repeated."""
+"""This module makes and reads the records of the runs that test the claims.
+
+Records are small files in the repository, so that no run has to be repeated.
+"""
 
 from __future__ import annotations
 
@@ -71,21 +73,23 @@ class ClaimRun:
         date: Date of the record, in ISO format.
         revision: ``git describe`` of the code that recorded it; None
             outside of a clone.
-        versions: Versions of the packages that matter.
+        versions: Versions of the packages that affect results, by name.
         device: Model of the CPU, and number of threads.
         last: APs of the last evaluation by name, as fractions of 1.
         best: APs of the evaluation with the largest box AP.
-        best_step: Training steps done at ``best``.
-        bins: Box AP by number of training annotations, last evaluation.
+        best_step: Number of training steps before that evaluation.
+        bins: Box AP of the last evaluation by number of training annotations.
         step_seconds: Median seconds of a training step.
         train_seconds: Seconds of all steps.
         flops: FLOPs of a training step, from the tracer.
         kept_bytes: Bytes kept for the backward pass, from the tracer.
         peak_bytes: Peak bytes of a training step, from the tracer.
         parameters: Parameter counts of the detector.
-        drift: Relative L2 distance of the backbone from its start.
+        drift: Relative L2 distance of the backbone from its initial weights;
+            None if it was not recorded.
         over_images: Differences with intervals over images, for a fine-tuned
-            run whose frozen twin was trained on the same machine; else empty.
+            run if the frozen run of the same seed is on the same machine; else
+            empty.
     """
 
     cell: str
@@ -123,7 +127,7 @@ def read_records(folder: Path) -> dict[Cell, ClaimRun]:
     """Read the records of all cells that have one.
 
     Raises:
-        ValueError: If a file is no record, or its learning rate is not the
+        ValueError: If a file is not a record, or its learning rate is not the
             one that the tuning runs choose.
     """
     found = {
@@ -144,8 +148,10 @@ def read_records(folder: Path) -> dict[Cell, ClaimRun]:
 
 
 def choose_rates(records: dict[Cell, ClaimRun]) -> dict[str, float]:
-    """Return the learning rate with the largest box AP on the held-out split,
-    for each state whose tuning runs are complete."""
+    """Return the best learning rate of each state with complete tuning runs.
+
+    It is the rate with the largest box AP on the held-out split.
+    """
     found = {}
     for state in STATES:
         tried = {
@@ -174,7 +180,7 @@ def make_record(
         rate: Learning rate of the run.
         work_dir: Work dir of the run.
         twin: Work dir of the frozen run of the same seed; None without one.
-        trace: Traces a training step of the run.
+        trace: Called to trace a training step of the run.
 
     Raises:
         OSError: If a file is missing.
@@ -186,7 +192,7 @@ def make_record(
             f'{work_dir} must hold a run with all of its files, got one '
             f'without {"; ".join(run.missing)}. Remove it, and run again.'
         )
-    nothing = dict.fromkeys(APS, 0.0)  # APs are missing without detections
+    nothing = dict.fromkeys(APS, 0.0)  # without detections no AP is logged
     step = trace()
     best = max(run.curve.evaluations, key=_box_ap)
     return ClaimRun(

@@ -65,7 +65,7 @@ class Budget:
         title: ``'equal steps'`` or ``'equal time'``.
         run_steps: Training steps of the run.
         control_steps: Training steps of the control.
-        gains: AP of both.
+        gains: APs of both, with their differences.
     """
 
     title: str
@@ -101,8 +101,8 @@ class PairComparison:
     def seconds(self, budget: Budget) -> tuple[float, float]:
         """Return the training times of run and control, in seconds.
 
-        They are numbers of steps times the median time of a step; without
-        measured times, numbers of steps.
+        They are the numbers of steps times the median time of a step. If times
+        were not measured, the numbers of steps are returned.
         """
         if self.times is None:
             return budget.run_steps, budget.control_steps
@@ -123,8 +123,8 @@ def compare_pair(
     Args:
         run: Work dir of the run, ``STATE/NAME``.
         control: Work dir of its control, trained for as many steps.
-        longer: Work dir of the run that was trained for as long as the
-            control; None if there is none.
+        longer: Work dir of the run that was trained for the same time as
+            the control; None if there is none.
         times: Times of steps in turn; None if they were not measured.
 
     Raises:
@@ -168,7 +168,7 @@ def _read_matches(
 ) -> tuple[Matches, Matches, list[Bins]] | None:
     """Read the matches of the last evaluations, and frequency bins (LVIS).
 
-    Without matches of either run, return None.
+    If a run has no matches, return None.
     """
     files = []
     for work_dir in (run, control):

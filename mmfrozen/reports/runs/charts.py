@@ -207,7 +207,7 @@ def draw_curves(
     """Draw one curve per run.
 
     Args:
-        axes: Where to draw.
+        axes: Axes to draw on.
         runs: The runs.
         row: ``'loss'``, or the name of an AP.
         scale: The horizontal axis.

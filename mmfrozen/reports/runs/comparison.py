@@ -21,22 +21,22 @@ class ComparedRun:
     """Data of one run for the comparison, read from its work dir.
 
     Attributes:
-        path: The work dir, as it was typed.
+        path: Path of the work dir, as given on the command line.
         label: Short name, unique among the runs.
         experiment: Name of its config, without the state.
         state: State of the backbone: one of ``STATES``, or ``'unknown'``.
         backbone: State and parameter counts; None for stock runs.
-        cost: Cost of a step, from the start of the run with most timed
-            steps; None if it was not recorded.
+        cost: Cost of a step; of a resumed run, the record with most timed
+            steps. None if it was not recorded.
         aps: APs of the last evaluation as fractions of 1, by column title;
             empty if there are none.
         step: Training step of that evaluation; None before the first.
         curve: Logged steps and evaluations.
         drift: Drift of the backbone, in order of training; empty if it was
             not recorded.
-        missing: Data that is missing, and what would write it.
-        logged_step_seconds: Median time of a step in MMDetection's log; None
-            before the first was logged.
+        missing: Missing data, and the hooks that would record it.
+        logged_step_seconds: Median seconds of a step in MMDetection's log;
+            None before the first was logged.
     """
 
     path: str
@@ -60,7 +60,7 @@ class ComparedRun:
 
     @property
     def step_seconds(self) -> float | None:
-        """Median time of a step; as logged where it was not measured."""
+        """Median seconds of a step; from the log if they were not measured."""
         if self.cost and self.cost.seconds:
             return self.cost.seconds['step'].median
         return self.logged_step_seconds
@@ -85,7 +85,7 @@ class Pair:
 
     @property
     def has_equal_training(self) -> bool:
-        """Whether both were evaluated after equally many steps, to 5 %."""
+        """Whether both were last evaluated after as many steps, within 5 %."""
         steps = sorted(
             run.curve.evaluations[-1].iter if run.curve.evaluations else 0
             for run in (self.run, self.control)

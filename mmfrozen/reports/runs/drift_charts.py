@@ -156,7 +156,7 @@ def _times(runs: Sequence[ComparedRun]) -> Bars:
             assert run.cost is not None
             spread = run.cost.seconds.get(part)
             steps = run.cost.seconds['step'].num
-            # spread the time of updates over all steps
+            # if gradients are accumulated, not every step has an update
             widths.append(
                 spread.median * spread.num / steps if spread else 0.0
             )

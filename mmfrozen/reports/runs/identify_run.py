@@ -28,9 +28,9 @@ def find_state(path: Path) -> str:
     """Return the state of a run's backbone, or ``'unknown'``.
 
     It is taken from ``backbone.json``, else from the parent folder of the
-    work dir, else from the end of the names of work dir and config. Records
-    of second phases by earlier releases have the state ``finetuned``; they
-    are recognised by these names, as they are not controls.
+    work dir, else from the end of the names of work dir and config. Earlier
+    releases recorded second phases (``thawed``) as ``finetuned``; these are
+    recognised by the names, since they are not controls.
     """
     path = Path(path).resolve()
     state = _state_from_names(path)

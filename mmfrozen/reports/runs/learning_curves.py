@@ -70,7 +70,7 @@ class LearningCurve:
     def seconds_at(self, iteration: int) -> float | None:
         """Return the training time up to a step, by linear interpolation.
 
-        After the last logged step it is extrapolated; None without any.
+        After the last logged step it is extrapolated; None without steps.
         """
         before = LoggedStep(0, math.nan, 0.0)
         for step in self.steps:
@@ -80,7 +80,7 @@ class LearningCurve:
             before = step
         if not self.steps:
             return None
-        pace = before.seconds / before.iter  # after the last line
+        pace = before.seconds / before.iter  # after the last step
         return before.seconds + pace * (iteration - before.iter)
 
 
@@ -113,7 +113,7 @@ def read_learning_curve(work_dir: Path) -> LearningCurve:
 
 
 def is_step(line: dict[str, Any]) -> bool:
-    """Return whether a line of a log is about training steps."""
+    """Return whether a line of a log describes training steps."""
     return 'loss' in line and 'step' in line
 
 
@@ -136,7 +136,7 @@ def read_aps(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def _is_defined(value: object) -> bool:
-    return isinstance(value, (int, float)) and value >= 0  # NaN is not
+    return isinstance(value, (int, float)) and value >= 0  # False for NaN
 
 
 def iters_per_epoch(lines: list[dict[str, Any]]) -> int | None:
@@ -158,7 +158,7 @@ def iters_per_epoch(lines: list[dict[str, Any]]) -> int | None:
 
 
 def _before(lines: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-    """Return the lines before the first about ``step`` or a later step."""
+    """Return the lines before the first that logs ``step`` or a later one."""
     for index, line in enumerate(lines):
         if is_step(line) and line['step'] >= step:
             return lines[:index]
@@ -183,7 +183,7 @@ def _read_evaluations(
         if is_step(line):
             done = line['step']
             continue
-        # it counts epochs, which are fewer than steps, or steps
+        # evaluations are numbered by epoch, or by training step
         step = line.get('step', 0)
         iteration = step if step >= done else max(done, step * (length or 0))
         evaluations[iteration] = LoggedEvaluation(iteration, read_aps(line))

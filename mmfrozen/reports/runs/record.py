@@ -27,8 +27,8 @@ class RunSummary:
         aps: APs of that evaluation, as fractions of 1.
         flops: FLOPs of a step in one process, 2 per multiply-add.
         peak_bytes: Peak memory: allocated on CUDA, resident on other devices.
-        step_seconds: Median time of a step.
-        joules_per_step: Mean energy of a step.
+        step_seconds: Median time of a step, in seconds.
+        joules_per_step: Mean energy of a step, in joules.
         parameters: Parameter counts of the model.
         drift: Relative L2 of the backbone's drift at the end.
         evaluations: All evaluations.
@@ -58,7 +58,7 @@ class PairSummary:
     Attributes:
         run: Label of the frozen run.
         control: Label of its control.
-        gains: Difference of the APs, as fractions of 1.
+        gains: Differences of the APs by name, as fractions of 1.
         costs: Costs of both, with their ratios.
         warnings: Differences in conditions of training and measurement.
     """

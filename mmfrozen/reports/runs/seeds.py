@@ -11,8 +11,9 @@ from scipy import stats
 from .comparison import Pair
 
 CONFIDENCE = 0.95
-#: Variation of AP on LVIS by the seed alone: Li et al., "Exploring Plain
-#: Vision Transformer Backbones for Object Detection", 5 runs.
+#: Smallest significant gain: the variation of AP on LVIS by the seed alone in
+#: 5 runs (Li et al., "Exploring Plain Vision Transformer Backbones for Object
+#: Detection").
 SEED_SPREAD = 0.003
 
 
@@ -40,7 +41,7 @@ class SeedGain:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the difference exceeds the variation by seeds alone."""
+        """Whether the interval excludes 0, and the gain is large enough."""
         excludes_zero = self.low > 0 or self.high < 0
         return excludes_zero and abs(self.gain) >= SEED_SPREAD
 

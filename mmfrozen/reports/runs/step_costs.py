@@ -19,7 +19,7 @@ FLOPS_UNITS = (
 
 
 def read_step_costs(work_dir: Path) -> list[StepCost]:
-    """Read the step costs of all starts of a run.
+    """Read the step costs of a run, which may have been resumed.
 
     Args:
         work_dir: Work dir of the run.
@@ -40,7 +40,7 @@ def read_step_costs(work_dir: Path) -> list[StepCost]:
 
 
 def choose(costs: list[StepCost]) -> StepCost | None:
-    """Return the record with most timed steps; of equals, the latest."""
+    """Return the record with the most timed steps; among equals the latest."""
     return max(reversed(costs), key=lambda c: c.num_steps, default=None)
 
 
@@ -60,5 +60,5 @@ def peak_bytes(cost: StepCost | None) -> int | None:
 
 
 def flops_unit(most: float) -> tuple[int, str]:
-    """Return the factor and name of a readable unit for so many FLOPs."""
+    """Return the factor and name of a readable unit for ``most`` FLOPs."""
     return next(x for x in FLOPS_UNITS if most >= x[0] or x[0] == 1)

@@ -173,7 +173,7 @@ def add_legends(
 def thin(
     x: Sequence[float], y: Sequence[float]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Average a long curve in ``BLOCKS`` blocks."""
+    """Average the points of a long curve in ``BLOCKS`` blocks."""
     if len(x) <= 2 * BLOCKS:
         return x, y
     return _averages(x), _averages(y)

@@ -1,4 +1,4 @@
-"""Trace every experiment of a folder, in parallel."""
+"""Trace every experiment of a folder with its control, in parallel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ...tracing.workload import Workload
 from .comparison import Quantity, compare_totals
 from .tables import GIB, GIGA, percent
 
-#: Columns: the quantity that they show, and a head.
+#: Titles of the columns, by the name of the quantity that they show.
 COLUMNS = {
     'step': 'per image',
     'kept for backward': 'kept, GiB',
@@ -31,12 +31,12 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class PackEntry:
-    """One experiment.
+    """Result of tracing one experiment.
 
     Attributes:
-        name: Of its config.
-        savings: None where it could not be traced.
-        error: Why.
+        name: Name of the experiment's config.
+        savings: Costs of both states; None if the config could not be traced.
+        error: Reason why it could not be traced; empty if it was traced.
     """
 
     name: str
@@ -52,12 +52,13 @@ def trace_pack(
     """Trace every experiment and its control.
 
     Args:
-        configs: Of the experiments.
-        read_work: What a config works on; can be pickled.
-        processes: How many at a time.
+        configs: Paths of the experiments' configs.
+        read_work: Returns the batch that a config is traced with; must be
+            picklable.
+        processes: Number of worker processes; 1 for none.
 
     Yields:
-        In the order of the configs, without the timelines.
+        One entry per config, in their order, with empty timelines.
     """
     if processes == 1:
         mode = ShapeMode()
@@ -67,7 +68,7 @@ def trace_pack(
     with ProcessPoolExecutor(
         processes, get_context('spawn'), _prepare, (read_work,)
     ) as pool:
-        # Ctrl-C is this process's: workers inherit that they do not hear it
+        # workers inherit the signal mask: only this process handles Ctrl-C
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         entries = [pool.submit(_trace_in_worker, one) for one in configs]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -80,12 +81,12 @@ def trace_pack(
             raise
 
 
-#: Of a worker process: what it has found out, how to read a config's work.
+#: Arguments of ``_trace_one`` in a worker process, kept between its tasks.
 _worker: dict[str, Any] = {}
 
 
 def _prepare(read_work: Callable[[Config], Workload]) -> None:
-    sys.stdout = sys.stderr  # what MMDetection prints is no result
+    sys.stdout = sys.stderr  # output of MMDetection is not a result
     logging.disable(logging.WARNING)
     _worker.update(read_work=read_work, mode=ShapeMode())
 
@@ -108,8 +109,7 @@ def _trace_one(
 
 
 def pack_head(macs: bool = False) -> list[str]:
-    """Heads of the columns of :func:`pack_row`: the control's number, then
-    the frozen one's."""
+    """Return the column titles for :func:`pack_row`."""
     heads = ['experiment', 'batch']
     for name, head in COLUMNS.items():
         if name == 'step':
@@ -119,7 +119,7 @@ def pack_head(macs: bool = False) -> list[str]:
 
 
 def pack_row(entry: PackEntry, macs: bool = False) -> list[str]:
-    """The cells of one experiment."""
+    """Return the cells of one experiment, as ``control -> frozen``."""
     if entry.savings is None:
         return [entry.name, '-', *('-' for _ in COLUMNS for _ in range(2))]
     work = entry.savings.work
@@ -142,7 +142,7 @@ def _cells(quantity: Quantity, batch_size: int, macs: bool) -> list[str]:
 
 
 def entry_record(entry: PackEntry) -> dict[str, Any]:
-    """One experiment as plain data, for JSON."""
+    """Return one experiment as plain data, for JSON."""
     record: dict[str, Any] = {'name': entry.name, 'error': entry.error}
     if entry.savings is not None:
         record['work'] = asdict(entry.savings.work)

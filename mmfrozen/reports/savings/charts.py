@@ -90,7 +90,7 @@ def _note(axes: Axes, place: int, totals: Sequence[int], scale: float) -> None:
 
 
 def memory_chart(savings: Savings) -> Figure:
-    """Draw stacked bars of what each side's memory holds at its peak."""
+    """Draw stacked bars of the content of each side's memory at its peak."""
     chart = Figure(figsize=(9, 2.1), layout='constrained')
     axes = chart.add_subplot()
     looks = (('#4d4d4d', 1.0), ('#a6a6a6', 1.0), (None, 1.0), (None, 0.4))

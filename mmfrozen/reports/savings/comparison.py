@@ -12,7 +12,7 @@ from ...tracing.traced_step import ComponentCost
 
 @dataclass(frozen=True)
 class Quantity:
-    """A quantity of both steps.
+    """One quantity of the frozen step and of its control's.
 
     Attributes:
         name: Name of the quantity.
@@ -33,7 +33,7 @@ class Quantity:
 
 
 def saved(frozen: float, control: float) -> float | None:
-    """Return the share of the control that is saved; None if that is 0."""
+    """Return the saved share of the control; None for a control of 0."""
     return 1 - frozen / control if control else None
 
 

@@ -54,7 +54,8 @@ class Request:
 
     Attributes:
         run: Result file or work dir of the run.
-        control: The same of its control; None to report one run.
+        control: Result file or work dir of its control; None to report one
+            run.
         ann: Annotations of the evaluated images.
         train_ann: Annotations of the training images; None for the counts
             that an LVIS file states.
@@ -62,7 +63,7 @@ class Request:
         protocol: Evaluation protocol; None to infer it from ``ann``.
         num_resamples: Number of bootstrap resamples of the images.
         seed: Seed of the bootstrap.
-        min_images: Least number of images with a class for it to be ranked.
+        min_images: Minimum number of images with a class that is ranked.
         images: Folder of the images; None to look near ``ann``.
         config: Config of the detectors, whose classes define the labels of a
             ``.pkl``; None for the config in a work dir, else all categories.
@@ -186,7 +187,7 @@ def compare(
             table.val_images,
         ),
     )
-    # example images show both runs
+    # example images need the detections of both runs
     complete = len(detections) == len(files)
     return Comparison(
         gain,

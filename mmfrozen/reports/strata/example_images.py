@@ -18,7 +18,7 @@ from .example_panel import Crop, Panel, crop_around, join_panels, outlines
 from .image_files import ImageFiles
 
 MAX_DETECTIONS = 3  # detections in a panel
-MAX_OBJECTS = 20  # objects whose image file is searched
+MAX_OBJECTS = 20  # objects tried until an image can be read
 RUN_COLOURS = (COLOURS['frozen'], COLOURS['finetuned'])
 
 
@@ -87,7 +87,8 @@ class _ClassDetections:
     def highest(self, image_id: int, crop: Crop) -> list[int]:
         """Return the best detections whose centres are in the crop.
 
-        They are at most ``MAX_DETECTIONS`` positions, highest score first.
+        Returns:
+            At most ``MAX_DETECTIONS`` indices, highest score first.
         """
         middle = self.boxes[:, :2] + self.boxes[:, 2:] / 2
         inside = (
@@ -101,7 +102,7 @@ class _ClassDetections:
 
 
 class Examples:
-    """Drawer of the object of a class on which two runs differ most.
+    """Drawer of the objects on which two runs differ most.
 
     Args:
         gt: Ground truth.
@@ -144,7 +145,7 @@ class Examples:
         quality = [self._quality(objects, dets) for dets in found]
         ahead = quality[0] - (quality[1] if len(quality) > 1 else 0)
         size = self.gt.boxes[objects, 2:].prod(axis=1)
-        # of equals, prefer the larger object
+        # among equal objects, prefer the larger
         for index in np.lexsort((-size, -sign * ahead))[:MAX_OBJECTS]:
             target = int(objects[index])
             image_id = int(self.gt.image_ids[self.gt.images[target]])
@@ -156,7 +157,7 @@ class Examples:
     def _quality(
         self, objects: NDArray[np.int64], dets: _ClassDetections
     ) -> NDArray[np.float64]:
-        """Return the best score x IoU of each object, from IoU 0.5 on."""
+        """Return the best score x IoU of each object; 0 for IoU below 0.5."""
         best = np.zeros(len(objects))
         order = np.argsort(dets.image_ids, kind='stable')
         ids = dets.image_ids[order]

@@ -64,7 +64,7 @@ class Panel:
                 )
 
     def tag(self, point: NDArray[np.float64], text: str, colour: str) -> None:
-        """Write above a point of the image, moved down to avoid overlaps."""
+        """Write text above a point of the image, lower if it would overlap."""
         ((x, y),) = self._place(point[None])
         width = _font().getlength(text)
         x = min(max(x, 2), SIDE - width - 2)
@@ -80,7 +80,7 @@ class Panel:
         self._draw.text((x, y), text, fill='white', font=_font())
 
     def note(self, text: str, colour: str) -> None:
-        """Write at the foot of the panel."""
+        """Write text at the bottom of the panel."""
         foot = np.array([4, SIDE - 4]) - self._shift
         self.tag(self._origin + foot / self._scale, text, colour)
 

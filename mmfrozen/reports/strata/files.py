@@ -1,4 +1,4 @@
-"""Compare two ``strata.json`` of runs whose detections were not kept."""
+"""Compare the ``strata.json`` of runs whose detections were not kept."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from ...run_files import STRATA
 RESULTS = ('*.pkl', '*.pickle', '*.{iou_type}.json', '*results*.json')
 #: Name of the matches that mmfrozen's metrics write.
 MATCHES = 'matches.{iou_type}.npz'
-DEPTH = 3  # levels of folders that are searched, with the work dir
+DEPTH = 3  # levels of folders that are searched, including the work dir
 #: Shares of images and of classes without a detection that cause a note.
 MANY_IMAGES, MANY_CLASSES = 0.2, 0.5
 
@@ -59,8 +59,9 @@ def read_annotations(
         ann: Annotations of the evaluated images.
         train_ann: Annotations of the training images; None for the counts
             that LVIS files state.
-        protocol: None for LVIS's if ``ann`` has frequencies and categories
-            that are known to be absent from images, else COCO's.
+        protocol: Evaluation protocol; None for LVIS if ``ann`` has
+            frequencies and categories that are known to be absent from images,
+            else COCO.
 
     Raises:
         FileNotFoundError: If a file is missing.

@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 
 CHUNK = 10  # resamples between two steps of a progress bar
 DECADES = 0.25  # width of the running mean, in powers of ten
-MIN_CLASSES = 5  # of a running mean
-GRID = 120  # points of its line
+MIN_CLASSES = 5  # classes that a running mean requires
+GRID = 120  # points of the line of a running mean
 
 
 @dataclass(frozen=True)

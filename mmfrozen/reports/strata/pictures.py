@@ -23,7 +23,7 @@ def draw_examples(
     examples: Examples,
     track: Callable[[Sequence[ClassGain]], Iterable[ClassGain]] = iter,
 ) -> dict[int, Example]:
-    """Draw the classes that gained and lost most.
+    """Draw example images of the classes that gained and lost most.
 
     Args:
         gain: The comparison.

@@ -105,7 +105,7 @@ class ErrorCost:
     """AP50 that one type of error costs the classes of a bin, in both runs.
 
     Attributes:
-        type: As in :class:`~mmfrozen.run_files.ErrorGain`.
+        type: Type of error, as in :class:`~mmfrozen.run_files.ErrorGain`.
         num_errors: Number of errors of the run.
         num_control_errors: Number of errors of the control; None without one.
         bin: ``ap`` is the AP50 that the run would gain without these errors,
@@ -157,7 +157,7 @@ class StrataGain:
             intervals.
         confidence: Confidence level of the intervals.
         seed: Seed of the bootstrap.
-        min_images: Least number of images with a class for it to be ranked
+        min_images: Minimum number of images with a class that is ranked
             among those that gained or lost most.
         notes: Warnings about the inputs.
         bins: Bins, starting with ``'all'``.
@@ -208,7 +208,7 @@ class StrataGain:
             control: the highest AP first, and the lowest.
         """
         rows = [r for r in self.classes if r.val_images >= self.min_images]
-        # of equals, prefer classes with more instances
+        # among equal classes, prefer those with more instances
         rows.sort(key=lambda row: -row.val_instances)
         known = [(r.shown.value, r) for r in rows if r.shown.value is not None]
         up = sorted(known, key=lambda pair: -pair[0])

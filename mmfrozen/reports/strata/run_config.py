@@ -30,7 +30,7 @@ def find_configs(run: Path, config: Path | None) -> list[Path]:
     """Return the configs that may define the classes of a run.
 
     Args:
-        run: A work dir, or a result file, for which none is found.
+        run: A work dir, or a result file, for which no config is found.
         config: The config of ``--config``; None to search the work dir.
     """
     if config is not None:
@@ -58,7 +58,8 @@ def read_label_ids(
             does; one that was found in a work dir is only parsed.
 
     Returns:
-        As :func:`~mmfrozen.evaluation.result_files.label_ids`; None if the
+        (classes,) int64, as from
+        :func:`~mmfrozen.evaluation.result_files.label_ids`; None if the
         configs do not select classes.
 
     Raises:
@@ -136,7 +137,7 @@ def _head_classes(node: Any, in_head: bool) -> Iterator[int]:
 def note_on_labels(
     name: str, detections: DetectionArrays, gt: GroundTruth
 ) -> list[str]:
-    """Return a note if the labels of a detector end before the categories."""
+    """Return a note if no detection has the last label of ``--ann``."""
     found = np.isin(gt.category_ids[gt.file_order], detections.category_ids)
     last, total = int(np.flatnonzero(found).max()), len(found)
     if last == total - 1:

@@ -182,7 +182,7 @@ def _add_column(table: Table, name: str, is_number: bool) -> None:
 
 
 def _table(title: str) -> Table:
-    # must fit into 80 columns
+    # little padding, so that tables fit into 80 columns
     return Table(
         title=title,
         box=SIMPLE_HEAD,
