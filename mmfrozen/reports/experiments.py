@@ -110,7 +110,7 @@ def count_flops(
 
 def read_head(path: Path) -> tuple[bool, str]:
     """Read whether a config was not run, and the paper's AP, from its head."""
-    head = path.read_text().split('"""')[1]
+    head = path.read_text().partition('"""')[2].partition('"""')[0]
     found = REPORTED.search(head)
     reported = ' '.join(found[1].split()).rstrip(' ,;') if found else ''
     return 'not run' in head, reported

@@ -139,6 +139,11 @@ def test_flops_are_those_of_the_table_until_they_are_counted_anew(tmp_path):
     assert row(unknown[0])[4:7] == ['-', '-', '-']
 
 
+def test_config_without_a_docstring_has_no_reported_ap(tmp_path):
+    (tmp_path / 'x.py').write_text('_base_ = []\n')
+    assert read_head(tmp_path / 'x.py') == (False, '')
+
+
 def test_folder_without_experiments_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='must hold experiments'):
         find_experiments(tmp_path)

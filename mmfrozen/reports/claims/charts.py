@@ -154,7 +154,7 @@ def _draw_schedule(records: Records) -> Figure | None:
         aps = [100 * fmean(r.last['box AP'] for r in group) for group in runs]
         left.plot(lengths, aps, marker + '-', color=colour, label=state)
         if state == 'finetuned':
-            drift = [fmean(r.drift or 0.0 for r in group) for group in runs]
+            drift = [fmean(r.drift for r in group) for group in runs]
             right.plot(lengths, drift, marker + '-', color=colour)
     left.legend(frameon=False, fontsize=8)
     left.set(xlabel='training steps', ylabel='box AP, %')

@@ -198,7 +198,7 @@ def _aps(records: Records) -> str:
             continue
         rows[-1] += [_spread([run.last[ap] for run in runs]) for ap in APS]
         rows[-1].append(_spread([run.best['box AP'] for run in runs]))
-        rows[-1].append(_mean([run.drift or 0.0 for run in runs], '.3f'))
+        rows[-1].append(_mean([run.drift for run in runs], '.3f'))
     head = ['variant', 'state', 'steps', 'seeds', *APS]
     return _table([*head, 'best box AP', 'drift'], rows)
 

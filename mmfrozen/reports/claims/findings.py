@@ -35,17 +35,13 @@ class Term:
     sign: int = 1
 
 
-def _log(value: float) -> float:
-    return math.log(value)
-
-
 #: Figures other than AP. Costs are logarithms, so that a difference is the
 #: logarithm of a ratio.
 OTHERS = {
     'drift': lambda run: run.drift,
-    'FLOPs': lambda run: _log(run.flops),
-    'kept bytes': lambda run: _log(run.kept_bytes),
-    'step time': lambda run: _log(run.step_seconds),
+    'FLOPs': lambda run: math.log(run.flops),
+    'kept bytes': lambda run: math.log(run.kept_bytes),
+    'step time': lambda run: math.log(run.step_seconds),
 }
 
 
@@ -219,14 +215,13 @@ def answer(question: Question, records: Mapping[Cell, ClaimRun]) -> Finding:
     """Answer a question from the records."""
     by_seed = {}
     for seed in SEEDS:
-        runs = [
-            records.get(Cell(t.variant, t.state, t.steps, seed))
-            for t in question.terms
+        cells = [
+            Cell(t.variant, t.state, t.steps, seed) for t in question.terms
         ]
-        if None not in runs:
+        if all(cell in records for cell in cells):
             by_seed[seed] = sum(
-                term.sign * read_figure(run, term.figure)
-                for term, run in zip(question.terms, runs, strict=True)
+                term.sign * read_figure(records[cell], term.figure)
+                for term, cell in zip(question.terms, cells, strict=True)
             )
     values = list(by_seed.values())
     gain = None
@@ -238,10 +233,8 @@ def answer(question: Question, records: Mapping[Cell, ClaimRun]) -> Finding:
     return Finding(question, list(by_seed), gain, images)
 
 
-def read_figure(run: ClaimRun | None, figure: str) -> float:
+def read_figure(run: ClaimRun, figure: str) -> float:
     """Return a figure of a record; NaN where it is not defined."""
-    if run is None:
-        return math.nan
     if figure in OTHERS:
         return OTHERS[figure](run)
     return run.last.get(figure, math.nan)

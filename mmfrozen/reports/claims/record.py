@@ -14,7 +14,7 @@ from pathlib import Path
 from ...run_files import STRATA, ParameterCounts, RunFile
 from ...tracing.traced_step import TracedStep
 from ..pair.comparison import compare_pair
-from ..runs.comparison import ComparedRun, read_runs
+from ..runs.comparison import read_runs
 from ..runs.learning_curves import LoggedEvaluation
 from .cells import RATES, STATES, Cell, all_cells, tuning_cells
 
@@ -85,8 +85,7 @@ class ClaimRun:
         kept_bytes: Bytes kept for the backward pass, from the tracer.
         peak_bytes: Peak bytes of a training step, from the tracer.
         parameters: Parameter counts of the detector.
-        drift: Relative L2 distance of the backbone from its initial weights;
-            None if it was not recorded.
+        drift: Relative L2 distance of the backbone from its initial weights.
         over_images: Differences with intervals over images, for a fine-tuned
             run if the frozen run of the same seed is on the same machine; else
             empty.
@@ -111,7 +110,7 @@ class ClaimRun:
     kept_bytes: int
     peak_bytes: int
     parameters: ParameterCounts
-    drift: float | None
+    drift: float
     over_images: list[ImageGain]
 
 
@@ -187,10 +186,18 @@ def make_record(
         ValueError: If a file is malformed, or the run is incomplete.
     """
     [run] = read_runs([work_dir])
-    if not (run.curve.evaluations and run.cost and run.backbone):
+    if not (
+        run.curve.evaluations
+        and run.curve.steps
+        and run.cost
+        and run.backbone
+        and run.final_drift is not None
+        and run.step_seconds
+    ):
         raise ValueError(
             f'{work_dir} must hold a run with all of its files, got one '
-            f'without {"; ".join(run.missing)}. Remove it, and run again.'
+            f'without {"; ".join(run.missing) or "logged steps"}. Remove it, '
+            'and run again.'
         )
     nothing = dict.fromkeys(APS, 0.0)  # without detections no AP is logged
     step = trace()
@@ -209,23 +216,19 @@ def make_record(
         best=best.aps or nothing,
         best_step=best.iter,
         bins=_read_bins(work_dir),
-        step_seconds=run.step_seconds or 0.0,
+        step_seconds=run.step_seconds,
         train_seconds=run.curve.steps[-1].seconds,
         flops=step.total.flops.total,
         kept_bytes=step.total.saved_bytes,
         peak_bytes=step.peak_bytes,
         parameters=run.backbone.model,
-        drift=_drift(run),
+        drift=run.final_drift,
         over_images=_over_images(twin, work_dir) if twin else [],
     )
 
 
 def _box_ap(evaluation: LoggedEvaluation) -> float:
     return evaluation.aps.get('box AP', 0.0)
-
-
-def _drift(run: ComparedRun) -> float | None:
-    return run.drift[-1].stages['all'].relative_l2 if run.drift else None
 
 
 def _read_bins(work_dir: Path) -> list[Bin]:

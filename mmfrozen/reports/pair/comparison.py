@@ -144,7 +144,7 @@ def compare_pair(
         matches = [pair for pair in pairs if pair]
         gains = [row for pair in matches for row in _paired(*pair)]
         if matches and num_images is None:
-            num_images = int(matches[0][0].is_evaluated.sum())
+            num_images = len(matches[0][0].image_ids)
         budgets.append(Budget(title, *steps, gains or _plain(path, control)))
     cost = choose(read_step_costs(run))
     return PairComparison(

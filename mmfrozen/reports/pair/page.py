@@ -145,7 +145,8 @@ def write_pair_page(folder: Path, pair: PairComparison) -> tuple[Path, ...]:
     ]
     written = [folder / 'pair.html']
     if chart is not None:
-        title = 'AP against training time'
+        unit = 'steps' if pair.times is None else 'time'
+        title = f'AP against training {unit}'
         parts.append(page.section(title, [page.figure(chart, CAPTION)]))
         written.append(folder / 'pair.png')
         page.save_png(chart, written[-1], dpi=DPI, bbox_inches='tight')

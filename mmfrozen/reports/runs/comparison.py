@@ -66,6 +66,11 @@ class ComparedRun:
         return self.logged_step_seconds
 
     @property
+    def final_drift(self) -> float | None:
+        """Relative L2 distance of the backbone at the end from its start."""
+        return self.drift[-1].stages[ALL].relative_l2 if self.drift else None
+
+    @property
     def seed(self) -> int | None:
         """Seed of the run; None without a record of StepCostHook."""
         return self.cost.seed if self.cost else None

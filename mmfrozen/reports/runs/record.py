@@ -10,7 +10,7 @@ from ...run_files import ParameterCounts
 from .comparison import ComparedRun, Pair
 from .costs import CostRow, compare, find_differences
 from .learning_curves import LoggedEvaluation
-from .seeds import SeedSummary, summarize_seeds
+from .seeds import SeedSummary, summarise_seeds
 from .step_costs import peak_bytes, total_flops
 
 
@@ -103,7 +103,7 @@ def summarise(
     summaries = [summarise_pair(pair) for pair in pairs]
     for pair in summaries:
         notes += [f'{pair.run} / {pair.control}: {w}' for w in pair.warnings]
-    seeds = summarize_seeds(pairs)
+    seeds = summarise_seeds(pairs)
     notes += [summary.verdict for summary in seeds]
     return RunsRecord(
         [summarise_run(run) for run in runs], summaries, seeds, notes
@@ -111,8 +111,7 @@ def summarise(
 
 
 def summarise_run(run: ComparedRun) -> RunSummary:
-    """Summarize a run."""
-    last = run.drift[-1].stages['all'] if run.drift else None
+    """Summarise a run."""
     return RunSummary(
         run=run.path,
         label=run.label,
@@ -125,7 +124,7 @@ def summarise_run(run: ComparedRun) -> RunSummary:
         step_seconds=run.step_seconds,
         joules_per_step=run.cost.joules_per_step if run.cost else None,
         parameters=run.backbone.model if run.backbone else None,
-        drift=last.relative_l2 if last else None,
+        drift=run.final_drift,
         evaluations=run.curve.evaluations,
         missing=run.missing,
     )

@@ -77,7 +77,7 @@ class SeedSummary:
         )
 
 
-def summarize_seeds(pairs: Sequence[Pair]) -> list[SeedSummary]:
+def summarise_seeds(pairs: Sequence[Pair]) -> list[SeedSummary]:
     """Group and summarize pairs that differ only in their seed.
 
     Args:

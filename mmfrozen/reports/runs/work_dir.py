@@ -29,7 +29,8 @@ def read_run(work_dir: Path) -> RunRecord:
     work_dir = Path(work_dir)
     logs = find_logs(work_dir)
     # results of `mim test` are next to them, in TIME/TIME.json
-    logs += sorted(work_dir.glob('*/[0-9]*_[0-9]*.json'))
+    logs += work_dir.glob('*/[0-9]*_[0-9]*.json')
+    logs.sort(key=lambda log: log.relative_to(work_dir).parts[0])
     lines = [line for log in logs for line in read_log(log)]
     steps = [x['time'] for x in lines if 'loss' in x and 'time' in x]
     evaluations = [line for line in lines if is_evaluation(line)]

@@ -71,8 +71,8 @@ def trace_pack(
         # workers inherit the signal mask: only this process handles Ctrl-C
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         entries = [pool.submit(_trace_in_worker, one) for one in configs]
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for entry in entries:
                 yield entry.result()
         except BaseException:

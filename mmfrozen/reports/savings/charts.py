@@ -232,20 +232,23 @@ def headline(savings: Savings) -> str:
     """Return the result in one sentence."""
     frozen, control = (side.step for side in savings.sides)
     shares = [
-        saved(a, b)
+        saved(a, b) or 0.0
         for a, b in (
             (frozen.total.flops.total, control.total.flops.total),
             (frozen.peak_bytes, control.peak_bytes),
             (frozen.gradient_bytes, control.gradient_bytes),
         )
     ]
-    flops, peak, gradients = map(percent, shares)
+    flops, peak, gradients = (
+        f'{percent(abs(share))} {"more" if share < 0 else less}'
+        for share, less in zip(shares, ('fewer', 'less', 'less'), strict=True)
+    )
     what = 'a training step'
     if savings.left_out:
         what = f'the counted part of {what}, without '
         what += f'{", ".join(savings.left_out)},'
     return (
-        f'Frozen, {what} takes {flops} fewer FLOPs than '
-        f'{savings.control.label}, {peak} less memory at its peak, and '
-        f'{gradients} less gradient traffic between GPUs.'
+        f'Frozen, {what} takes {flops} FLOPs than '
+        f'{savings.control.label}, {peak} memory at its peak, and '
+        f'{gradients} gradient traffic between GPUs.'
     )

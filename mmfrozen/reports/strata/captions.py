@@ -152,7 +152,8 @@ def method(gain: StrataGain) -> list[str]:
             f'What is in fewer than {MIN_IMAGES} images has no interval.',
             'They say how the figures vary with the images, not with the '
             'seed of training: for that, train both more than once.',
-            'One in twenty intervals of 95% does not contain the true value: '
-            'among hundreds of classes some exclude zero by chance.',
+            f'{1 - gain.confidence:.0%} of such intervals do not contain the '
+            'true value: among hundreds of classes some exclude zero by '
+            'chance.',
         ]
     return items

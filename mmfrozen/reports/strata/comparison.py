@@ -124,7 +124,7 @@ def compare(
         OSError: If a file does not exist.
     """
     files = [find_results(path, request.iou_type) for path in request.paths]
-    names = _names(request.paths, files)
+    names = _names(request.paths)
     if request.num_resamples < 0:
         raise ValueError(
             '--resamples must be 0 or more, got '
@@ -257,7 +257,8 @@ def _compare_records(
             'calibration': tuple(tuple(r.calibration or ()) for r in records),
         }
     gain = StrataGain(
-        **_head(request, names, files, annotations),
+        **_head(request, names, files, annotations)
+        | {'confidence': run.confidence, 'seed': run.seed or 0},
         **errors,
         max_dets=limit,
         num_resamples=run.resamples if control is None else 0,
@@ -265,7 +266,7 @@ def _compare_records(
         bins=bins,
         classes=classes,
         running_mean=running_mean(
-            [shown], table.train_annotations, request.confidence
+            [shown], table.train_annotations, run.confidence
         ),
     )
     return Comparison(gain, annotations, None, {})
@@ -304,7 +305,7 @@ def _head(
     }
 
 
-def _names(paths: Sequence[Path], files: Sequence[Path]) -> list[str]:
+def _names(paths: Sequence[Path]) -> list[str]:
     names = short_names(paths)
     if len(set(names)) == len(names):
         return names

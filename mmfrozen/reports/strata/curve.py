@@ -115,8 +115,9 @@ def _height(row: ClassGain) -> float:
 
 
 def _title(row: ClassGain) -> str:
+    form, unit = ('.1f', '% AP') if row.gain is None else ('+.1f', 'points')
     return (
-        f'{row.name}: {points(row.shown.value, "+.1f")} points; '
+        f'{row.name}: {points(row.shown.value, form)} {unit}; '
         f'{row.train_annotations:,} training annotations, '
         f'{row.val_instances:,} instances evaluated'
     )

@@ -126,9 +126,9 @@ def recorded_costs(
     found = []
     for (by, name, kind), own in run.items():
         size = sizes.get((by, name))
-        if size is None:
-            continue
         other = rest[0].get((by, name, kind)) if rest else None
+        if size is None or (rest and other is None):
+            continue  # a control without detections has no types of error
         gain = None
         if other and own.gain is not None and other.gain is not None:
             gain = Estimate(own.gain - other.gain)

@@ -184,6 +184,20 @@ def test_run_without_an_evaluation_is_not_recorded(tmp_path):
         )
 
 
+def test_run_without_logged_steps_is_not_recorded(tmp_path):
+    work_dir = write_run(
+        tmp_path,
+        [evaluation(350, 0.1)],
+        state='frozen',
+        costs=[COST],
+        drifts=[drift(350, 0.0)],
+    )
+    with pytest.raises(ValueError, match='got one without logged steps'):
+        record.make_record(
+            Cell('fpn', 'frozen'), '', 1e-3, work_dir, None, lambda: TRACED
+        )
+
+
 def test_record_of_another_rate_is_refused(tmp_path):
     cell = Cell('fpn', 'frozen')
     write(tmp_path, {**tuning(), cell: make(cell, rate=RATES[0])})

@@ -50,6 +50,13 @@ def test_resumed_run_is_read_as_one(tmp_path):
     assert run.backbone.model.trainable == 10
 
 
+def test_evaluation_after_a_test_is_the_last_one(tmp_path):
+    write_run(tmp_path, [evaluation(0.1, 2)], [], [evaluation(0.3, 4)])
+    tested = tmp_path / '20260101_000000/20260101_000000.json'
+    tested.write_text(json.dumps({'lvis/bbox_AP': 0.2}))
+    assert read_run(tmp_path).metrics == {'lvis/bbox_AP': 0.3}
+
+
 def test_run_without_evaluation_has_no_metrics(tmp_path):
     run = read_run(write_run(tmp_path, [step(1, 1)]))
     assert run.metrics == {} and run.step is None

@@ -20,6 +20,7 @@ from mmfrozen.reports.savings.all_configs import (
     pack_row,
     trace_pack,
 )
+from mmfrozen.reports.savings.charts import headline
 from mmfrozen.reports.savings.comparison import (
     compare_totals,
     thin_out,
@@ -29,7 +30,7 @@ from mmfrozen.reports.savings.page import write_report
 from mmfrozen.tracing import largest_batch
 from mmfrozen.tracing.largest_batch import find_largest_batch, parse_bytes
 from mmfrozen.tracing.pair import Variant, find_pair
-from mmfrozen.tracing.trace_pair import trace_pair
+from mmfrozen.tracing.trace_pair import Savings, trace_pair
 from mmfrozen.tracing.training_step import CannotTraceError
 from mmfrozen.tracing.workload import Workload
 from tests.tiny import ROOT, tiny_config
@@ -79,6 +80,15 @@ def test_sums_show_what_is_saved(savings):
     assert number(halves['step, GMACs']) == pytest.approx(
         step.frozen / 2e9, abs=0.05
     )
+
+
+def test_headline_says_more_where_nothing_is_saved(savings):
+    swapped = Savings(savings.work, savings.control, savings.frozen)
+    assert re.search(
+        'takes [0-9.]+.% more FLOPs than frozen, [0-9.]+.% more memory',
+        headline(swapped),
+    )
+    assert ' fewer FLOPs than' in headline(savings)
 
 
 def test_terminal_shows_components_conditions_and_the_convention(savings):

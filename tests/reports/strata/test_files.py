@@ -9,6 +9,7 @@ from mmfrozen.evaluation.match_detections import match
 from mmfrozen.evaluation.publish import write_strata
 from mmfrozen.evaluation.strata import default_bins, stratify, training_counts
 from mmfrozen.reports.strata.comparison import Request, compare
+from mmfrozen.reports.strata.tables import error_rows
 from mmfrozen.run_files import StrataRecord
 
 from . import strata_data
@@ -77,6 +78,36 @@ def test_single_file_has_its_aps(data):
     assert gain.bins[0].gain is None
 
 
+def kept(folder, data, **changes):
+    """Write strata.json of both runs with changed fields; return a request."""
+    for name in ('frozen', 'finetuned'):
+        content = json.loads((data / f'{name}_kept/strata.json').read_text())
+        content['records'][0].update(changes.get(name, changes))
+        (folder / f'{name}_kept').mkdir()
+        path = folder / f'{name}_kept/strata.json'
+        path.write_text(json.dumps(content))
+    return request_for(
+        folder,
+        '_kept',
+        ann=data / 'annotations/val.json',
+        train_ann=data / 'annotations/train.json',
+    )
+
+
+def test_confidence_and_seed_are_those_of_the_files(data, tmp_path):
+    gain = compare(kept(tmp_path, data, confidence=0.9, seed=7)).gain
+    assert (gain.confidence, gain.seed) == (0.9, 7)
+
+
+def test_control_without_detections_has_no_error_types(data, tmp_path):
+    error = dict(by='all', name='all', type='Cls', gain=0.1, num_errors=3)
+    request = kept(
+        tmp_path, data, frozen=dict(errors=[error]), finetuned=dict(errors=[])
+    )
+    gain = compare(request).gain
+    assert gain.errors == () == tuple(error_rows(gain))
+
+
 @pytest.mark.parametrize(
     ('changes', 'named'),
     [
@@ -127,18 +158,7 @@ def test_records_that_were_measured_otherwise_are_not_compared(
     data, tmp_path, change, words
 ):
     like = dict(max_dets=100, seed=0, confidence=0.95)
-    for name, changed in (('frozen', {}), ('finetuned', change)):
-        content = json.loads((data / f'{name}_kept/strata.json').read_text())
-        content['records'][0].update({**like, **changed})
-        (tmp_path / f'{name}_kept').mkdir()
-        path = tmp_path / f'{name}_kept/strata.json'
-        path.write_text(json.dumps(content))
-    request = request_for(
-        tmp_path,
-        '_kept',
-        ann=data / 'annotations/val.json',
-        train_ann=data / 'annotations/train.json',
-    )
+    request = kept(tmp_path, data, frozen=like, finetuned=like | change)
     with pytest.raises(ValueError, match=words):
         compare(request)
 
