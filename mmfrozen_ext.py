@@ -1,13 +1,13 @@
-"""Provide `mmcv._ext` where mmcv has no compiled operators that load.
+"""Provide `mmcv._ext` if mmcv has no compiled operators that load.
 
 `pip install` puts `mmfrozen.pth` beside this module. Python reads it at
 every start, so that `import mmcv.ops` works in every program, also in one
 that imports MMDetection before `mmfrozen`, and in spawned workers.
 `pip uninstall mmfrozen` removes both files.
 
-The finder answers for one name, `mmcv._ext`. A compiled module that loads is
-always preferred; otherwise `mmfrozen/ops` is loaded under that name. It
-imports nothing heavy before `mmcv.ops` is imported.
+The finder handles only the name `mmcv._ext`. A compiled module that loads is
+always preferred; otherwise `mmfrozen/ops` is loaded under that name. Large
+packages are imported only when `mmcv.ops` is imported.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ REMEDY = (
 
 
 def install() -> None:
-    """Let Python ask the finder first. Calling it again changes nothing."""
+    """Register the finder first in line. Calling it again changes nothing."""
     if not any(isinstance(f, MmcvExtFinder) for f in sys.meta_path):
         sys.meta_path.insert(0, MmcvExtFinder())
 
 
 class MmcvExtFinder:
-    """Find the operators of mmcv, compiled if possible."""
+    """Finder of mmcv's operators, compiled ones if possible."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: Any = None
@@ -43,7 +43,8 @@ class MmcvExtFinder:
         """Find `mmcv._ext`; every other name is left to Python.
 
         Raises:
-            ImportError: If mmcv or torchvision does not fit; one line.
+            ImportError: If the version of mmcv or torchvision does not fit;
+                the message is one line.
         """
         if name != 'mmcv._ext':
             return None
@@ -59,7 +60,7 @@ class MmcvExtFinder:
 
 
 def is_compiled(ext: ModuleType) -> bool:
-    """Whether a loaded `mmcv._ext` is mmcv's own."""
+    """Return whether a loaded `mmcv._ext` is mmcv's own."""
     return ext.__file__ != str(OPS / '__init__.py')
 
 
@@ -67,7 +68,7 @@ def check() -> None:
     """Import MMDetection and mmcv's operators, and check that they fit.
 
     Raises:
-        ImportError: If not; one line that says what to install.
+        ImportError: If they do not fit; one line that says what to install.
     """
     try:
         import mmcv
@@ -127,7 +128,7 @@ def _loads(compiled: importlib.machinery.ModuleSpec) -> bool:
 
 
 def _say(line: str) -> None:
-    """Warn once a run: not in other ranks, nor in their workers."""
+    """Print a warning, except in other ranks and in worker processes."""
     processes = sys.modules.get('multiprocessing.process')
     is_child = processes is not None and processes.parent_process() is not None
     if os.environ.get('LOCAL_RANK', '0') == '0' and not is_child:
@@ -135,7 +136,7 @@ def _say(line: str) -> None:
 
 
 def _versions(*names: str) -> str:
-    """Name the distributions among these that are installed."""
+    """Return names and versions of the installed ones of distributions."""
     found = []
     for name in names:
         try:

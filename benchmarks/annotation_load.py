@@ -1,14 +1,15 @@
-"""Loading annotations at the start of training: ours against MMDetection.
+"""Compare mmfrozen and MMDetection in loading annotations before training.
 
-Writes a generated annotation file of LVIS's kind once: 12.7 annotations an
-image, 1,203 categories by Zipf's law, polygons of 44 corners on average, in
-no order of the images. Then makes the data set as a run does, in one or
-several processes (gloo), once by MMDetection's class and once by ours, and
+Writes a generated annotation file similar to LVIS's once: 12.7 annotations
+per image, 1,203 categories by Zipf's law, polygons of 44 corners on average,
+not sorted by image. Then builds the data set as a run does, in one or several
+processes (gloo), once with MMDetection's class and once with mmfrozen's, and
 compares the serialised data lists bit by bit.
 
-CPU seconds and memory are sums over the processes, above what they had after
-their imports: proportional set size, and the content of memory files. The
-peak is sampled every 0.1 s while they load; what is kept, once they have.
+CPU seconds and memory are sums over the processes, without those of their
+imports. Memory is the proportional set size plus the content of memory files.
+Its peak is sampled every 0.1 s while the processes load, the kept memory once
+afterwards.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 SIDES = ('stock', 'ours')
-#: Classes of the sides.
+#: Classes of both sides, by kind of file.
 CLASSES = {
     'lvis': ('LVISV1Dataset', 'CheckedLVISV1Dataset'),
     'coco': ('CocoDataset', 'CheckedCocoDataset'),
@@ -93,11 +94,11 @@ def write_file(path: Path, num_images: int, names: tuple[str, ...]) -> None:
         listed = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
         stream.write(f'], "images": {json.dumps(infos)}')
         stream.write(f', "categories": {json.dumps(listed)}}}')
-    part.rename(path)  # now it is whole
+    part.rename(path)  # only a complete file has this name
 
 
 def random_shape(random: np.random.Generator) -> str:
-    """A polygon, its box and area, as JSON."""
+    """Return a polygon, its box and area, as JSON without braces."""
     width, height = np.exp(random.uniform(np.log(8), np.log(240), 2))
     x, y = random.uniform(0, 1, 2) * (WIDTH - width, HEIGHT - height)
     corners = max(3, int(random.lognormal(3.4, 0.9)))
@@ -121,7 +122,7 @@ def random_shape(random: np.random.Generator) -> str:
 
 
 def make_image(random: np.random.Generator, image_id: int) -> dict[str, Any]:
-    """What LVIS and COCO say of an image."""
+    """Return an image entry with the keys of LVIS and COCO."""
     name = f'train2017/{image_id:012}.jpg'
     return dict(
         id=image_id,
@@ -137,7 +138,7 @@ def make_image(random: np.random.Generator, image_id: int) -> dict[str, Any]:
 
 
 def run(name: str, rank: int, size: int, file: str, store: str) -> None:
-    """Make the data set in this process; print what it cost as JSON."""
+    """Build the data set in this process; print its costs as JSON."""
     import torch.distributed
     from mmdet.datasets import LVISV1Dataset
     from mmdet.registry import DATASETS
@@ -181,7 +182,7 @@ def run(name: str, rank: int, size: int, file: str, store: str) -> None:
 
 
 def memory_bytes(processes: list[subprocess.Popen]) -> int:
-    """What processes hold together: mapped pages, and files in memory."""
+    """Return the memory of processes: mapped pages and files in memory."""
     total, files = 0, {}
     for process in processes:
         folder = Path('/proc', str(process.pid))
@@ -198,7 +199,7 @@ def memory_bytes(processes: list[subprocess.Popen]) -> int:
 
 
 def measure(name: str, size: int, file: Path, store: str) -> dict[str, Any]:
-    """Load in new processes, which meet at the file `store`; watch them."""
+    """Measure loading in new processes, which connect by the file `store`."""
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, '--out', str(file.parent), '--run']
@@ -236,20 +237,20 @@ def measure(name: str, size: int, file: Path, store: str) -> dict[str, Any]:
 
 
 def answer(processes: list[subprocess.Popen]) -> None:
-    """Let processes go on."""
+    """Let processes continue."""
     for process in processes:
         process.stdin.write('\n')
         process.stdin.flush()
 
 
 def expect(process: subprocess.Popen, word: str) -> None:
-    """Wait for a word of a process."""
+    """Wait until a process prints a word."""
     if (line := process.stdout.readline().strip()) != word:
         sys.exit(f'error: a process must say {word}, got {line!r}.')
 
 
 def main() -> int:
-    """Print one row a side, and how they compare."""
+    """Print one row per side and their ratio; return the exit status."""
     args = parse_args()
     if args.run:
         name, rank, size, *files = args.run

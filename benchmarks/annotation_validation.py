@@ -1,10 +1,10 @@
-"""The look at every annotation before training: its share of loading.
+"""Measure the share of annotation validation in the time of loading.
 
-Loads a generated file of LVIS's kind (`annotation_load.py` writes it) with
-and without the look in turns, in one process. Prints the median and the range
-of CPU seconds and of the share, once as timed inside the loads, once as the
-difference of neighbours, which other work on the machine disturbs more. The
-target is 10 %.
+Loads a generated file similar to LVIS's (written by `annotation_load.py`)
+alternately with and without validation, in one process. Prints the median and
+the range of CPU seconds and of the share, once as timed inside the loads and
+once as the difference between successive loads, which other work on the
+machine disturbs more. The target is 10 %.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def parse_args() -> argparse.Namespace:
 
 
 class TimedValidator(AnnotationValidator):
-    """Adds up the CPU seconds of the look."""
+    """Validator that sums up its CPU seconds."""
 
     seconds = 0.0
 
     def annotations(self, chunk: Sequence[Mapping[str, Any]]) -> list[Fault]:
-        """Look at some annotations."""
+        """Return the faults of some annotations."""
         begin = time.process_time()
         found = list(super().annotations(chunk))
         TimedValidator.seconds += time.process_time() - begin
@@ -55,15 +55,15 @@ class TimedValidator(AnnotationValidator):
 
 
 class NoValidator(AnnotationValidator):
-    """Sees nothing."""
+    """Validator that checks no annotations."""
 
     def annotations(self, chunk: Sequence[Mapping[str, Any]]) -> tuple:
-        """Look at none."""
+        """Return no faults."""
         return ()
 
 
 def load_seconds(file: Path, validator: type[AnnotationValidator]) -> float:
-    """CPU seconds of loading."""
+    """Return the CPU seconds of loading with a validator."""
     begin = time.process_time()
     with (
         open(os.devnull, 'w') as nowhere,
@@ -83,7 +83,7 @@ def load_seconds(file: Path, validator: type[AnnotationValidator]) -> float:
 
 
 def spread(values: np.ndarray, form: str) -> str:
-    """Median and range."""
+    """Return median and range as text."""
     return (
         f'{np.median(values):{form}} ({values.min():{form}} to '
         f'{values.max():{form}})'
@@ -91,7 +91,7 @@ def spread(values: np.ndarray, form: str) -> str:
 
 
 def main() -> int:
-    """Print the times, and the share of the look."""
+    """Print the times, and the share of the validation."""
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     file = Path(args.out).absolute() / f'{args.images}.json'

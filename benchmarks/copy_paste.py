@@ -1,17 +1,17 @@
-"""Time and memory of copy-paste: ours, mmdet's, torchvision's reference.
+"""Measure copy-paste of mmfrozen, MMDetection and torchvision's reference.
 
-Three tables, at 1024 x 1024 with 10 and 60 objects in either image:
+Three tables, at 1024 x 1024 with 10 and 60 objects in each image:
 
-- the transform alone, on the same two images with the same objects drawn;
+- the transform alone, on the same two images with the same objects;
 - the whole pipeline: load two images, annotate, jitter, paste, pack, each side
-  in a process of its own, with the peak of its memory above that of its start;
-- the same through one worker of a DataLoader, which has to send it.
+  in a process of its own, with its peak memory above that at its start;
+- the same through one worker of a DataLoader, which also sends the sample.
 
-The first two are CPU time, which other work on the machine hardly moves; the
-last is time on the clock.
+The first two are CPU time, which other work on the machine hardly changes;
+the last is elapsed time.
 
-torchvision ships no copy-paste; its published algorithm
-(references/detection, PR #5825) is written down here with its operators.
+torchvision has no copy-paste transform; its published algorithm
+(references/detection, PR #5825) is reimplemented here with its operators.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def torchvision_copy_paste(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_tensors(results: dict[str, Any]) -> dict[str, Any]:
-    """What torchvision's reference takes."""
+    """Return the tensors that torchvision's reference takes as its input."""
     found = dict(
         image=torch.from_numpy(results['img']).permute(2, 0, 1).contiguous(),
         masks=torch.from_numpy(results['gt_masks'].masks),
@@ -110,7 +110,7 @@ def as_tensors(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def compact(results: dict[str, Any]) -> dict[str, Any]:
-    """What this pack's loading gives: masks that are small crops."""
+    """Return results with masks as crops, as mmfrozen's loading does."""
     masks = CompactMasks.of(results['gt_masks'])
     crops = [c._replace(bitmap=c.bitmap.copy()) for c in masks.crops]
     found = {
@@ -126,7 +126,7 @@ def alone(folder: Path, repeats: int) -> dict[str, list[float]]:
     """Time the transform by itself.
 
     Returns:
-        Seconds by what was timed.
+        Seconds of each repeat, by name of the implementation.
     """
     inner = dataset(folder, 'LoadAnnotations')
     for step in inner['pipeline']:
@@ -161,7 +161,7 @@ def alone(folder: Path, repeats: int) -> dict[str, list[float]]:
 
 
 def config_of(name: str, folder: Path) -> dict[str, Any]:
-    """The whole pipeline of one side."""
+    """Return the data set config of one side, with the whole pipeline."""
     paste: dict[str, Any] = dict(type='SimpleCopyPaste')
     if name == STOCK:
         paste = dict(type='CopyPaste')
@@ -181,7 +181,7 @@ def run_pipeline(name: str, folder: Path, repeats: int) -> dict[str, Any]:
     """Load samples in this process, then through one worker."""
     before = peak_resident_bytes()
     samples = DATASETS.build(config_of(name, folder))
-    if name == STOCK:  # it would ask for the image after the last one at times
+    if name == STOCK:  # it sometimes draws the index after the last image
         samples.pipeline[0].get_indexes = lambda d: random.randrange(len(d))
     seconds = [_timed(samples, i) for i in range(repeats)]
     peak_bytes = peak_resident_bytes() - before
@@ -197,7 +197,7 @@ def run_pipeline(name: str, folder: Path, repeats: int) -> dict[str, Any]:
             worker_init_fn=lambda _: (np.random.seed(1), cv2.setNumThreads(0)),
         )
     )
-    for _ in range(4):  # the worker has started and is ahead by two
+    for _ in range(4):  # until the worker has started and is ahead by two
         next(batches)
     start = time.perf_counter()
     for _ in batches:
@@ -210,7 +210,7 @@ def run_pipeline(name: str, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def peak_resident_bytes() -> int:
-    """Peak of this process since it began, on Linux."""
+    """Return the peak resident memory of this process so far, on Linux."""
     status = Path('/proc/self/status').read_text()
     return 1024 * int(status.partition('VmHWM:')[2].split()[0])
 
@@ -224,7 +224,7 @@ def _timed(samples: Any, number: int) -> float:
 
 
 def in_own_process(name: str, folder: Path, repeats: int) -> dict[str, Any]:
-    """Run one side where no other has left its memory."""
+    """Run one side in a new process, without the memory of the others."""
     done = subprocess.run(
         [
             sys.executable,
@@ -244,7 +244,7 @@ def in_own_process(name: str, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print medians and ratios to MMDetection."""
+    """Print medians and speed-ups over MMDetection."""
     table = Table(
         title=f'copy-paste at 1024 x 1024, torch {torch.__version__}, '
         f'opencv {cv2.__version__}, 1 thread'
@@ -269,7 +269,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
 def summarise(
     what: str, count: int, found: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Make rows, MMDetection's first."""
+    """Return one table row per implementation."""
     stock = statistics.median(found[STOCK]['seconds'])
     rows = []
     for engine, record in found.items():
@@ -290,7 +290,7 @@ def summarise(
 
 
 def compare(repeats: int, console: Console) -> list[dict[str, Any]]:
-    """Measure everything, one after the other."""
+    """Measure all tables, one after the other; return their rows."""
     rows = []
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as folder:
@@ -317,14 +317,14 @@ def compare(repeats: int, console: Console) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure copy-paste and print the tables."""
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     init_default_scope('mmdet')
     cv2.setNumThreads(0)  # as in MMDetection's workers
     torch.set_num_threads(1)
     if args.run:
-        with contextlib.redirect_stdout(sys.stderr):  # pycocotools talks
+        with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints
             record = run_pipeline(args.run, args.folder, args.repeats)
         print(json.dumps(record))
         return 0

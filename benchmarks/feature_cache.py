@@ -1,14 +1,14 @@
-"""What a feature cache costs and saves, side by side in one process.
+"""Measure what a feature cache costs and saves, in one process.
 
     mmfrozen cache fill CONFIG --out FOLDER --views 1
     python benchmarks/feature_cache.py CONFIG FOLDER --steps 15
 
-Steps of four kinds take turns: with the cache, with the same features given
-in memory, with images and the plain backbone, and with images and the
-backbone as an inference engine. Loading (in this process, no workers) and
-step are timed apart. Then: the engine's forward alone beside filling, and
-views in random order from a cold disk beside the rate at which the disk
-reads a whole file. Medians; weights do not move.
+Steps of four kinds alternate: with the cache, with the same features given in
+memory, with images and the plain backbone, and with images and the backbone
+as an inference engine. Loading (in this process, without workers) and the
+step are timed separately. Then filling is compared with the engine's forward
+pass alone, and reading views in random order with a cold page cache with
+reading a whole file. Times are medians; the weights do not change.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Kind:
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds of a call, GPU work included, and its result."""
+    """Return the seconds of a call, including GPU work, and its result."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -148,7 +148,7 @@ def measure_steps(config: Config, folder: Path, steps: int) -> None:
 
 
 def measure_fill(config: Config, views: int) -> None:
-    """Print the time of filling and that of the engine's forward alone."""
+    """Print the times of filling and of the engine's forward pass alone."""
     config = copy.deepcopy(config)
     base = config.train_dataloader.dataset
     while 'dataset' in base:
@@ -181,8 +181,10 @@ def drop(path: Path) -> None:
 
 
 def measure_disk(folder: Path, batch_size: int) -> None:
-    """Print read rates of a whole file and of views in random order, with a
-    cold page cache; of views also from memory."""
+    """Print the read rates of a whole file and of views in random order.
+
+    The page cache is cold; views are also read from memory.
+    """
     paths = sorted(folder.glob('*.safetensors'))
     largest = max(paths, key=lambda path: path.stat().st_size)
     for path in paths:

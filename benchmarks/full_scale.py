@@ -1,8 +1,8 @@
-"""What the paper's headline experiments cost, before anybody has run them.
+"""Predict the costs of the paper's main experiments without running them.
 
 Traces a training step of each and of its control on shapes alone, and prints
-a table for docs/full_scale.md: FLOPs of the whole schedule, hours of a GPU at
-a stated speed, peak, and the largest batch that fits.
+a table for docs/full_scale.md: FLOPs of the whole schedule, GPU-hours at a
+given speed, peak memory, and the largest batch that fits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def rows(config: Path, args: argparse.Namespace) -> Iterator[str]:
-    """A line of the frozen one and one of its control."""
+    """Yield a table row of the frozen config and one of its control."""
     pair = find_pair(str(config))
     work = read_workload(pair[0].cfg, dtype=args.dtype)
     mode = ShapeMode()

@@ -1,12 +1,13 @@
-"""Mistakes in configs: what comes of them, here and in stock MMDetection.
+"""Count the outcomes of mistakes in configs, also in stock MMDetection.
 
     nice -n 10 python -m benchmarks.fuzz_configs --trials 2000
     nice -n 10 python -m benchmarks.fuzz_configs --trials 500 --stock
 
-Each trial takes an experiment, or a control, of the pack (with --stock
-MMDetection's Mask R-CNN, under MMEngine's runner), makes one mistake and runs
-it up to the end of its first step, in a process of its own. All keys are the
-experiment's; widths, images and data are small. --jobs runs several at once.
+Each trial takes an experiment or a control of the pack (with --stock
+MMDetection's Mask R-CNN and MMEngine's runner), makes one mistake and runs it
+to the end of its first step, in a process of its own. It keeps all keys of
+the config, with small widths, images and data. --jobs sets the number of
+trials at a time.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def prepare_all(folder: Path) -> dict[str, Path]:
-    """Data and weights of all trials."""
+    """Write the data and weights of all trials; return their paths."""
     data = folder / 'lvis_v1'
     build(data, Parameters(num_train=24, num_val=8, height=96, width=128))
     return prepare(folder, data)
@@ -68,7 +69,7 @@ def prepare_all(folder: Path) -> dict[str, Path]:
 def draw(
     args: argparse.Namespace, files: dict[str, Path]
 ) -> list[tuple[str, Mutation]]:
-    """A config's name and a mistake in it, for every trial."""
+    """Return the name of a config and a mistake in it for every trial."""
 
     @functools.cache
     def small(name: str) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def draw(
 
 
 def verdict(mutation: Mutation, outcome: Outcome) -> str:
-    """The row of the table that a trial belongs to."""
+    """Return the row of the table in which a trial is counted."""
     named = outcome.names(mutation.typed)
     if outcome.kind == 'step':
         if named:
@@ -116,7 +117,7 @@ def verdict(mutation: Mutation, outcome: Outcome) -> str:
 
 
 def report(trials: Any, out: Path | None) -> None:
-    """Count; write each trial that went wrong."""
+    """Print the counts of outcomes; write each trial to a file."""
     counts: collections.Counter[str] = collections.Counter()
     lines = []
     for (name, mutation), outcome in trials:

@@ -1,11 +1,11 @@
-"""How often the 95 % intervals of AP cover what they should.
+"""Measure how often the 95 % confidence intervals of AP cover the true value.
 
-Generates many evaluations of the same two detectors on new images of the
-same kind, as a long tail has them: classes with counts that fall as 1 / rank,
-difficulties that the objects of an image share, and errors of both detectors
-at the same objects. What an interval should cover is the mean of all these
-evaluations. Prints beside it how often percentiles of the same resamples,
-moved to the measured value, cover it (the rule of earlier releases).
+Generates many evaluations of the same two detectors, each on new images from
+one long-tailed distribution: class counts are proportional to 1 / rank,
+objects of an image share a difficulty, and both detectors have errors at the
+same objects. The true value is the mean of all these evaluations. The rule of
+earlier releases is printed for comparison: percentiles of the same resamples,
+shifted to the measured value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EXAMPLES = """examples:
       --objects 10 --sets 300
 """
 CONFIDENCE = 0.95
-#: Numbers of images of a class, from and to.
+#: Least and largest number of images of a class, for each printed group.
 CLASS_IMAGES = ((10, 19), (20, 49), (50, 10**9))
 
 
@@ -58,7 +58,7 @@ def logistic(values: Any) -> Any:
 def evaluate(
     random: np.random.Generator, skills: np.ndarray, args: argparse.Namespace
 ) -> list[Matches]:
-    """Two detectors on the same new images."""
+    """Return the matches of both detectors on the same new images."""
     share = 1 / np.arange(1, args.classes + 1)
     share /= share.sum()
     images = np.repeat(
@@ -129,12 +129,13 @@ def as_matches(
 
 @dataclass
 class Figures:
-    """One figure of many evaluations.
+    """One metric in many evaluations.
 
     Attributes:
-        values: As measured.
-        ends: Of both kinds of interval: (kind, end) each time.
-        images: That it comes from.
+        values: Measured value of each evaluation.
+        ends: Ends of both kinds of interval in each evaluation, (kind, end,
+            1).
+        images: Number of images of the classes in each evaluation.
     """
 
     values: list[float]
@@ -143,7 +144,7 @@ class Figures:
 
 
 def intervals(value: Any, draws: Any, images: Any, lost: Any) -> np.ndarray:
-    """(2 kinds, 2 ends, C)."""
+    """Return the ends of both kinds of interval, (kind, end, class)."""
     own = student_interval(value, draws, CONFIDENCE, images, lost)
     tail = 50 * (1 - CONFIDENCE)
     shift = value - np.nanmean(draws, axis=0)

@@ -1,12 +1,12 @@
-"""Operators that a frozen training step dispatches, by component.
+"""Count the operators that a frozen training step dispatches, by component.
 
     python benchmarks/launches.py mask_rcnn_r101_fpn_lvis --batches 2 8 16
 
-On a GPU each is at least one launch of a kernel. They are counted on a CPU,
+On a GPU each operator launches at least one kernel. They are counted on a CPU,
 without views, empty tensors and scalars, for MMDetection's step and for the
-batched one, at several batch sizes: the batched one must not grow. Boxes are
-suppressed as on a GPU. With CUDAGraphHook backbone, neck and RPN are one
-launch, and so is their backward pass.
+batched step, at several batch sizes: the count of the batched step must not
+grow. NMS runs as on a GPU. With CUDAGraphHook the forward pass of backbone,
+neck and RPN is one launch, and so is their backward pass.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ VIEWS = set(
 
 
 class Count(TorchDispatchMode):
-    """Counts by the innermost component at work."""
+    """Counter of operators, by the innermost running component."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def within(self, owner: Any, method: str, name: str) -> None:
-        """Count what a method dispatches under a name."""
+        """Count the operators of a method under a component's name."""
         call = getattr(owner, method, None)
         if call is None:
             return
@@ -97,14 +97,14 @@ class Count(TorchDispatchMode):
 def suppress_as_on_gpus(
     boxes: Tensor, scores: Tensor, threshold: float, **_: Any
 ) -> Tensor:
-    """Take the place of what CPUs do."""
+    """Replace the CPU's NMS by that of GPUs."""
     groups = boxes.flatten(0, 1)
     return suppress_groups(groups, threshold).view_as(scores)
 
 
 def count(name: str, batch: int, size: int, *, fast: bool) -> Counter[str]:
-    """Operators of a step by component, and of the static part's backward
-    pass, which is part of the whole one."""
+    """Return the number of operators of a step by component, and of all with
+    CUDAGraphHook."""
     model = build(name, 'frozen', fast=fast, device='cpu', narrow=True)
     head = model.roi_head.bbox_head
     head = head[0] if isinstance(head, torch.nn.ModuleList) else head

@@ -1,9 +1,9 @@
-"""Whether memory, open files and the time of a step grow in a long training.
+"""Test whether memory, open files and step time grow in a long training.
 
 Trains a config by `mim train` for many steps, with validation and checkpoints
 in between, and records the process and its loader's workers every ten steps.
-Printed are the mean of the first and of the last quarter after the warm-up
-and the slope, with Student's 95 % interval over the means of blocks.
+Prints the means of the first and the last quarter after the warm-up, and the
+slope with Student's 95 % confidence interval over the means of blocks.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ custom_imports = dict(imports=['mmfrozen', 'benchmarks.long_run'])
 default_hooks = dict(recorder=dict(type='ProcessRecorder'))
 """
 BLOCKS = 20
-WARM_UP = 0.25  # of the steps: to the end of the first validation
-#: By recorded key: the printed name, and the factor to the printed unit.
+WARM_UP = 0.25  # share of the steps, up to the end of the first validation
+#: Printed name, and factor to the printed unit, by recorded key.
 FIGURES = {
     'resident': ('resident memory, MiB', 2**-20),
     'files': ('open files', 1),

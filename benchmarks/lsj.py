@@ -1,11 +1,11 @@
-"""Time of large scale jitter: MMDetection's masks beside compact ones.
+"""Time large scale jitter with MMDetection's masks and with compact masks.
 
 Both sides run MMDetection's own RandomResize, RandomCrop, FilterAnnotations,
-RandomFlip and Pad; ours loads with LoadCompactAnnotations. Times are CPU
-time, which other work on the machine hardly moves. Results are compared bit
-by bit in the same run. The last line of each group has no masks at all: what
-is left there is reading, resizing and padding the image, which no way of
-handling masks can save.
+RandomFlip and Pad; mmfrozen's side loads with LoadCompactAnnotations. Times
+are CPU time, which other work on the machine hardly changes. Results are
+compared bit by bit in the same run. The last line of each group has no masks
+at all: it is the time to read, resize and pad the image, which no handling of
+masks can save.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def parse_args() -> argparse.Namespace:
 def run(
     steps: list[Any], info: dict[str, Any], seed: int
 ) -> tuple[Any, list[float]]:
-    """Jitter one image.
+    """Run the transforms of one side on an image.
 
     Returns:
-        What came out, and seconds by step.
+        The results, and the seconds of each transform.
     """
     results = copy.deepcopy(info)
     np.random.seed(seed)
@@ -75,13 +75,13 @@ def run(
         start = time.process_time()
         results = step(results)
         seconds.append(time.process_time() - start)
-        if results is None:  # nothing was left: MMDetection draws again
+        if results is None:  # no object is left: MMDetection draws again
             break
     return results, seconds
 
 
 def check_equal(ours: Any, stock: Any) -> None:
-    """Compare bit by bit, outside of what is timed."""
+    """Compare the results of both sides bit by bit, which is not timed."""
     assert (ours is None) == (stock is None)
     if ours is None:
         return
@@ -92,7 +92,10 @@ def check_equal(ours: Any, stock: Any) -> None:
 
 
 def measure(folder: Path, repeats: int) -> dict[str, list[list[float]]]:
-    """Jitter the same images at the same draws on all sides."""
+    """Return the seconds of each transform by side and image.
+
+    All sides use the same images and random numbers.
+    """
     images = DATASETS.build(dataset(folder, 'LoadAnnotations'))
     sides = {
         name: [TRANSFORMS.build(step) for step in steps]
@@ -111,7 +114,7 @@ def measure(folder: Path, repeats: int) -> dict[str, list[list[float]]]:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure all sides and print the table."""
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     init_default_scope('mmdet')

@@ -1,19 +1,19 @@
-"""Time and memory of LVIS evaluation: ours, the official package, others.
+"""Measure LVIS evaluation by mmfrozen, the official package and others.
 
-Writes generated ground truth and predictions once, alike in kind to those of
-a detector on LVIS val: about 12 instances of 8 categories in an image, most
-of which are found, and many detections of categories that the image is not
-annotated for. Then evaluates them, boxes and masks, each engine in a process
-of its own, in two ways:
+Writes generated ground truth and predictions once, similar to those of a
+detector on LVIS val: about 12 instances of 8 categories per image, most of
+which are detected, and many detections of categories that are not annotated
+in the image. Then evaluates boxes and masks, each engine in a process of its
+own, in two ways:
 
-in a run    the predictions come image by image, as a detector gives them;
-            load the annotations, match, average. MMDetection's LVISMetric is
-            the official package behind a detour through result files; it
-            rounds to 3 digits and sizes masks by their boxes.
+in a run    the predictions arrive image by image, as from a detector; load
+            the annotations, match, average. MMDetection's LVISMetric runs the
+            official package on result files that it writes; it rounds to 3
+            digits and takes the size of a mask from its box.
 from files  load annotations and result files, match, average.
 
-With several sizes it also fits straight lines to time and memory, and tells
-what these say of LVIS val.
+With several sizes it also fits straight lines to time and memory, and
+extrapolates them to LVIS val.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-#: Engines by way; the last is what the others are compared with.
+#: Engines by way; the others are compared with the last one.
 WAYS = {
     'in a run': ('StratifiedLVISMetric', 'without bootstrap', 'LVISMetric'),
     'from files': ('mmfrozen', 'hotcoco', 'faster-coco-eval', 'lvis'),
@@ -88,7 +88,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def octagon(box: np.ndarray) -> list[float]:
-    """A polygon of eight corners in a box of x, y, width, height."""
+    """Return a polygon of eight corners in a box of x, y, width, height."""
     x, y, width, height = box
     across = np.array([0.3, 0.7, 1, 1, 0.7, 0.3, 0, 0])
     down = np.array([0, 0, 0.3, 0.7, 1, 1, 0.7, 0.3])
@@ -97,14 +97,14 @@ def octagon(box: np.ndarray) -> list[float]:
 
 
 def random_box(random: np.random.Generator) -> np.ndarray:
-    """Small, medium and large alike: side lengths by a log-uniform law."""
+    """Return a box x, y, width, height with log-uniform sides in pixels."""
     sides = np.exp(random.uniform(np.log(8), np.log(240), 2))
     corner = random.uniform(0, 1, 2) * (np.array([WIDTH, HEIGHT]) - sides)
     return np.concatenate([corner, sides]).round(2)
 
 
 def encode(box: np.ndarray) -> dict[str, Any]:
-    """A detected mask."""
+    """Return the RLE of a detected mask in a box."""
     from pycocotools import mask as mask_utils
 
     rle = mask_utils.frPyObjects([octagon(box)], HEIGHT, WIDTH)[0]
@@ -112,7 +112,7 @@ def encode(box: np.ndarray) -> dict[str, Any]:
 
 
 def write_files(args: argparse.Namespace, number: int, folder: Path) -> None:
-    """Write ``gt.json``, ``bbox.json`` and ``segm.json``."""
+    """Write the annotations, and the predictions as JSON and as a pickle."""
     random = np.random.default_rng(0)
     share = 1 / np.arange(1, args.categories + 1)  # Zipf
     share /= share.sum()
@@ -169,7 +169,8 @@ def write_files(args: argparse.Namespace, number: int, folder: Path) -> None:
     (folder / 'gt.json').write_text(
         json.dumps(dict(**content, categories=categories))
     )
-    (folder / 'bbox.part').rename(folder / 'bbox.json')  # now it is whole
+    # the last file to appear, so that all are complete if it exists
+    (folder / 'bbox.part').rename(folder / 'bbox.json')
 
 
 def make_image(
@@ -178,7 +179,7 @@ def make_image(
     share: np.ndarray,
     image_id: int,
 ) -> tuple[dict, list[dict], list[tuple]]:
-    """An image, its annotations, and detections near to most of them."""
+    """Return an image, its annotations, and detections near most of them."""
     chosen = random.choice(args.categories, 22, p=share, replace=False) + 1
     present, absent = chosen[:8].tolist(), chosen[8:].tolist()
     image = dict(
@@ -212,12 +213,12 @@ def make_image(
 
 
 def figures_of(named: Any, kind: str) -> dict[str, float]:
-    """The nine figures that all engines give."""
+    """Return the nine metrics that all engines compute."""
     return {f'{kind} {name}': float(named[name]) for name in FIGURES}
 
 
 def run_lvis(folder: Path) -> dict[str, float]:
-    """The official package."""
+    """Evaluate with the official package."""
     from lvis import LVIS, LVISEval, LVISResults
 
     gt = LVIS(str(folder / 'gt.json'))
@@ -231,7 +232,10 @@ def run_lvis(folder: Path) -> dict[str, float]:
 
 
 def run_hotcoco(folder: Path) -> dict[str, float]:
-    """The engine in Rust: no single matches, so no bootstrap and no bins."""
+    """Evaluate with hotcoco, written in Rust.
+
+    It returns no matches, which bootstrap and bins need.
+    """
     import hotcoco
 
     gt = hotcoco.COCO(str(folder / 'gt.json'))
@@ -245,7 +249,7 @@ def run_hotcoco(folder: Path) -> dict[str, float]:
 
 
 def run_faster_coco_eval(folder: Path) -> dict[str, float]:
-    """The engine in C++."""
+    """Evaluate with faster-coco-eval, written in C++."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     gt = COCO(str(folder / 'gt.json'))
@@ -268,7 +272,7 @@ def run_faster_coco_eval(folder: Path) -> dict[str, float]:
 
 
 def run_mmfrozen(folder: Path) -> dict[str, float]:
-    """Ours, with what bins and intervals need."""
+    """Evaluate with mmfrozen, with the matches for bins and intervals."""
     from mmfrozen.evaluation import GroundTruth, match
     from mmfrozen.evaluation.strata import frequency_bins, mean
 
@@ -291,7 +295,7 @@ def run_mmfrozen(folder: Path) -> dict[str, float]:
 
 
 def samples(folder: Path) -> Iterator[dict[str, Any]]:
-    """Predictions as a detector returns them, with masks encoded."""
+    """Yield predictions as a detector returns them, with encoded masks."""
     import torch
 
     with open(folder / 'predictions.pkl', 'rb') as stream:
@@ -316,17 +320,17 @@ def samples(folder: Path) -> Iterator[dict[str, Any]]:
             yield sample
 
 
-#: Wall and processor seconds that the input took, which is no evaluation.
+#: Elapsed and CPU seconds of reading the input, which are subtracted.
 READING: list[np.ndarray] = []
 
 
 def now() -> np.ndarray:
-    """Wall clock and processor time, in seconds."""
+    """Return elapsed time and CPU time in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def run_metric(folder: Path, **options: Any) -> dict[str, float]:
-    """Our metric, from its construction to its numbers."""
+    """Run mmfrozen's metric, from its construction to its results."""
     from mmfrozen.evaluation import StratifiedLVISMetric
 
     metric = StratifiedLVISMetric(
@@ -345,7 +349,7 @@ def run_metric(folder: Path, **options: Any) -> dict[str, float]:
 
 
 def run_stratified_lvis_metric(folder: Path) -> dict[str, float]:
-    """With 100 resamples, strata and matches written."""
+    """Run mmfrozen's metric with 100 resamples and written strata."""
     with tempfile.TemporaryDirectory() as out:
         return run_metric(
             folder, resamples=100, strata_file=f'{out}/strata.json'
@@ -353,12 +357,12 @@ def run_stratified_lvis_metric(folder: Path) -> dict[str, float]:
 
 
 def run_without_bootstrap(folder: Path) -> dict[str, float]:
-    """The same numbers as the official package's, and AP fixed."""
+    """Run mmfrozen's metric with the official package's results only."""
     return run_metric(folder, resamples=0, strata_file=False)
 
 
 def run_lvis_metric(folder: Path) -> dict[str, float]:
-    """MMDetection's metric."""
+    """Run MMDetection's metric."""
     from mmdet.evaluation import LVISMetric
 
     metric = LVISMetric(str(folder / 'gt.json'), metric=list(KINDS))
@@ -366,7 +370,7 @@ def run_lvis_metric(folder: Path) -> dict[str, float]:
         pred = sample.pop('pred_instances')
         result = {k: v.numpy() for k, v in pred.items() if k != 'masks'}
         result.update(img_id=sample['img_id'], masks=pred['masks'])
-        # what its `process` appends, which takes masks as tensors only
+        # as its `process` does, which accepts only tensors as masks
         metric.results.append((dict(height=HEIGHT, width=WIDTH), result))
     named = metric.evaluate(len(metric.results))
     return {
@@ -392,7 +396,7 @@ def run_engine(name: str, folder: Path) -> None:
     logging.disable(logging.WARNING)
     import mmfrozen.evaluation  # noqa: F401  (lets lvis run on this numpy)
 
-    # looking through a million objects of the imports is no evaluation
+    # the collector should not traverse a million objects of the imports
     gc.collect()
     gc.freeze()
     before = peak_bytes()
@@ -411,12 +415,12 @@ def run_engine(name: str, folder: Path) -> None:
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure(name: str, folder: Path) -> dict | None:
-    """Run an engine in a process of its own; None if it is not there."""
+    """Run an engine in a new process; return None if it fails."""
     command = [sys.executable, __file__, '--out', str(folder), '--run', name]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -427,7 +431,7 @@ def measure(name: str, folder: Path) -> dict | None:
 
 
 def main() -> int:
-    """Print one row an engine, for each size."""
+    """Print one row per engine, for each number of images."""
     args = parse_args()
     if args.run:
         run_engine(args.run, Path(args.out))
@@ -459,11 +463,11 @@ def main() -> int:
 
 
 def print_way(way: str, records: dict[str, dict], base: str) -> None:
-    """Print one row an engine, with the ratios to the last of the way.
+    """Print one row per engine, with ratios to the last engine of the way.
 
-    The ratio of processor time holds also on a machine that others use. The
-    memory is that above the imports, which a run has anyway. The
-    difference is the largest of the 18 figures.
+    The ratio of CPU times is also valid if other processes use the machine.
+    Memory is that above the imports, which a run needs anyway. The difference
+    is the largest one of the 18 metrics.
     """
     print(
         f'\n{way:22}{"seconds":>9}{"CPU":>8}{"peak MiB":>10}'
@@ -486,12 +490,13 @@ def print_way(way: str, records: dict[str, dict], base: str) -> None:
 
 
 def own_mib(record: dict) -> float:
-    """Peak memory above what the imports take."""
+    """Return the peak memory above that of the imports, in MiB."""
     return (record['peak_bytes'] - record['import_bytes']) / 2**20
 
 
 def print_growth(found: dict[str, dict[int, dict]]) -> None:
-    """Print straight lines through time and memory, and where they lead."""
+    """Print straight lines fitted to time and memory, and their values for
+    LVIS val."""
     print(
         f'\n{"growth with images":22}{"ms CPU each":>12}{"MiB each":>10}   '
         f'at {LVIS_VAL} images, by these lines'

@@ -1,9 +1,9 @@
-"""mmcv's operators: over torchvision beside compiled, in one process.
+"""Compare mmfrozen's versions of mmcv's operators with the compiled ones.
 
-Forward and backward pass of each operator at sizes of this pack's configs,
-in turn, median of the repetitions. Needs mmcv with compiled operators; without
-them only the times of mmfrozen's are printed. With --step, a training step of
-a config as well.
+Times the forward and the backward pass of each operator at sizes of the
+pack's configs, alternately in one process, and prints medians. Needs mmcv with
+compiled operators; without them only the times of mmfrozen's are printed. With
+--step also times a training step of a config.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DTYPES = {
     'float16': torch.float16,
     'bfloat16': torch.bfloat16,
 }
-#: mmcv has compiled kernels for these on a CPU.
+#: Operators for which mmcv has compiled kernels on a CPU.
 ON_CPU = frozenset(
     (
         'RoIAlign 7 x 7',
@@ -88,7 +88,7 @@ def over_torchvision() -> Iterator[None]:
 def operators(
     device: str, dtype: torch.dtype
 ) -> dict[str, tuple[Callable[..., Any], list[Tensor]]]:
-    """Each operator with its inputs; floating-point leaves get gradients."""
+    """Return operators and their inputs, which require grad, by name."""
     torch.manual_seed(0)
 
     def leaf(*shape: int, scale: float = 1.0) -> Tensor:
@@ -176,7 +176,7 @@ def operators(
 def measure(
     call: Callable[..., Any], leaves: list[Tensor], device: str
 ) -> tuple[float, float]:
-    """Seconds of the forward and the backward pass."""
+    """Return the seconds of the forward and the backward pass."""
     wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
     for leaf in leaves:
         leaf.grad = None
@@ -197,7 +197,8 @@ def medians(
     args: argparse.Namespace,
     with_compiled: bool,
 ) -> list[tuple[float, float]]:
-    """Of mmfrozen's operators and, if asked, of the compiled ones."""
+    """Return median seconds of forward and backward, of mmfrozen's operators
+    and, if wanted, of the compiled ones."""
     sides: list[Callable[[], Any]] = [over_torchvision]
     if with_compiled:
         sides.append(nullcontext)
@@ -216,7 +217,7 @@ def medians(
 
 
 def training_step(path: str, size: int) -> Callable[[], Tensor]:
-    """Forward pass of a config's model on two images; returns the loss."""
+    """Return a function that computes a model's loss on two images."""
     cfg = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope('mmdet'):
         cfg.model.backbone.pop('init_cfg', None)
@@ -236,7 +237,7 @@ def training_step(path: str, size: int) -> Callable[[], Tensor]:
 
 
 def add_row(table: Table, name: str, times: list[tuple[float, float]]) -> None:
-    """Print milliseconds and ratios."""
+    """Add a row with milliseconds and ratios to the table."""
     cells = []
     for phase in (0, 1):
         ours = times[0][phase] * 1e3
@@ -250,7 +251,7 @@ def add_row(table: Table, name: str, times: list[tuple[float, float]]) -> None:
 
 
 def main() -> None:
-    """Print a line an operator."""
+    """Print one line per operator."""
     args = parse_args()
     has_compiled = mmfrozen_ext.is_compiled(_ext)
     if args.device == 'cuda' and not torch.cuda.is_available():

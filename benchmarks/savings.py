@@ -1,9 +1,8 @@
-"""Time of analyze_savings.py, beside real training steps on this machine.
+"""Compare the time of analyze_savings.py with that of real training steps.
 
-For every config of the pack given: seconds of a fresh process, the imports
-among them, and of tracing the pair in a warm one; with --real, of one real
-step of both models on the CPU at the same size, and how many times the tool
-is faster.
+For each given config: seconds of a new process, including imports, and of
+tracing the pair in this process; with --real also of one real step of both
+models on the CPU at the same size, and how many times the tool is faster.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def time_process(*command: str) -> float:
-    """Seconds of a process from start to end."""
+    """Return the seconds of a process from start to end."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, *command], check=True, stdout=subprocess.DEVNULL
@@ -59,7 +58,7 @@ def time_process(*command: str) -> float:
 
 
 def time_real_step(side: Variant, work: Workload) -> float:
-    """Seconds of forward and backward pass with data, on the CPU."""
+    """Return the seconds of forward and backward pass with data on the CPU."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(side.cfg.model.deepcopy())
     model.train()
@@ -76,7 +75,7 @@ def time_real_step(side: Variant, work: Workload) -> float:
 
 
 def main() -> None:
-    """Print a line a config."""
+    """Print one line per config."""
     args = parse_args()
     imports = time_process('-c', 'import mmfrozen')
     table = Table('config', title=f'imports alone: {imports:.1f} s')

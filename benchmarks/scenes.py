@@ -1,4 +1,4 @@
-"""Generated COCO-format images for the benchmarks of transforms."""
+"""This module generates COCO-format images for benchmarks of transforms."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CLASSES = tuple(f'class {i}' for i in range(40))
 
 
 def blob(random: np.random.Generator) -> np.ndarray:
-    """A rough disc of 12 to 40 corners, 10 to 120 pixels in radius.
+    """Return an irregular polygon with a radius of 10 to 120 pixels.
 
     Returns:
-        (K, 2) corners inside the image.
+        (12 to 40, 2), corners x y in pixels, inside the image.
     """
     radius = np.exp(random.uniform(np.log(10), np.log(120)))
     count = int(random.integers(12, 41))
@@ -33,9 +33,9 @@ def write_scenes(folder: Path, num_images: int, num_objects: int) -> None:
     """Write ``ann.json`` and JPEG files of blurred noise.
 
     Args:
-        folder: Made if it is not there.
-        num_images: Images.
-        num_objects: Objects in each.
+        folder: Folder of the files; it is created if it does not exist.
+        num_images: Number of images.
+        num_objects: Number of objects in each image.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def _annotate(
     random: np.random.Generator, image_id: int, number: int
 ) -> dict[str, Any]:
     points = blob(random)
-    while np.ptp(points, axis=0).min() < 4:  # hardly in the image
+    while np.ptp(points, axis=0).min() < 4:  # almost outside of the image
         points = blob(random)
     low, size = points.min(axis=0), np.ptp(points, axis=0)
     return dict(
@@ -74,7 +74,7 @@ def _annotate(
 
 
 def load_pipeline(load: str) -> list[dict]:
-    """Large scale jitter as in this pack's configs, up to padding.
+    """Return large scale jitter as in the pack's configs, up to padding.
 
     Args:
         load: ``'LoadAnnotations'`` or ``'LoadCompactAnnotations'``.
@@ -102,7 +102,7 @@ def load_pipeline(load: str) -> list[dict]:
 
 
 def dataset(folder: Path, load: str) -> dict[str, Any]:
-    """Config of the data set inside."""
+    """Return the config of a data set that loads and jitters the images."""
     return dict(
         type='CocoDataset',
         data_root=str(folder),

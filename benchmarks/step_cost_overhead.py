@@ -1,19 +1,18 @@
-"""What StepCostHook adds to a training step.
+"""Measure the time that StepCostHook adds to a training step.
 
-Trains Mask R-CNN of MMDetection in one process, on images of noise, and
-measures
+Trains MMDetection's Mask R-CNN in one process on images of noise, and measures
 
 - the time spent inside the hook and its wrappers in each step, and
-- steps with the hook against steps without it, in blocks that alternate in
-  one run: wall time, and the process's own CPU time, which other work on the
-  machine disturbs less.
+- steps with and without the hook, in blocks that alternate in one run: elapsed
+  time, and the CPU time of the process, which other work on the machine
+  disturbs less.
 
     python benchmarks/step_cost_overhead.py --steps 80 --size 192 --rois 64
 
-The smaller the step, the larger the share that the hook takes.
+The smaller the step, the larger the share of the hook.
 
-The one step whose FLOPs are counted is given by itself: it happens once a
-start of a run.
+The step whose FLOPs are counted is reported separately: it occurs only once
+per start of a run.
 """
 
 from __future__ import annotations
@@ -44,8 +43,9 @@ from mmfrozen.hooks.step_cost.memory_energy import MemoryMeter
 from mmfrozen.hooks.step_cost.step_flops import StepFlopsCounter
 from mmfrozen.hooks.step_cost.step_timer import StepTimer
 
-BLOCK = 5  # steps with the hook, then as many without
-#: What is entered from outside of the hook; only the outermost counts.
+BLOCK = 5  # number of steps with the hook, then without it
+#: Methods by which the hook is entered; of nested calls only the outermost
+#: is timed.
 ENTRIES = {
     StepCostHook: ('before_train_iter', 'after_train_iter', 'report'),
     step_meter.StepMeter: (
@@ -61,14 +61,14 @@ ENTRIES = {
 
 
 class Stopwatch:
-    """Sums the time inside functions, nested ones once."""
+    """Timer that sums the time inside functions; nested calls count once."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._depth = 0
 
     def watch(self, owner: type, name: str) -> None:
-        """Put a function of a class under watch."""
+        """Time all calls of a method of a class."""
         function: Callable[..., Any] = getattr(owner, name)
 
         @functools.wraps(function)
@@ -86,12 +86,12 @@ class Stopwatch:
 
 
 def clocks() -> tuple[float, float]:
-    """Wall time and the CPU time of this process."""
+    """Return elapsed time and the CPU time of this process in seconds."""
     return time.perf_counter(), time.process_time()
 
 
 class Switch(Hook):
-    """Takes the hook off and puts it on again, and times all steps."""
+    """Hook that turns StepCostHook off and on again, and times all steps."""
 
     priority = 'LOWEST'
 
@@ -104,11 +104,12 @@ class Switch(Hook):
         self.inside_seconds: list[float] = []
 
     def after_train_iter(self, runner: Runner, *args: Any, **kw: Any) -> None:
-        """A step ends, the next begins."""
+        """Record the time of the step, and turn the hook after a block."""
         step, is_on = runner.iter + 1, self.hook.is_active
         now = clocks()
         place = step % BLOCK
-        if step > BLOCK and place != 1:  # a first step pays for the switch
+        # the first step of a block includes the switch
+        if step > BLOCK and place != 1:
             wall, cpu = (a - b for a, b in zip(now, self.begin, strict=True))
             self.steps[is_on].append((wall, cpu))
             if is_on:
@@ -119,7 +120,7 @@ class Switch(Hook):
         self.begin = clocks()
 
     def turn(self, runner: Runner, *, on: bool) -> None:
-        """Put the hook on, or take it off."""
+        """Turn the hook on or off."""
         if not on:
             self.hook.give_up(runner, RuntimeError('switched off'))
             return
@@ -129,7 +130,7 @@ class Switch(Hook):
 
 
 class Noise(Dataset):
-    """Batches of two images with boxes and masks."""
+    """Data set of noise images with boxes and masks."""
 
     def __init__(self, size: int) -> None:
         self.items = [
@@ -146,7 +147,7 @@ class Noise(Dataset):
 
 
 def make_runner(args: argparse.Namespace, folder: str) -> Runner:
-    """MMDetection's Mask R-CNN R50-FPN, its backbone frozen or not."""
+    """Return a runner of Mask R-CNN R50-FPN, frozen or fine-tuned."""
     cfg = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
     cfg.model.backbone.update(
         init_cfg=None,
@@ -171,7 +172,7 @@ def make_runner(args: argparse.Namespace, folder: str) -> Runner:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Run, and put the figures together."""
+    """Train and return the measured times as a record."""
     inside = Stopwatch()
     for owner, names in ENTRIES.items():
         for name in names:
@@ -182,7 +183,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         switch = Switch(hook, inside)
         runner.register_hook(hook)
         runner.register_hook(switch)
-        runner.logger.warning = lambda *a, **k: None  # of switching off
+        # turning the hook off logs a warning each time
+        runner.logger.warning = lambda *a, **k: None
         switch.begin = clocks()
         runner.train()
         counted = count(runner)
@@ -212,7 +214,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def count(runner: Runner) -> float:
-    """Time a step while its FLOPs are counted."""
+    """Return the seconds of a step whose FLOPs are counted."""
     batch = next(iter(runner.train_dataloader))
     counter = StepFlopsCounter()
     begin = time.perf_counter()
@@ -224,7 +226,7 @@ def count(runner: Runner) -> float:
 
 
 def main() -> None:
-    """Print a record."""
+    """Measure the overhead and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--steps', type=int, default=80)
     parser.add_argument('--size', type=int, default=192, metavar='PIXELS')

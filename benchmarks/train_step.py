@@ -1,16 +1,16 @@
-"""Training steps side by side: MMDetection's, this package's, and the limit.
+"""Compare training steps of MMDetection and mmfrozen, and their FLOP limit.
 
     python benchmarks/train_step.py --batch 2 --size 512          # a CPU
     python benchmarks/train_step.py --batch 8 --size 1024 --bf16  # a GPU
 
-Random weights and images, 11 objects an image, proposals that fill the
-sampler's quota of positives as late in training; masks as the pipeline of
-each loads them, bitmaps or crops. Times are medians; on a CPU the steps of
-all kinds are taken in turn. "GPU busy" is the sum of a profiled step's kernels
-and copies; the FLOP limit is the step's arithmetic at the rate of a large
-matrix product, measured in the same run. "Ahead" computes the features of
-the next batch while heads train on this one: in a thread, on a GPU on a stream
-of its own.
+Weights and images are random, with 11 objects per image, and with proposals
+that fill the sampler's quota of positives, as late in training. Masks are
+bitmaps or crops, as the pipeline of each side loads them. Times are medians;
+on a CPU the steps of all kinds alternate. "GPU busy" is the total time of the
+kernels and copies of a profiled step. The FLOP limit is the time of the step's
+FLOPs at the rate of a large matrix product, measured in the same run. "Ahead"
+computes the features of the next batch while heads train on this one: in a
+thread, on a GPU on a stream of its own.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from mmfrozen.transforms import CompactMasks
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 OBJECTS, NEAR = 11, 300
-#: State of the backbone, whether heads are batched, and what is added:
-#: a CUDA graph of what does not depend on objects, FrozenEngine, features that
+#: State of the backbone, whether heads are batched, and what is added: a CUDA
+#: graph of the part that does not depend on objects, FrozenEngine, features that
 #: are computed one batch ahead.
 KINDS = {
     'fine-tuned': ('finetuned', False, ()),
@@ -67,7 +67,7 @@ KINDS = {
 def make_data(
     batch: int, size: int, classes: int, *, crops: bool = False
 ) -> dict[str, Any]:
-    """Images of noise with rectangles for objects."""
+    """Return a batch of noise images with rectangular objects."""
     rng = np.random.default_rng(0)
     inputs, samples = [], []
     for _ in range(batch):
@@ -99,7 +99,7 @@ def make_data(
 
 
 def near_objects(data: dict[str, Any], device: str) -> Tensor:
-    """(N, NEAR, 4): proposals around the objects."""
+    """Return proposals around the objects, (N, NEAR, 4)."""
     torch.manual_seed(0)
     found = []
     for sample in data['data_samples']:
@@ -111,7 +111,7 @@ def near_objects(data: dict[str, Any], device: str) -> Tensor:
 
 
 def strip(node: Any) -> None:
-    """Drop what needs several processes or a download."""
+    """Remove settings that need several processes or a download, in place."""
     if isinstance(node, dict):
         if node.get('type') in ('SyncBN', 'MMSyncBN'):
             node['type'] = 'BN'
@@ -128,7 +128,7 @@ def strip(node: Any) -> None:
 
 
 def make_narrow(node: Any) -> None:
-    """Take few classes, proposals and sampled regions."""
+    """Set few classes, proposals and sampled regions, in place."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == 'num_classes':
@@ -147,8 +147,10 @@ def make_narrow(node: Any) -> None:
 def build(
     name: str, state: str, *, fast: bool, device: str, narrow: bool = False
 ) -> Any:
-    """Build a detector with random weights; a narrow one has few classes and
-    regions, and the same operators."""
+    """Build a detector with random weights.
+
+    A narrow detector has few classes and regions, but the same operators.
+    """
     folder = 'finetuned' if state == 'finetuned' else 'frozen'
     model = Config.fromfile(CONFIGS / folder / f'{name}.py').model
     strip(model)
@@ -176,7 +178,7 @@ def build(
 
 
 class Step:
-    """A training step: preprocessing, forward, backward, update."""
+    """Training step: preprocessing, forward pass, backward pass, update."""
 
     def __init__(
         self,
@@ -238,7 +240,7 @@ class Step:
 
 
 def give_features(step: Step) -> None:
-    """Leave the backbone out: its features are computed once."""
+    """Replace the backbone by its features, which are computed only once."""
     model = step.model
     with torch.no_grad():
         data = model.data_preprocessor(
@@ -286,7 +288,7 @@ class Ahead:
 
 
 def seconds(step: Step) -> float:
-    """Take a step."""
+    """Run a step and return its seconds."""
     if step.device == 'cuda':
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -297,7 +299,8 @@ def seconds(step: Step) -> float:
 
 
 def busy(step: Step) -> tuple[float | None, int | None]:
-    """Milliseconds of a step's kernels and copies, and how many."""
+    """Return the milliseconds and the number of kernels and copies of a step;
+    None without a GPU."""
     if step.device != 'cuda':
         return None, None
     activities = [torch.profiler.ProfilerActivity.CUDA]
@@ -310,7 +313,7 @@ def busy(step: Step) -> tuple[float | None, int | None]:
 
 
 def matmul_rate(device: str, bf16: bool) -> float:
-    """FLOP a second of a large matrix product."""
+    """Return the FLOP/s of a large matrix product."""
     side = 8192 if device == 'cuda' else 1536
     dtype = torch.bfloat16 if bf16 else torch.float32
     a = torch.randn(side, side, device=device, dtype=dtype)
@@ -329,7 +332,7 @@ def matmul_rate(device: str, bf16: bool) -> float:
 def prepare(
     name: str, kind: str, args: Any, device: str
 ) -> tuple[Step, float]:
-    """A step that is warm, and its TFLOP."""
+    """Return a step after its warm-up, and its TFLOPs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     state, fast, added = KINDS[kind]
@@ -358,7 +361,7 @@ def prepare(
 
 
 def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
-    """One row."""
+    """Return the row of one kind of step."""
     step, tflop = prepare(name, kind, args, device)
     if device == 'cuda':
         torch.cuda.empty_cache()
@@ -373,7 +376,8 @@ def measure(name: str, kind: str, args: Any, device: str) -> dict[str, Any]:
 
 
 def measure_in_turn(name: str, args: Any) -> list[dict[str, Any]]:
-    """All rows of a config, on a CPU that others may use too."""
+    """Return all rows of a config; its steps alternate, since other processes
+    may use the CPU."""
     steps = {kind: prepare(name, kind, args, 'cpu') for kind in args.kinds}
     times: dict[str, list[float]] = {kind: [] for kind in steps}
     for _ in range(args.steps):
@@ -388,7 +392,7 @@ def measure_in_turn(name: str, args: Any) -> list[dict[str, Any]]:
 def make_row(
     name: str, kind: str, args: Any, times: list[float], tflop: float
 ) -> dict[str, Any]:
-    """What both have."""
+    """Return a row with the values that are known on any device."""
     return dict(
         config=name,
         kind=kind,

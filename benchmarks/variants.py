@@ -1,8 +1,9 @@
-"""Variants of an experiment, each trained with several seeds, in one table.
+"""Compare variants of an experiment, each trained with several seeds.
 
-Each folder holds the work dirs of one variant's seeds. Printed are mean and
-standard deviation over seeds and, beneath the AP, the mean difference from
-the first folder in pairs of the same seed, with Student's 95 % interval.
+Each folder holds the work dirs of one variant's seeds. Prints mean and
+standard deviation of AP over seeds and, in the last two columns, the mean
+difference from the first folder over pairs of the same seed, with Student's
+95 % confidence interval.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_seeds(folder: Path) -> dict[str, dict[str, float]]:
-    """APs of each evaluated seed, by the name of its work dir."""
+    """Return the metrics of each evaluated seed, by name of its work dir."""
     evaluated = sorted(path.parent for path in folder.glob('*/strata.json'))
     return {
         run.name: {
@@ -59,7 +60,7 @@ def row(
     variant: dict[str, dict[str, float]],
     first: dict[str, dict[str, float]],
 ) -> str:
-    """A line of the table, in AP of 100."""
+    """Return a line of the table, with AP from 0 to 100."""
     seeds = sorted(variant.keys() & first.keys())
     gains = [
         paired_gain(
@@ -74,7 +75,7 @@ def row(
 
 
 def cell(gain: SeedGain) -> str:
-    """A difference and its interval."""
+    """Return a difference and its interval as text."""
     low, high = 100 * gain.low, 100 * gain.high
     return f'{100 * gain.gain:+.1f} ({low:+.1f} to {high:+.1f})'
 

@@ -1,9 +1,9 @@
 """Build wheels with setuptools, and put `mmfrozen.pth` into each.
 
-setuptools has no option for a `.pth` file that works for wheels and for
-editable installs alike. pip asks a PEP 517 and PEP 660 backend for either, so
-this one adds the file to whatever setuptools has built. pip then installs and
-removes it like every other file of the package.
+setuptools has no option for a `.pth` file that works for both wheels and
+editable installs. pip calls a PEP 517 and PEP 660 backend for either of them.
+This backend adds the file to the wheel that setuptools has built, so that pip
+installs and removes it like every other file of the package.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ CONTENT = b'import mmfrozen_ext; mmfrozen_ext.install()\n'
 
 
 def build_wheel(directory: str, *args: Any, **kwargs: Any) -> str:
-    """Build a wheel; returns its name, as PEP 517 asks."""
+    """Build a wheel; return its name, as PEP 517 requires."""
     return _with_pth(build_meta.build_wheel, directory, args, kwargs)
 
 
 def build_editable(directory: str, *args: Any, **kwargs: Any) -> str:
-    """Build an editable wheel; returns its name, as PEP 660 asks."""
+    """Build an editable wheel; return its name, as PEP 660 requires."""
     return _with_pth(build_meta.build_editable, directory, args, kwargs)
 
 

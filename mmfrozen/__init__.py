@@ -7,11 +7,11 @@ so with ``custom_imports = dict(imports=['mmfrozen'])``.
 from .gc_paused import gc_paused
 from .version import __version__ as __version__
 
-# the collector would traverse imported modules repeatedly, for 2 seconds
+# the garbage collector would traverse imported modules for 2 seconds in total
 with gc_paused():
     import mmfrozen_ext
 
-    mmfrozen_ext.install()  # usually mmfrozen.pth has done so
+    mmfrozen_ext.install()  # usually done already, by mmfrozen.pth
     mmfrozen_ext.check()
 
     from . import compat

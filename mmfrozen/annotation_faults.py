@@ -28,7 +28,7 @@ MAX_COORDINATE = 1e6
 #: Number of annotations of each kind that are kept as examples.
 EXAMPLES = 3
 IDS = ('id', 'image_id', 'category_id')
-#: Get the required fields of an annotation in one call.
+#: Function that returns the required fields of an annotation.
 _columns = itemgetter(*IDS, 'bbox', 'area')
 #: Reasons for which MMDetection silently drops annotations, and their wording
 #: in a sentence.
@@ -86,10 +86,10 @@ class AnnotationValidator:
         dropped: Number of annotations that MMDetection drops, by the keys of
             ``DROPPED``.
         left_out: The first ``EXAMPLES`` of them, by the same keys.
-        objects: Number of annotations that it trains on.
+        objects: Number of annotations that MMDetection trains on.
         without_mask: Ids of the first ten annotations that it keeps and that
             have no mask.
-        crowds: Number of regions that it ignores.
+        crowds: Number of crowd regions, which it ignores.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class AnnotationValidator:
         """Count the annotations that MMDetection trains on and drops.
 
         Returns:
-            (number,) bool, True for annotations that it keeps.
+            (number,) bool, True for annotations that MMDetection keeps.
         """
         number = len(chunk)
         x, y, w, h = table[: 4 * number].reshape(-1, 4).T

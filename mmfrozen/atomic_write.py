@@ -61,7 +61,7 @@ def atomic_path(path: str | Path, size: int | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def log_write_errors(log_error: Callable[[str], object]) -> Iterator[None]:
-    """Log a WriteError instead of raising it: the run is worth more."""
+    """Log a WriteError instead of raising it, so that the run continues."""
     try:
         yield
     except WriteError as error:

@@ -22,8 +22,8 @@ def empty_weights() -> Iterator[None]:
     A module that is imported inside the block may keep the patched functions
     of ``torch.nn.init``; they still fill tensors on other devices.
 
-    ``torch.device('meta')`` would also take the small tensors from which
-    constructors read numbers, such as the drop rates of MMDetection's Swin.
+    ``torch.device('meta')`` would also drop the data of small tensors that
+    constructors read, such as the drop rates of MMDetection's Swin.
     """
     register = nn.Module.register_parameter
 

@@ -27,7 +27,7 @@ def closest_match(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that a word misspells; None if there is none.
 
     One letter may be missing, added, replaced or swapped with the next; two
-    if the word has ten letters or more. A known name misspells nothing.
+    if the word has ten letters or more. For a known name the result is None.
     """
     allowed = 2 if len(word) >= 10 else 1
     found = [(_distance(word, name, allowed), name) for name in known]

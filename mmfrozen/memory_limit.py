@@ -19,7 +19,7 @@ def memory_limit(*, mapped: int = 0) -> Iterator[None]:
     """Limit the growth of this process to the free memory of the machine.
 
     A few bytes of JSON become a hundred bytes of Python objects. Beyond the
-    limit MemoryError is raised, where Linux would kill a process or stop
+    limit MemoryError is raised; without it Linux would kill a process or stop
     responding. On other systems nothing is limited.
 
     Args:

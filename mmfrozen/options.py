@@ -177,7 +177,7 @@ def check_options(target: T) -> T:
     """Make a class or function refuse unknown options, with the nearest name.
 
     Python's own message lists no valid options and, before 3.13, suggests
-    none. Where ``**kwargs`` forwards options, nothing is checked.
+    none. Nothing is checked if ``**kwargs`` forwards options.
     """
     known, is_whole = options_of(target)
     call: Any = target.__init__ if isinstance(target, type) else target

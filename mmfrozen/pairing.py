@@ -1,7 +1,7 @@
 """Find an experiment's control configs and second phase by their folders.
 
 ``frozen/X.py`` is an experiment, ``finetuned/X.py`` and ``scratch/X.py`` are
-its controls, ``thawed/X.py`` trains on from the frozen run's checkpoint.
+its controls, ``thawed/X.py`` continues from the frozen run's checkpoint.
 Work dirs follow the same rule: ``work_dirs/frozen/X``.
 """
 

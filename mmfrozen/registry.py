@@ -1,9 +1,9 @@
 """Registries of this package, for ``type='mmfrozen.X'`` in configs.
 
-MMEngine imports this module when it meets that scope. Plain names work too:
-distinctive names are also registered with MMDetection, all others at
-MMEngine's root, where MMDetection's registries look last, so that classes of
-other packages take precedence. A name that is taken is never overwritten.
+MMEngine imports this module when a config uses that scope. Plain names work
+too: distinctive names are also registered with MMDetection, all others in
+MMEngine's root registries, which are searched last, so that classes of other
+packages take precedence. An existing name is never overwritten.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """How much of one module is trained.
+    """Report on which part of a module is trained.
 
     Attributes:
         name: Name of the module, such as ``roi_head.bbox_head``.
@@ -291,7 +291,7 @@ class StepCost:
         joules_per_step: Energy of the main process's GPU, including other
             processes on it; None where it cannot be measured.
         flops: FLOPs of one step; None where they were not counted.
-        notes: Why something is missing, by name of the field.
+        notes: Reason why a value is missing, by name of the field.
     """
 
     config: str | None
@@ -515,7 +515,7 @@ class RunFile(Generic[T]):
 
         Args:
             path: The work dir, or the file itself.
-            content: What to write; NaN becomes null.
+            content: Content of the file; NaN becomes null.
 
         Raises:
             WriteError: If it cannot be written; the old content is kept.
@@ -534,7 +534,7 @@ class RunFile(Generic[T]):
             The content; None if there is no file.
 
         Raises:
-            ValueError: If the file does not have this content.
+            ValueError: If the file does not have content of this type.
         """
         path = self._file(path)
         if not path.is_file():

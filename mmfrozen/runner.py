@@ -21,8 +21,8 @@ class CheckedRunner(Runner):
     """MMEngine's runner with a check of the whole config.
 
     What MMDetection lacks: see :func:`~mmfrozen.config_check.check_config`.
-    Its processes leave their group before Python ends, as PyTorch asks; Gloo's
-    threads may otherwise abort a run that has ended well
+    Its processes leave their process group before Python ends, as PyTorch
+    recommends; otherwise Gloo's threads may abort a run that has completed
     (pytorch/pytorch#179291).
 
     Example config::
@@ -47,7 +47,7 @@ class CheckedRunner(Runner):
         """Call the hooks at a point of the run."""
         super().call_hook(fn_name, **kwargs)
         # Not after a failure: others may still wait for this process, and
-        # leaving would wait for them.
+        # leaving the group would wait for them.
         if fn_name == 'after_run':
             atexit.register(_leave_group)
 

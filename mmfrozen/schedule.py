@@ -16,7 +16,7 @@ def length_of(cfg: Config) -> tuple[str, int]:
     """Return the length of a config's training: its option and its value.
 
     Raises:
-        ValueError: If it states none.
+        ValueError: If the config states no length.
     """
     train = cfg.get('train_cfg') or {}
     for key in ('max_iters', 'max_epochs'):
@@ -31,9 +31,10 @@ def length_of(cfg: Config) -> tuple[str, int]:
 def stretch(cfg: Config, factor: float) -> dict[str, Any]:
     """Make a training run ``factor`` times as long.
 
-    The learning-rate curve keeps its shape, warm-up included: a run that is
-    stopped before its rate has decayed tells nothing about a shorter one, nor
-    one that continues at the last rate about a longer one.
+    The learning-rate curve keeps its shape, including the warm-up: the result
+    of a run that is stopped before its rate has decayed is not that of a
+    shorter schedule, nor does a run that continues at the last rate give that
+    of a longer one.
 
     Args:
         cfg: Config of the run; not changed. Hooks that act at a given epoch
@@ -44,7 +45,7 @@ def stretch(cfg: Config, factor: float) -> dict[str, Any]:
         Overrides by key, as ``--cfg-options`` takes them.
 
     Raises:
-        ValueError: If the new length is 0, or the config states none.
+        ValueError: If the new length is 0, or the config states no length.
     """
     key, length = length_of(cfg)
     new = int(length * factor + 1e-6)

@@ -1,6 +1,6 @@
 """Seed random generators from the position in the run alone.
 
-Earlier draws do not matter, so that no generator state has to be saved: JAX
+Earlier draws have no effect, so that no generator state has to be saved. JAX
 and Grain do the same with their keys.
 """
 
@@ -42,7 +42,8 @@ def seed_all(
 
     Args:
         key: Non-negative numbers that the seed is derived from.
-        torch_seed: Seeds torch; by default the generators of all devices.
+        torch_seed: Function that seeds torch; by default the generators of all
+            devices.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)

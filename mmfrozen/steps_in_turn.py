@@ -1,8 +1,8 @@
 """This module times training steps of two models in turn, in one process.
 
-Logs of two runs differ also by the load of the machine at the time. Here both
-steps of a pair use the same batch and follow within seconds, so that other
-load slows both alike.
+Step times in the logs of two runs also differ by the load of the machine at
+the time. Here both steps of a pair use the same batch and run within seconds
+of each other, so that other load slows both equally.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ def find_type(kind: Any, registry: Any) -> Any:
 
 
 def known_name(cls: Any) -> str:
-    """Return the name of a class of OpenMMLab or this package; empty for
-    others, which may share a name with one of those, and nothing else."""
+    """Return the name of a class of OpenMMLab or this package.
+
+    It is empty for classes of other packages, which may have the same name
+    but differ in everything else.
+    """
     package = str(getattr(cls, '__module__', '')).partition('.')[0]
     return type_name(cls) if package in KNOWN else ''

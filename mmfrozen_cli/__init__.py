@@ -117,7 +117,8 @@ def run_command(name: str) -> int:
         Its exit status; 2 if its output cannot be written, 130 if it was
         interrupted.
     """
-    if not sys.warnoptions:  # those of other packages are not for users
+    # warnings of other packages do not concern users
+    if not sys.warnoptions:
         warnings.simplefilter('ignore')
     return _in_one_line(
         lambda: import_module(f'.{name.replace("-", "_")}', __name__).main()

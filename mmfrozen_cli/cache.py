@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
             one.add_argument(
                 '--json', action='store_true', help='print JSON, not text'
             )
-    commands.add_parser('advise', help=ADVISE)  # main() passes it on
+    commands.add_parser('advise', help=ADVISE)  # main() forwards it
     return parser.parse_args()
 
 

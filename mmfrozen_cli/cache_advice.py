@@ -104,7 +104,7 @@ def advise(
 
     Args:
         args: Parsed command line.
-        report: Receives the current stage, for the progress line.
+        report: Function that shows the current stage.
     """
     from mmfrozen.cache_advice.advice import decide, predict
     from mmfrozen.cache_advice.data import build_dataset

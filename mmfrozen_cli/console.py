@@ -29,7 +29,7 @@ class PlainConsole(Console):
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Render a string; all text passes here, also cells and titles."""
+        """Render a string; rich calls this for all text, also in tables."""
         return super().render_str(plain(text, keep='\n'), **options)
 
     def status(self, status: Any, **options: Any) -> Status:
@@ -50,8 +50,9 @@ def show_result(
     """Compute a result without MMDetection's messages, and print it.
 
     Args:
-        compute: Receives the console of standard error for progress; returns
-            the function that prints the result and returns the exit status.
+        compute: Function that takes the console of standard error, for
+            progress, and returns the function that prints the result and
+            returns the exit status.
 
     Returns:
         The exit status; 2 for invalid input.

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> None:
 
 
 def main() -> int:
-    """Return 0 when the table is printed, 2 when it cannot be."""
+    """Return 0 when the table is printed, 2 for invalid input."""
     args = parse_args()
     try:
         run(args, PlainConsole())

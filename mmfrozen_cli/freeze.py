@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# building a model must not reach for the network
+# building a model must not access the network
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 from rich.progress import track  # noqa: E402
@@ -93,7 +93,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def say(result: Result) -> None:
-    """Print what was set and why."""
+    """Print how each backbone is frozen, with notes and warnings."""
     err = PlainConsole(stderr=True, soft_wrap=True)
     for one in result.plan.backbones:
         if one.stages is not None:
@@ -113,7 +113,7 @@ def say(result: Result) -> None:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Freeze one config."""
+    """Freeze one config; print it, or write it with its control."""
     source = locate(args.configs[0])
     if args.out:
         taken = [p for p in (args.out, control_path(args.out)) if p.exists()]
@@ -142,7 +142,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def try_one(source: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Freeze one of many and describe the outcome."""
+    """Freeze one of several configs; return a record of the outcome."""
     record: dict[str, Any] = {'config': str(source)}
     if source.is_relative_to(ZOO):
         record['config'] = source.relative_to(ZOO).as_posix()
@@ -164,7 +164,7 @@ def try_one(source: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def try_all(args: argparse.Namespace) -> int:
-    """Freeze many, write nothing but the table."""
+    """Test several configs and print the table; return the exit status."""
     logging.disable(logging.WARNING)
     sources = (
         [p for p in sorted(ZOO.rglob('*.py')) if '_base_' not in p.parts]

@@ -19,7 +19,7 @@ examples:
 
 
 def main() -> int:
-    """Return 0 when done, 2 if they cannot be written."""
+    """Return 0 when done, 2 if the weights cannot be written."""
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         '--out',

@@ -1,7 +1,7 @@
 """Run mim so that it waits for its training when both are terminated.
 
-mim itself dies of a signal at once, forwards none, and has one exit status
-for all failures. ``mmfrozen pair`` starts it by this module.
+mim itself ends at once on a signal, forwards no signal, and has one exit
+status for all failures. ``mmfrozen pair`` therefore starts this module.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""Run mim on a config, one process per work dir, and forward signals."""
+"""Run mim on a config, only once at a time per work dir; forward signals."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mmfrozen.lock import locked
 
 from . import print_line
 
-#: Signals to forward, and as which: the training saves a checkpoint on
-#: SIGTERM, but not on SIGINT.
+#: Received signals and the signals that are sent to the training instead: it
+#: saves a checkpoint on SIGTERM, but not on SIGINT.
 FORWARDED = {
     signal.SIGINT: signal.SIGTERM,
     signal.SIGTERM: signal.SIGTERM,
@@ -34,7 +34,7 @@ def report_failure(train: Callable[[], None], *, refused: int) -> int:
     """Run trainings, and print one line if they do not succeed.
 
     Args:
-        train: Calls :func:`run_mim`.
+        train: Function that calls :func:`run_mim`.
         refused: Exit status if ``train`` refuses its input.
 
     Returns:
@@ -101,7 +101,8 @@ def run_mim(
 def _lock(work_dir: Path) -> Iterator[int]:
     """Lock a work dir; yield the file descriptor that holds the lock.
 
-    The child inherits it, since training continues if this process is killed.
+    The child process inherits the lock, since training continues if this
+    process is killed.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     file = work_dir / '.lock'

@@ -159,7 +159,7 @@ class Training:
     Args:
         config: Config of the experiment or its control.
         args: Arguments of the command.
-        work_dir: None for ``WORK_DIRS/STATE/NAME``.
+        work_dir: Work dir; None for ``WORK_DIRS/STATE/NAME``.
         factor: Length of the run, relative to ``--length``.
     """
 

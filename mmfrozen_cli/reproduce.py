@@ -50,7 +50,7 @@ from .pair import Training
 DATA = Path('data/mini_lvis')
 ANNOTATIONS = DATA / 'annotations/lvis_v1_train.json'
 WEIGHTS = Path('data/weights')
-WAIT = 10.0  # seconds between looks at what other processes have recorded
+WAIT = 10.0  # seconds between reads of the records of other processes
 
 EXAMPLES = """exit status: 0 done, 1 a run failed, 2 invalid input
 
@@ -130,8 +130,9 @@ class Reproduction:
         cells: The requested runs, in the order in which they are trained.
         records: Records of the runs that are done, by cell.
         start: Start of this command, ``time.monotonic`` seconds.
-        expected: Expected minutes of the runs done so far.
-        taken: Minutes that they took.
+        expected: Expected minutes of the runs that this command trained from
+            their start.
+        taken: Minutes that these runs took.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -143,8 +144,11 @@ class Reproduction:
 
     @property
     def left(self) -> list[Cell]:
-        """Runs without a record, and frozen ones that were recorded without
-        their pair on another machine: the pair needs both work dirs."""
+        """Runs without a record, and frozen runs to repeat.
+
+        A frozen run that another machine recorded without its fine-tuned pair
+        is repeated, as a pair needs the work dirs of both runs.
+        """
         return [
             cell
             for cell in self.cells
@@ -207,15 +211,18 @@ class Reproduction:
             self.records = read_records(self.args.records)
 
     def _lock(self, cell: Cell) -> contextlib.AbstractContextManager[int]:
-        """Return the lock of a pair, which one process holds."""
+        """Return a lock of a pair, which one process can hold at a time."""
         file = self.args.out / f'.{cell.pair}.lock'
         self.args.out.mkdir(parents=True, exist_ok=True)
         file.touch()
         return locked(file)
 
     def _pairs(self) -> list[list[Cell]]:
-        """Return the runs that can be trained now, those of a pair together:
-        the interval over images needs both work dirs."""
+        """Return the runs that can be trained now, grouped by pair.
+
+        One process trains both runs of a pair, since the confidence interval
+        over images needs both work dirs.
+        """
         pairs: dict[str, list[Cell]] = {}
         rates = choose_rates(self.records)
         for cell in self.left:
@@ -247,7 +254,7 @@ class Reproduction:
         began = time.monotonic()
         is_begun = self._work_dir(cell).exists()
         self.records[cell] = self._train(cell)
-        if not is_begun:  # a resumed run says nothing about the pace
+        if not is_begun:  # the time of a resumed run does not show the pace
             self.expected += cell.minutes
             self.taken += (time.monotonic() - began) / 60
         return True
@@ -311,8 +318,8 @@ class Reproduction:
         return (self._work_dir(cell) / '.trained').is_file()
 
     def _held_out(self) -> list[str]:
-        """Return options to train and evaluate on parts of the training set,
-        whose annotation files are written."""
+        """Write annotation files of two parts of the training set; return the
+        options to train on one and evaluate on the other."""
         train, val = hold_out(
             ANNOTATIONS, self.args.out.resolve() / 'held_out'
         )
@@ -358,8 +365,8 @@ def write_weights(name: str) -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Turn signals into ``Stopped``, so that also between trainings, which
-    handle signals themselves, the command ends with one line."""
+    """Turn signals into ``Stopped``, so that the command also ends with one
+    line between trainings; during a training, run_mim handles signals."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Stopped(number)
@@ -380,7 +387,7 @@ def main() -> int:
 
 
 def reproduce(args: argparse.Namespace) -> None:
-    """List or train cells, or write the report."""
+    """List or train the runs, or write the report."""
     with stopped_by_signals():
         reproduction = Reproduction(args)
         if args.list:

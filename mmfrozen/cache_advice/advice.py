@@ -94,7 +94,7 @@ class Prediction:
 
     @property
     def best_other(self) -> str:
-        """Faster way without a cache; the engine only if it gains 3 %."""
+        """The faster way without a cache; the engine only if it saves 3 %."""
         engine, plain = self.steps['engine'], self.steps['plain']
         return 'engine' if engine < WORTH_IT * plain else 'plain'
 

@@ -1,5 +1,5 @@
 """This module builds the train data set that a cache would hold and yields
-batches to time steps with, made-up ones where the data are missing."""
+batches for timing steps; the batches are synthetic if the data are missing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def timed_batches(
 ) -> Iterator[tuple[Any, float | None]]:
     """Yield batches of a data set with the seconds that loading each took.
 
-    Without a data set, yield the same made-up batch with None.
+    Without a data set, yield the same synthetic batch with None.
     """
     if dataset is None:
         yield from repeat((_make_up(work), None))

@@ -41,7 +41,7 @@ class Measured:
             for filling a cache.
         first: Time of the first such pass, which chooses the engine.
         load: Time of loading and augmenting a batch in one process; None for
-            made-up images.
+            synthetic images.
         workers: Number of loading workers in the config.
         cores: Number of CPU cores that this process may use.
         threads: Number of torch's threads.
@@ -76,7 +76,7 @@ def measure_steps(
     Args:
         cfg: Config of the experiment, with a frozen backbone.
         work: Batch size, image size and objects of a step.
-        dataset: Train data set; None for made-up images.
+        dataset: Train data set; None for synthetic images.
         storage: Dtype in which features are given, a key of ``STORED``.
         num_steps: Number of timed steps of each way, at least 2.
 
@@ -134,7 +134,7 @@ class Ways:
     Args:
         stepper: Stepper of the detector.
         dtype: Dtype in which features are kept for the way ``'cache'``.
-        say: Receives the log lines of the engine.
+        say: Function that logs a line of the engine.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def apply() -> None:
     """Apply all workarounds. Calling it again changes nothing."""
     evaluate_lvis_on_new_numpy()
     resume_on_new_torch()
-    ignore_config_in_checkpoint()  # after it, to see restored values
+    ignore_config_in_checkpoint()  # second, so that it gets restored values
     distribute_on_cpu()
 
 
@@ -60,7 +60,7 @@ class _NumpyWithFloat(types.ModuleType):
 
 
 def resume_on_new_torch() -> None:
-    """Read mmengine's checkpoints with `weights_only=True`, torch's default.
+    """Let mmengine read its checkpoints with torch's `weights_only=True`.
 
     torch >= 2.6 rejects the `HistoryBuffer`s and numpy values in them:
     https://github.com/open-mmlab/mmengine/issues/1655. Allow-listing numpy's

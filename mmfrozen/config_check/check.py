@@ -28,7 +28,7 @@ from .places import (
 from .ranges import RANGES, SECTION
 
 ALWAYS = {'type', '_scope_', '_delete_'}
-#: Options whose type annotation is wrong upstream.
+#: Options whose type annotation is wrong in MMDetection.
 UNTRUE = {
     'in_channels',
     'init_cfg',
@@ -245,8 +245,8 @@ def _type_faults(
 ) -> Iterator[ValueError]:
     """Yield the fault of a type that is in no registry.
 
-    Types that resemble no registered class are left to MMEngine where nested
-    dicts may have types of their own.
+    Types that resemble no registered class are left to MMEngine in models and
+    transforms, where nested dicts may have types of other registries.
     """
     scope, _, name = kind.rpartition('.')
     scopes = registries[0].root.children
@@ -258,7 +258,7 @@ def _type_faults(
         and not path.endswith(('norm_cfg.type', 'act_cfg.type'))
         and not (len(name) > 4 and closest_match(name, names))
     ):
-        return  # heads and Albu have nested types of their own
+        return  # such as in heads and Albu
     else:
         meant = did_you_mean(name, names)
     yield ValueError(

@@ -17,7 +17,7 @@ from mmdet.registry import TRANSFORMS
 
 from ..type_names import find_type, known_name
 
-#: Transforms that pack; MultiBranch does so in its own pipelines.
+#: Transforms that pack a sample; MultiBranch does so in its own pipelines.
 PACKS = (MultiBranch, PackDetInputs, PackReIDInputs, PackTrackInputs)
 
 

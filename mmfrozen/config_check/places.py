@@ -1,5 +1,5 @@
-"""This module lists what belongs where in a config: the registries of types
-and the known keys, by their path."""
+"""This module lists, by path in a config, the registries of types and the
+known keys."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ TYPED = {
     'sampler',
     'vis_backends',
 }
-#: Those of them that may be a list.
+#: Keys of TYPED whose value may be a list.
 LISTS = {
     'bbox_head',
     'bbox_roi_extractor',
@@ -123,7 +123,7 @@ LISTS = {
     'pipeline',
     'vis_backends',
 }
-#: Hooks that MMEngine has by itself, and leaves out if they are None.
+#: Default hooks of MMEngine, which it leaves out if they are None.
 REMOVABLE = (
     'runtime_info',
     'timer',

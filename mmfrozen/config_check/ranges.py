@@ -21,8 +21,8 @@ class Range:
     """Set of values that an option may have.
 
     Attributes:
-        words: Description of valid values, for messages.
-        holds: Returns whether a value is valid.
+        words: Description of valid values, for error messages.
+        holds: Function that returns whether a value is valid.
     """
 
     words: str

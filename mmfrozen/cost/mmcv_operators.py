@@ -2,9 +2,9 @@
 multiply-add.
 
 While FLOPs are counted, mmcv calls :mod:`mmfrozen.ops`, even if it has
-compiled operators: so torch's dispatcher sees what is computed, and it runs on
-tensors without data. RoIAlign and NMS are operators of torchvision. For the
-others, one formula covers a whole mmcv kernel.
+compiled operators, so that torch's dispatcher sees the computation and it also
+runs on tensors without data. RoIAlign and NMS are operators of torchvision.
+For each other operator, one formula covers the whole mmcv kernel.
 
 An interpolated value takes 4 multiply-adds, 8 FLOPs. An IoU takes 12 FLOPs:
 NMS is counted as if it compared all pairs, though it stops early.
@@ -125,11 +125,11 @@ MMCV: dict[str, Formula] = {
     'ms_deform_attn_backward': lambda a, o, out: Flops(
         backward_input=3 * _ms_deform_attn(a[0], a[3])
     ),
-    # the gradients are of the features and of the kernels
     **dict.fromkeys(
         ('carafe_forward', 'carafe_naive_forward'),
         lambda a, o, out: Flops(forward=_carafe(a[0], a[1], o['kernel_size'])),
     ),
+    # gradients of the features and of the kernels
     **dict.fromkeys(
         ('carafe_backward', 'carafe_naive_backward'),
         lambda a, o, out: Flops(
@@ -159,8 +159,8 @@ TORCHVISION: dict[str, Callable[[tuple[Any, ...], Any], Flops]] = {
 
 @contextlib.contextmanager
 def watch_operators(call: Callable[..., Any]) -> Iterator[None]:
-    """Make mmcv call mmfrozen's operators; those with a formula through
-    `call`.
+    """Make mmcv call mmfrozen's operators, and run those with a formula
+    through `call`.
 
     Args:
         call: Function of the name, the operator, its arguments and its options

@@ -10,8 +10,8 @@ same tensor.
 
 torch infers the output shapes once for each operator and argument shapes,
 after which they are cached: a kernel on the meta device takes 0.2 ms,
-FakeTensorMode, which knows device-dependent behaviour, 1 ms, a cache lookup
-0.03 ms.
+FakeTensorMode, which models device-dependent behaviour, 1 ms, and a cache
+lookup 0.03 ms.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class ShapeMode(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is DEVICE:  # by far the most frequent
+        if func is DEVICE:  # by far the most frequent operator
             return CPU
         kwargs = kwargs or {}
         out = run_in_parts(self, func, args, kwargs)

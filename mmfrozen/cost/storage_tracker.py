@@ -111,11 +111,11 @@ class SavedBytes:
 
     Args:
         present: Tensors to exclude.
-        owner: Returns the name of what is running; None counts all under
-            ``''``.
+        owner: Function that returns the name of the running component; None
+            to count everything under ``''``.
 
     Attributes:
-        by_owner: Saved bytes by name.
+        by_owner: Saved bytes by name of the component.
     """
 
     def __init__(

@@ -22,8 +22,7 @@ from .pieces import AnnotationFile
 from .sharing import load_once_per_machine, store
 
 #: Methods that handle annotations during loading, and the modules whose
-#: versions of them also work if images come first and annotations follow at
-#: serialisation.
+#: implementations also work if annotations are added only at serialisation.
 LOADING = (
     'load_data_list',
     'parse_data_info',
@@ -55,7 +54,7 @@ class LoadOnce:
     Args:
         share_annotations: Whether one process per machine loads for the
             others; all processes must then build the dataset. False: each
-            loads for itself.
+            process loads its own copy.
     """
 
     _pieces: AnnotationFile | None = None
@@ -165,8 +164,8 @@ class LoadOnce:
 
     @property
     def cat_ids(self) -> list[int]:
-        """Return the category ids by label, in which MMDetection looks ids
-        up."""
+        """Return the category ids by label; MMDetection tests which ids are
+        among them."""
         return self._cat_ids
 
     @cat_ids.setter

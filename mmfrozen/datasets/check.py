@@ -1,4 +1,4 @@
-"""A check of a whole dataset: its annotation file, and its pixels."""
+"""A check of a whole dataset: its annotation file and its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MMDetection's data sets with checks before training."""
+"""MMDetection's datasets with checks before training."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from .pieces import (
 
 
 class _CheckedMixin(LoadOnce):
-    """Checks of :class:`CheckedCocoDataset`.
+    """Mixin with the checks of :class:`CheckedCocoDataset`.
 
     Args:
-        check_images: Look at every image file before training starts. For
-            slow disks it can be switched off.
+        check_images: Whether to check every image file before training; False
+            saves time on slow disks.
     """
 
-    #: What to do when the annotation file is missing.
+    #: Last part of the error message about a missing annotation file.
     remedy = 'Correct data_root and ann_file.'
 
     def __init__(
@@ -48,7 +48,8 @@ class _CheckedMixin(LoadOnce):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Load the annotations once they are known to be there."""
+        """Load the annotations; raise an error if the file is missing or
+        damaged."""
         path = self.ann_file or ''
         if '://' not in path and not Path(path).is_file():
             raise FileNotFoundError(
@@ -67,15 +68,15 @@ class _CheckedMixin(LoadOnce):
             TypeError,
             ValueError,  # not JSON, not UTF-8, numbers of 5,000 digits
         ):
-            # read() says what a file lacks that only others can read
+            # MMDetection's reader failed: read() names the fault of the file
             if self._pieces is None and Path(self.ann_file).is_file():
                 name = f'{type(self).__name__}.ann_file'
                 read(Path(self.ann_file), name=name)
             raise
 
     def _check_annotations(self, api: Any) -> None:
-        """Refuse annotations that would make a wrong result, and say what
-        MMDetection leaves out."""
+        """Raise an error for annotations that would give wrong results; log
+        those that MMDetection leaves out."""
         if self._pieces is not None:
             validator = self._pieces.validator
         else:
@@ -107,7 +108,7 @@ class _CheckedMixin(LoadOnce):
             )
 
     def filter_data(self) -> list[dict]:
-        """Check the images of what MMDetection keeps."""
+        """Filter as MMDetection does, and check the images that are kept."""
         kept = super().filter_data()
         used = kept
         if isinstance(self._indices, int):
@@ -131,7 +132,7 @@ class _CheckedMixin(LoadOnce):
         return kept
 
     def _names_outside(self, infos: list[dict]) -> Iterator[Fault]:
-        """Paths that leave the folder that the user named."""
+        """Yield a fault for each image path outside the image folder."""
         folder = self.data_prefix.get('img', '')
         for info in infos:
             name = info['img_path']
@@ -146,37 +147,37 @@ class _CheckedMixin(LoadOnce):
                 )
 
     def _options(self, name: str) -> list[Any]:
-        """An option of the transforms of the pipeline that have it."""
+        """Return an option of each transform of the pipeline that has it."""
         transforms = getattr(self.pipeline, 'transforms', ())
         return [getattr(t, name) for t in transforms if hasattr(t, name)]
 
     def _loads_as_stored(self) -> bool:
-        """Whether images are read without the turn that EXIF asks for."""
+        """Return whether images are loaded without their EXIF rotation."""
         colours = map(str, self._options('color_type'))
         return any('ignore_orientation' in colour for colour in colours)
 
 
 @DATASETS.register_module()
 class CheckedCocoDataset(_CheckedMixin, CocoDataset):
-    """COCO-format data, refused before training if it cannot work.
+    """A COCO-format dataset whose faults are reported before training.
 
     What MMDetection lacks: labels follow the order of the annotation file, not
-    that of the classes, so that two files exchange them; classes that a file
-    does not have are dropped in silence, which shifts every label behind
-    them; a missing or broken image ends the run whenever a worker comes to
-    it. Here label i is class i in every file. A file for tests may lack
-    classes.
+    that of the classes, so that the same class can have different labels in
+    two files; classes that a file lacks are dropped without a message, which
+    shifts all later labels; a missing or broken image ends the run only when a
+    worker loads it. Here label i is class i in every file. An annotation file
+    for testing may lack classes.
 
     Args:
-        check_images: Look at every image file first (100,000 take seconds
-            on a local disk). False switches it off.
-        share_annotations: Load once a machine, in one of its processes, and
-            share the memory. All processes have to make the data set then.
-            False: each loads by itself.
+        check_images: Whether to check every image file before training
+            (100,000 take seconds on a local disk).
+        share_annotations: Whether one process per machine loads for the
+            others; all processes must then build the dataset. False: each
+            process loads its own copy.
 
     Raises:
-        FileNotFoundError: If there is no annotation file.
-        ValueError: If classes, images or annotations do not fit.
+        FileNotFoundError: If the annotation file does not exist.
+        ValueError: If classes, images or annotations have faults.
 
     Example config::
 
@@ -188,7 +189,7 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
             metainfo=dict(classes=('cat', 'dog')))
     """
 
-    #: What metrics and tools ask: MMDetection's labels follow the file.
+    #: Read by metrics and tools; MMDetection's labels follow the file.
     labels_follow_classes = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -201,7 +202,7 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
     @property
     def coco(self) -> Any:
-        """Annotations, which MMDetection assigns and deletes while loading."""
+        """Return the API object that MMDetection assigns and then deletes."""
         return self._coco
 
     @coco.setter
@@ -231,17 +232,18 @@ class CheckedCocoDataset(_CheckedMixin, CocoDataset):
 
 @DATASETS.register_module()
 class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
-    """LVIS v1, refused before training if it cannot work.
+    """An LVIS v1 dataset whose faults are reported before training.
 
-    As :class:`CheckedCocoDataset`; LVIS labels are positions in the file's
-    category list, so that classes and categories must agree one by one.
+    It is checked like :class:`CheckedCocoDataset`. LVIS labels are positions
+    in the file's category list, so classes and categories must agree one by
+    one.
 
     Args:
-        federated: Carry what is known of an image's other classes, for
-            losses that ask for it: ``neg_labels``, looked for and not
-            there, and ``not_exhaustive_labels``, not annotated completely.
-            MMDetection reads neither. ``PackDetInputs`` hands them on when its
-            ``meta_keys`` name them.
+        federated: Whether to add what is known about other classes of an
+            image, for transforms and losses that use it: ``neg_labels``,
+            classes that are absent, and ``not_exhaustive_labels``, classes
+            that are not annotated completely. MMDetection reads neither.
+            ``PackDetInputs`` keeps them if its ``meta_keys`` list them.
     """
 
     def __init__(
@@ -251,7 +253,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
         super().__init__(*args, **kwargs)
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Parse as MMDetection, with the two lists where they are wanted."""
+        """Parse like MMDetection; add both lists if ``federated`` is set."""
         info = super().parse_data_info(raw_data_info)
         if self._federated:
             image = raw_data_info['raw_img_info']
@@ -274,7 +276,7 @@ class CheckedLVISV1Dataset(_CheckedMixin, LVISV1Dataset):
 
     @property
     def lvis(self) -> Any:
-        """Annotations, which MMDetection assigns and deletes while loading."""
+        """Return the API object that MMDetection assigns and then deletes."""
         return self._lvis
 
     @lvis.setter

@@ -21,7 +21,7 @@ ORIENTATION = 0x0112  # EXIF tag
 ON_ITS_SIDE = (5, 6, 7, 8)
 #: Number of pixels above which an image takes a gigabyte in a pipeline.
 HUGE = 100_000_000
-ONE_HUGE = threading.Lock()
+ONE_HUGE = threading.Lock()  # held while a huge image is decoded
 #: Folders cannot be read, and reading a pipe would block.
 NO_FILE = 'is not a regular file'
 FORMATS = dict(jpg='JPEG', jpeg='JPEG', png='PNG', bmp='BMP', webp='WEBP')
@@ -40,8 +40,8 @@ def find_image_fault(
             MMDetection's does.
 
     Returns:
-        A phrase, or None if the file is complete and of that size. A JPEG with
-        an end marker is not decoded.
+        A description of the fault; None if the file is complete and of that
+        size. A JPEG with an end marker is not decoded.
     """
     try:
         if not _is_regular(os.stat(path)):

@@ -1,5 +1,4 @@
-"""An inference engine for frozen backbones within training; needs torch
-only."""
+"""An inference engine for frozen backbones in training; needs only torch."""
 
 from .autocast import autocast_dtype as autocast_dtype
 from .engine import FrozenEngine as FrozenEngine

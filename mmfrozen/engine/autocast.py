@@ -1,4 +1,4 @@
-"""The current autocast dtype, in every release of torch."""
+"""Get the current autocast dtype in every release of torch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The engine that replaces the forward pass of a frozen backbone in training
-by a faster one with the same features."""
+"""The engine that makes the forward pass of a frozen backbone faster."""
 
 from __future__ import annotations
 
@@ -20,12 +19,12 @@ from .measure import Variant, one_line, pick_fastest
 from .variants import DTYPES, NAMES, GraphRun, Levels, Recording
 from .weights import WeightsWatch
 
-#: Seconds per operator to compile, and fraction of the time saved. Measured on
-#: an H200: 34 s for 450 operators, then 0.6 of their time.
+#: Seconds of compilation per operator, and saved fraction of the run time. On
+#: an H200 450 operators compiled in 34 s and then took 0.6 of their time.
 COMPILE_SECONDS, COMPILE_SAVES = 0.08, 0.4
 #: Batches after which the most frequent size may be compiled.
 COMPILE_AFTER = 10
-#: Images whose sides are multiples of this need no size-specific padding.
+#: Images whose sides are multiples of this need no padding for their size.
 STRIDE = 32
 #: Maximum number of rebuilds after changes of the weights.
 MAX_REBUILDS = 3
@@ -34,13 +33,14 @@ _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 @dataclass
 class _Choice:
-    """The variant chosen for the first image size of a device and autocast
-    dtype.
+    """The variant chosen for a device and an autocast dtype.
+
+    It is chosen at the first image size.
 
     Attributes:
         levels: Structure of the eager forward's outputs.
         run: The chosen graph; None for the eager forward.
-        dtype: Dtype of the recording.
+        dtype: Dtype of the chosen graph.
         graph_key: Key of the recorded graph, see ``graph.graph_key``.
         size: Shape of the recorded images.
         seconds: Seconds per call.
@@ -57,30 +57,30 @@ class _Choice:
 
 
 class FrozenEngine:
-    """A replacement for ``forward`` of a frozen backbone, installed at once.
+    """A replacement for ``forward`` of a frozen backbone.
 
-    At the first batch the forward pass is recorded, norms and everything else
-    that depends on weights only are precomputed, and several variants of the
-    rest are compared with the eager pass and timed. The fastest is kept, or
-    the eager pass if none is faster or none agrees. The module, its parameters
-    and its state dict do not change; copies and pickles of it use their own
-    forward.
+    The constructor installs it. At the first batch the forward pass is
+    recorded, norms and everything else that depends on weights only are
+    precomputed, and several variants of the rest are compared with the eager
+    pass and timed. The fastest is kept, or the eager pass if none is faster or
+    none agrees. The module, its parameters and its state dict do not change;
+    copies and pickles of it use their own forward.
 
     Args:
         backbone: A fully frozen backbone.
-        is_on: Returns whether a call belongs to training; other calls run
-            eagerly.
+        is_on: Function that returns whether a call belongs to training; other
+            calls run eagerly.
         dtype: ``'auto'`` for the autocast dtype; or ``'fp32'``, ``'bf16'``,
             ``'fp16'``.
-        compiled: ``'auto'``: use ``torch.compile`` on a GPU, for a size that
-            most batches have, if it pays off; True: at the first batch; False:
-            never.
+        compiled: ``'auto'``: try ``torch.compile`` on a GPU, for a size that
+            most batches have, if it saves time in the remaining steps; True:
+            at the first batch; False: never.
         tolerance: Largest relative error of a level in the 2-norm; None for
             those of ``variants.TOLERANCES``.
         max_sizes: Number of image sizes for which an engine is built, if one
             cannot serve all.
-        steps_left: Returns the number of remaining steps.
-        log: Logs a line.
+        steps_left: Function that returns the number of remaining steps.
+        log: Function that logs a line.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class FrozenEngine:
 
     def _begin(self) -> None:
         self._watch = WeightsWatch(self._backbone)
-        #: By shape, device and autocast dtype; None runs eagerly.
+        #: By shape, device and autocast dtype; None for the eager forward.
         self._runs: dict[Hashable, GraphRun | None] = {}
         self._choices: dict[Hashable, _Choice | None] = {}
         self._calls: Counter[Hashable] = Counter()
@@ -173,8 +173,10 @@ class FrozenEngine:
         return run.levels.wrap(run(images))
 
     def _serves(self, images: Any) -> bool:
-        """Return whether a call can use the engine: in training, and not
-        observed by a counter, tracer or exporter of operators."""
+        """Return whether a call can use the engine.
+
+        It can in training, unless operators are counted, traced or exported.
+        """
         return (
             type(images) is Tensor
             and images.dim() == 4
@@ -209,7 +211,7 @@ class FrozenEngine:
         """Compare all variants, except compilation unless it is requested."""
         start = time.perf_counter()
         self._num_engines += 1
-        mirrored = images.flip(-1)  # not the recorded images
+        mirrored = images.flip(-1)  # must differ from the recorded images
         outputs = self._eager(mirrored)
         levels = Levels.of(outputs)
         eager = self._eager_variant()
@@ -241,8 +243,7 @@ class FrozenEngine:
         return Variant('as it is', lambda x: tree_leaves(self._eager(x)))
 
     def _dtypes(self, images: Tensor) -> list[torch.dtype]:
-        """Return the dtypes to try; fp32 too if it may be faster, as on
-        CPUs."""
+        """Return the dtypes to try, including fp32 where it may be faster."""
         eager = autocast_dtype(images.device.type) or torch.float32
         wanted = self._dtype or eager
         is_more = images.device.type == 'cpu' or wanted != eager
@@ -279,7 +280,7 @@ class FrozenEngine:
     def _consider_compiling(
         self, images: Tensor, kind: Hashable, key: Hashable
     ) -> None:
-        """Try compilation, once a size is that of most batches."""
+        """Try compilation once most batches have had this size."""
         self._calls[key] += 1
         total = sum(self._calls.values())
         if total < COMPILE_AFTER or 2 * self._calls[key] < total:

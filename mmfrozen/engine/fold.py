@@ -1,5 +1,4 @@
-"""Constant folding of a recorded forward pass: whatever depends on weights
-only is computed once."""
+"""Constant folding: compute once whatever depends on weights only."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ LARGEST = 2**26
 def fold(module: fx.GraphModule) -> None:
     """Replace operators on weights by their results, in place.
 
-    Such operators are casts of weights under autocast, weight standardisation,
+    Examples are casts of weights under autocast, weight standardisation,
     position tables and attention masks. Norms that use running statistics
     after a convolution are folded into its weights (in double precision,
     before the cast).
@@ -87,8 +86,10 @@ class _Folder:
         return True
 
     def _fold_norm(self, node: Any) -> None:
-        """Fold a node that scales or shifts the channels of a convolution's
-        result into the convolution's weights."""
+        """Fold a node into the weights of the convolution before it.
+
+        The node is a norm, product or sum that scales or shifts channels.
+        """
         conv: Any = node.args[0] if node.args else None
         out = first_output(node) if is_call(node, *NORMS) else node
         if out is None or not self._is_foldable(conv):
@@ -123,8 +124,10 @@ class _Folder:
     def _scale_and_shift(
         self, node: Any, channels: int
     ) -> tuple[Tensor, Tensor] | None:
-        """Return scale and shift, (channels,) each, of a norm, a product or a
-        sum; None if it cannot be folded."""
+        """Return scale and shift, (channels,) each, of a norm, product or sum.
+
+        Return None if the node cannot be folded.
+        """
         is_norm = is_call(node, *NORMS)
         if not is_norm and not is_call(node, aten.mul.Tensor, aten.add.Tensor):
             return None
@@ -144,7 +147,7 @@ class _Folder:
     def _of_norm(self, node: Any) -> tuple[Tensor, Tensor] | None:
         position = NORMS[node.target]
         if position == 7 and node.args[5]:
-            return None  # it uses batch statistics
+            return None  # the norm uses batch statistics
         weight, bias, mean, var = (
             None if o is None else self._precise(o) for o in node.args[1:5]
         )

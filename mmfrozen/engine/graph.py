@@ -1,4 +1,4 @@
-"""Recording of a forward pass as a graph of operators; needs torch only."""
+"""Record a forward pass as a graph of operators; needs only torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def record(
     module's.
 
     Args:
-        forward: Takes images, returns the levels. It runs once.
+        forward: Function of images that returns the levels. It runs once.
         images: (N, 3, H, W). Values that depend on their size may be constants
             in the graph, see :func:`graph_key`.
 
@@ -93,8 +93,10 @@ def is_call(node: Any, *targets: Any) -> bool:
 
 
 def first_output(node: fx.Node) -> fx.Node | None:
-    """Return the node that reads an operator's first output, if no other
-    output is read; else None."""
+    """Return the reader of an operator's first output, if it is the only one.
+
+    Return None if another output is read, or the first one several times.
+    """
     users = list(node.users)
     if len(users) == 1 and is_call(users[0], operator.getitem):
         return users[0] if users[0].args[1] == 0 else None

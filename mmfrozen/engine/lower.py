@@ -75,8 +75,10 @@ def write_in_place(module: fx.GraphModule) -> None:
 
 
 def fuse_on_cpu(module: fx.GraphModule) -> None:
-    """Fuse shortcuts and activations into convolutions with oneDNN, and
-    reorder their weights to its layout, in place."""
+    """Fuse shortcuts and activations into convolutions with oneDNN, in place.
+
+    The weights of the convolutions are reordered to oneDNN's layout.
+    """
     for node in list(module.graph.nodes):
         if is_call(node, aten.convolution.default):
             _fuse(module, node)
@@ -105,7 +107,7 @@ def _fuse(module: fx.GraphModule, conv: Any) -> None:
         last, name = act, ONEDNN_UNARY[act.target]
         numbers = list(act.args[1:])
         if name == 'hardtanh':
-            numbers += [-1, 1][len(numbers) :]  # its defaults
+            numbers += [-1, 1][len(numbers) :]  # default bounds
     packed = torch.ops.mkldnn._reorder_convolution_weight(
         getattr(module, weight.target),
         *shape,
@@ -129,8 +131,7 @@ def _fuse(module: fx.GraphModule, conv: Any) -> None:
 
 
 def _only_user(node: Any, *targets: Any) -> Any:
-    """Return the only user of a result if it is one of these operators; else
-    None."""
+    """Return the only user of a result if it calls one of these operators."""
     users = list(node.users)
     if len(users) == 1 and is_call(users[0], *targets):
         return users[0] if _is_like(node, users[0]) else None

@@ -1,4 +1,4 @@
-"""Comparison and timing of variants that compute the same features."""
+"""Compare and time variants that compute the same features."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Variant:
 
     Attributes:
         name: Name for the log.
-        run: Takes images, returns the levels.
+        run: Function that takes images and returns the levels.
         tolerance: Maximum accepted relative difference of a level.
         first_seconds: Seconds of the first call, including preparation.
         seconds: Seconds of the fastest later call.
         error: Largest relative difference of a level from the eager one.
-        fault: Why it cannot be used, in one line; None if it can.
+        fault: Why it cannot be used, in one line; None if it can be used.
     """
 
     name: str
@@ -46,8 +46,7 @@ def pick_fastest(
     images: Tensor,
     wanted: list[Tensor],
 ) -> Variant:
-    """Return the fastest variant whose features equal the eager ones within
-    tolerance.
+    """Return the fastest variant whose features agree with the eager ones.
 
     Args:
         eager: The eager forward pass.
@@ -66,7 +65,7 @@ def pick_fastest(
     usable = [variant for variant in variants if not variant.fault]
     if not usable:
         return eager
-    for _ in range(ROUNDS):  # interleaved: other loads affect all
+    for _ in range(ROUNDS):  # interleaved, so that other loads affect all
         for variant in (eager, *usable):
             variant.seconds = min(
                 variant.seconds, seconds(variant.run, images)
@@ -93,8 +92,10 @@ def _check(variant: Variant, images: Tensor, wanted: list[Tensor]) -> None:
 
 
 def difference(found: list[Tensor], wanted: list[Tensor]) -> float:
-    """Return the largest relative difference of a level, in the 2-norm;
-    infinity if number, shape or dtype of the levels differ."""
+    """Return the largest relative difference of a level, in the 2-norm.
+
+    It is infinity if number, shape or dtype of the levels differ.
+    """
     if [(x.shape, x.dtype) for x in found] != [
         (x.shape, x.dtype) for x in wanted
     ]:

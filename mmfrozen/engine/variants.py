@@ -91,8 +91,10 @@ class GraphRun:
         self._channels_last, self._module = channels_last, module
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Compute the levels of images; autocast is off, as its casts are in
-        the graph."""
+        """Compute the levels of images.
+
+        Autocast is off, as its casts are part of the graph.
+        """
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         kind = images.device.type
@@ -194,8 +196,10 @@ class Recording:
 
 
 def _tolerance(images: Tensor, dtype: torch.dtype) -> float:
-    """Return the maximum difference explained by rounding in the recorded and
-    the eager dtype."""
+    """Return the maximum relative difference that rounding explains.
+
+    It allows for the rounding of both the recorded and the eager dtype.
+    """
     eager = autocast_dtype(images.device.type) or torch.float32
     if images.is_cuda and torch.backends.cudnn.allow_tf32:
         eager = torch.float16 if eager == torch.float32 else eager

@@ -1,4 +1,4 @@
-"""Detection of changes to the weights of a module."""
+"""Detect changes of the weights of a module."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 
 class BitSet:
-    """A set with one bit for each possible integer: faster than sorted keys.
+    """A set with one bit for each possible integer.
+
+    Membership tests are faster than a binary search in sorted keys.
 
     Args:
         keys: The members, at least 0.

@@ -10,8 +10,8 @@ from scipy import stats
 
 #: Default number of bootstrap resamples of the images.
 RESAMPLES = 200
-#: Least number of images for an interval: with fewer, one of 95 % would cover
-#: 90 to 93 % (``benchmarks/interval_coverage.py``).
+#: Least number of images for an interval: with fewer images, a 95 % interval
+#: would cover only 90 to 93 % (``benchmarks/interval_coverage.py``).
 MIN_IMAGES = 20
 
 
@@ -52,16 +52,16 @@ def student_interval(
 
     An interval is centred on the measured value: an image that is drawn twice
     has the same true positives twice, so AP on resamples is biased upwards.
-    Percentile intervals of 200 resamples cover too little, above all with few
-    images (``benchmarks/interval_coverage.py``).
+    The coverage of percentile intervals of 200 resamples is too low, above
+    all with few images (``benchmarks/interval_coverage.py``).
 
     Args:
         value: (P,) values on all images.
         draws: (B, P) values on resamples of the images.
         confidence: Confidence level.
-        num_images: (P,) number of images behind each value; with fewer than
-            ``MIN_IMAGES`` it has no interval. None for a normal
-            approximation.
+        num_images: (P,) number of images from which each value was computed;
+            a value of fewer than ``MIN_IMAGES`` has no interval. None for a
+            normal approximation without this limit.
         lost: (P,) variance that the resamples lack, see
             :func:`lost_variance_of_mean`.
 
@@ -95,7 +95,7 @@ def lost_variance(
 
     Returns:
         (C,) missing variance; for a category in a single image, the average
-        whole variance of the others; NaN for one in no image.
+        total variance of the others; NaN for a category in no image.
     """
     variance = _variance(draws)
     free = np.maximum(num_images - 1, 1)
@@ -112,7 +112,7 @@ def lost_variance_of_mean(lost: NDArray[np.float64], axis: int = -1) -> Any:
 
 
 def _variance(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the unbiased variance over the first axis, ignoring NaN."""
+    """Return the unbiased variance over the first axis; NaN is ignored."""
     there = np.isfinite(draws)
     number = there.sum(0)
     mean = np.where(there, draws, 0).sum(0) / np.maximum(number, 1)

@@ -16,7 +16,7 @@ def check_detections(
     """Refuse scores and boxes that are not finite, and masks of wrong size.
 
     Raises:
-        ValueError: If there are any; the first one is named.
+        ValueError: If there are any; the message names the first one.
     """
     for scores in (detections.scores, detections.mask_scores):
         if scores is not None and not np.isfinite(scores).all():

@@ -19,12 +19,12 @@ from .stratified_metric import StratifiedMetric
 class StratifiedCocoMetric(StratifiedMetric):
     """COCO evaluation, stratified, streaming, not rounded.
 
-    What MMDetection's ``CocoMetric`` lacks: it keeps every mask until the end,
-    rounds to 3 digits, cuts the padding of uneven shards by position, computes
-    AP at 100 detections but AP50 and AP75 at the largest of
-    ``proposal_nums``, and reports -1 for absent categories. For an empty
-    result it reports no key at all, so that ``save_best`` ends the training.
-    It has neither bins nor confidence intervals.
+    MMDetection's ``CocoMetric`` keeps every mask until the end, rounds to 3
+    digits, removes the padding of uneven shards by position, computes AP at
+    100 detections but AP50 and AP75 at the largest of ``proposal_nums``, and
+    reports -1 for absent categories. For an empty result it reports no key at
+    all, so that ``save_best`` ends the training. It has neither bins nor
+    confidence intervals.
 
     Metrics have MMDetection's names: ``coco/bbox_mAP``, ``mAP_50``,
     ``mAP_75``, ``mAP_s``, ``mAP_m``, ``mAP_l``, likewise ``segm_``; also
@@ -35,10 +35,11 @@ class StratifiedCocoMetric(StratifiedMetric):
     Args:
         ann_file: Annotations of the evaluated images.
         metric: ``'bbox'``, ``'segm'``, or a list of both.
-        proposal_nums: Numbers of detections per image and category, for AR.
+        proposal_nums: Maximum numbers of detections per image and category,
+            one for each AR.
         train_ann_file: Training annotations, for the bins; None for no bins.
-        max_dets: Maximum detections per image and category; None for COCO's
-            100.
+        max_dets: Maximum number of detections per image and category; None
+            for COCO's 100.
         classwise: Also report ``bbox_CLASS_precision``, and log it.
         sort_categories: Whether labels follow the category ids, not the
             order of the file (MMDetection's ``Objects365V1Dataset``).

@@ -15,14 +15,14 @@ from pycocotools import mask as mask_utils
 from .masks import Masks
 
 KEYS = ('image_id', 'category_id', 'score')
-#: Function of image ids (N,) and category ids (N,) that returns which masks
-#: are needed, (N,).
+#: Function that takes image ids (N,) and category ids (N,) and returns whether
+#: each mask is needed, (N,) bool.
 IsNeeded = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
 class DetectionArrays:
-    """N detections, in the order in which the detector gave them.
+    """N detections, in the order in which the detector returned them.
 
     Attributes:
         image_ids: (N,) int64, ids of the annotation file.
@@ -60,9 +60,9 @@ class DetectionArrays:
             results: Dicts with ``image_id``, ``category_id``, ``score`` and
                 ``bbox`` (x, y, width, height), ``segmentation`` (RLE), or
                 both; all with the same keys.
-            kind: Read boxes or masks only, ``'bbox'`` or ``'segm'``, where
-                there are both.
-            is_needed: Selects the masks to read; None for all.
+            kind: ``'bbox'`` or ``'segm'`` to read only boxes or only masks
+                of results that have both; None to read both.
+            is_needed: Function that selects the masks to read; None for all.
             first: Position of the first result in its file, for messages.
 
         Raises:
@@ -103,7 +103,7 @@ class DetectionArrays:
     def join(cls, parts: Sequence[DetectionArrays]) -> DetectionArrays:
         """Concatenate detections; all parts have masks, or none has.
 
-        Empty parts fit both.
+        Empty parts can be joined with either.
         """
         parts = [part for part in parts if len(part)]
 
@@ -129,7 +129,7 @@ def _column(
 ) -> NDArray[Any]:
     values = list(map(itemgetter(key), results))
     if kind is np.int64 and set(map(type, values)) - {int}:
-        for value in values:  # 1.0 is an id that went through a float
+        for value in values:  # 1.0 is an id that was stored as a float
             exact = isinstance(value, float) and abs(value) <= 2**53
             if type(value) is not int and not (exact and value == int(value)):
                 raise ValueError(
@@ -150,7 +150,7 @@ def _boxes(results: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
 def result_keys(
     result: Mapping[str, Any], kind: str | None = None
 ) -> tuple[str, ...]:
-    """Return the keys to read from a result: it has a box, a mask or both."""
+    """Return the keys to read from a result with a box, a mask or both."""
     if not isinstance(result, Mapping):
         return (*KEYS, 'bbox')
     has_mask = isinstance(result.get('segmentation'), Mapping)

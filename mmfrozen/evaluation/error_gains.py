@@ -41,8 +41,8 @@ def error_gains_per_class(
 def fix_errors(matches: Matches, kind: int) -> Matches:
     """Fix all errors of a type, as TIDE's authors do.
 
-    If the best detection meant for an annotation that was not found has this
-    type, it becomes a true positive. All other errors of the type are
+    If the best detection attributed to an annotation that was not found has
+    this type, it becomes a true positive. All other errors of the type are
     removed; for type Miss, these are annotations.
 
     Args:
@@ -72,7 +72,7 @@ def fix_errors(matches: Matches, kind: int) -> Matches:
 
 
 def missed_annotations(matches: Matches) -> NDArray[np.bool_]:
-    """Return (G,) bool: counted annotations that no detection is meant for."""
+    """Return (G,) bool: counted annotations that are no detection's target."""
     assert matches.targets is not None
     meant = np.zeros(len(matches.gt_images), bool)
     meant[matches.targets[matches.targets >= 0]] = True
@@ -82,8 +82,8 @@ def missed_annotations(matches: Matches) -> NDArray[np.bool_]:
 def count_errors(matches: Matches) -> dict[str, NDArray[np.int64]]:
     """Return the number of errors by name of the type, (num_categories,).
 
-    Errors of type Cls and Miss count for the class of the object, the others
-    for that of the detection.
+    Errors of the types Cls and Miss count for the category of the object, the
+    others for the category of the detection.
     """
     assert matches.errors is not None and matches.targets is not None
     number = len(matches.category_ids)
@@ -98,7 +98,7 @@ def count_errors(matches: Matches) -> dict[str, NDArray[np.int64]]:
 
 
 def _best_of_target(matches: Matches) -> NDArray[np.bool_]:
-    """Return (N,) bool: the best error of each annotation not yet found."""
+    """Return (N,) bool: the best error of each annotation not found."""
     assert matches.errors is not None and matches.targets is not None
     targets = matches.targets
     is_meant = np.isin(matches.errors, (CLS, LOC)) & (targets >= 0)

@@ -29,7 +29,7 @@ def error_bins(matches: Matches, bins: Sequence[Bins]) -> list[Bins]:
 
 
 def error_gains(matches: Matches, bins: Sequence[Bins]) -> list[ErrorGain]:
-    """Return the AP50 that each type of error costs each bin.
+    """Return the AP50 that each bin would gain by fixing each error type.
 
     Args:
         matches: Matches of one evaluation.
@@ -50,7 +50,7 @@ def error_gains(matches: Matches, bins: Sequence[Bins]) -> list[ErrorGain]:
 
 
 def confusions(matches: Matches, frequency: Bins) -> list[Confusion]:
-    """Count errors of type Cls between frequency bins."""
+    """Count errors of type Cls by the true and the predicted frequency bin."""
     assert matches.errors is not None and matches.targets is not None
     confused = matches.errors == CLS
     true = matches.gt_categories[matches.targets[confused]]

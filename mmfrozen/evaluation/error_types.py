@@ -1,8 +1,8 @@
 """Classify false detections by the error types of TIDE.
 
-After Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
-Errors" (ECCV 2020), at IoU 0.5, in the order in which the authors' code tests
-them. In LVIS's protocol only detections that are judged can be wrong.
+The types are those of Bolya et al., "TIDE: A General Toolbox for Identifying
+Object Detection Errors" (ECCV 2020), at IoU 0.5, tested in the order of the
+authors' code. In LVIS's protocol only judged detections can be errors.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from .greedy import IOU_THRESHOLDS, Overlaps
 
-#: IoU from which a detection overlaps an object at all, and from which it
-#: fits.
+#: Least IoU at which a detection overlaps an object, and at which it fits it.
 BACKGROUND, FITS = 0.1, float(IOU_THRESHOLDS[0])
 #: Types in the order of their numbers, from 1; 0 is no error. Miss is an error
 #: of an annotation, the others are errors of detections.
@@ -39,14 +38,14 @@ def classify(
     """Find the error type of detections that are false at IoU 0.5.
 
     Args:
-        overlaps: Overlaps of at least ``BACKGROUND`` with all counted
+        overlaps: Overlaps of at least ``BACKGROUND`` with the counted
             annotations of the same image.
         categories: (N,) categories of the detections.
         gt_categories: (G,) categories of the annotations.
 
     Returns:
-        (N,) types, and (N,) annotations that detections of the types Cls and
-        Loc were meant for; -1 for the others.
+        (N,) types, and (N,) positions of the annotations to which errors of
+        the types Cls and Loc are attributed; -1 for the other types.
     """
     number = len(categories)
     is_own = (

@@ -2,8 +2,8 @@
 
 The official packages loop over images, categories, areas, thresholds,
 detections and annotations in Python. The order matters only within an image
-and category, so here the first detections of all of these are matched
-together, then the second ones, and so on, each step for ten thresholds.
+and category. So here the first detections of all images and categories are
+matched together, then the second ones, and so on, each for ten thresholds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BITS = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pairs of detections and annotations with at least some IoU.
+    """Pairs of detections and annotations with at least a given IoU.
 
     Attributes:
         detections: (P,) position of the detection.
@@ -181,7 +181,8 @@ def assign(
     matched = np.zeros(num_detections, np.uint16)
     to_ignored = np.zeros(num_detections, np.uint16)
     d, g = overlaps.detections, overlaps.annotations
-    # sort pairs of a detection by preference: counted, overlap, later
+    # preferred pairs of a detection first: not ignored, higher IoU, later
+    # annotation
     order = np.lexsort((-g, -overlaps.ious, gt_ignored[g], d, rounds))
     d, g, ious, rounds = (x[order] for x in (d, g, overlaps.ious, rounds))
     fits = ious >= IOU_THRESHOLDS[:, None]  # (10, P)

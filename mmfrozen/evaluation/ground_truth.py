@@ -1,7 +1,8 @@
 """Store the ground truth of an evaluation as arrays instead of dicts.
 
-hotcoco's reader (Rust) keeps polygons out of Python: an LVIS validation file
-is read several times faster than by ``json``, in a fraction of its memory.
+hotcoco's reader, written in Rust, creates no Python objects for polygons: it
+reads an LVIS validation file several times faster than ``json``, in a
+fraction of the memory.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ COLUMNS = dict(
     iscrowd=np.float64,
     ignore=np.float64,
 )
-#: Attributes of the ground truth that affect the evaluation.
+#: Attributes of the ground truth in its digest: those that affect the
+#: evaluation, except for the masks.
 DIGESTED = (
     'image_ids',
     'category_ids',
@@ -117,8 +119,9 @@ class GroundTruth:
         source: The file; ``'ground truth'`` for content given as dicts.
         image_ids: (num_images,) sorted.
         category_ids: (num_categories,) sorted.
-        category_names: (num_categories,), in that order.
-        file_order: (num_categories,) positions in the order of the file.
+        category_names: (num_categories,) in the order of ``category_ids``.
+        file_order: (num_categories,) positions in ``category_ids``, in the
+            order of the file.
         frequencies: (num_categories,) ``'r'``, ``'c'`` or ``'f'`` of LVIS;
             empty for COCO.
         image_counts: (num_categories,) training images of each category, as
@@ -128,8 +131,8 @@ class GroundTruth:
         categories: (G,) position in ``category_ids``.
         boxes: (G, 4) x, y, width, height in pixels.
         areas: (G,) square pixels, as annotated.
-        is_crowd: (G,) bool, the key ``iscrowd``.
-        is_ignored: (G,) bool, the key ``ignore``.
+        is_crowd: (G,) bool, whether ``iscrowd`` is set.
+        is_ignored: (G,) bool, whether ``ignore`` is set.
         masks: Masks of the annotations.
         sizes: (num_images, 2) height, width in pixels; 0 where not stated.
         negative: (P, 2) positions (image, category) where the category is
@@ -184,7 +187,7 @@ class GroundTruth:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the content that the evaluation depends on.
+        """Digest of the content that affects the evaluation, without masks.
 
         It does not depend on the path of the file.
         """
@@ -296,8 +299,8 @@ def _annotation_ids(coco: Any, origin: Any) -> list[int]:
     """Return annotation ids in the order that decides between equal overlaps.
 
     The official packages prefer the last annotation of the file. hotcoco does
-    not expose the order of a file, so there the highest id is preferred; for
-    a dict the order is kept.
+    not expose the order of a file, so the highest id is preferred instead; the
+    order of a dict is kept.
     """
     ids = coco.get_ann_ids()
     if len(set(ids)) != len(ids):
@@ -328,9 +331,12 @@ def _annotation_columns(
 def _pairs(
     infos: Sequence[Mapping[str, Any]], key: str, known: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Return (P, 2) positions (image, category) of a key of images.
+    """Return (P, 2) positions (image, category) of an image's list.
 
-    The key lists category ids; unknown ids are ignored.
+    Args:
+        infos: Images of the annotation file.
+        key: Key of an image that lists category ids; unknown ids are ignored.
+        known: (num_categories,) category ids, sorted.
     """
     rows = [
         (image, category)

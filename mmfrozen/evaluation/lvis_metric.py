@@ -22,13 +22,13 @@ SIZES = {'s': 'small', 'm': 'medium', 'l': 'large'}
 class StratifiedLVISMetric(StratifiedMetric):
     """LVIS evaluation, stratified, streaming, not rounded.
 
-    What MMDetection's ``LVISMetric`` lacks: the official package that it calls
-    takes minutes and tens of gigabytes; it keeps every mask until the end;
-    its settings for images and proposals do nothing; it rounds to 3 digits;
-    it sizes mask detections by their boxes; padding of uneven shards is cut
-    by position; an empty result raises in the middle of training with
-    ``save_best``. It has no bins beyond r, c and f, no confidence intervals
-    and no "AP fixed".
+    MMDetection's ``LVISMetric`` calls the official package, which takes
+    minutes and tens of gigabytes. It keeps every mask until the end; its
+    settings for images and proposals have no effect; it rounds to 3 digits;
+    it takes the area of a mask detection from its box; it removes the padding
+    of uneven shards by position; with ``save_best``, an empty result ends the
+    training with an error. It has no bins beyond r, c and f, no confidence
+    intervals and no "AP fixed".
 
     Metrics have MMDetection's names: ``lvis/bbox_AP``, ``AP50``, ``AP75``,
     ``APs``, ``APm``, ``APl``, ``APr``, ``APc``, ``APf``, likewise ``segm_``,
@@ -39,26 +39,30 @@ class StratifiedLVISMetric(StratifiedMetric):
     Args:
         ann_file: Annotations of the evaluated images.
         metric: ``'bbox'``, ``'segm'``, or a list of both.
-        dets_per_class: Detections per category for "AP fixed"; None leaves
-            it out. It is meaningful only if the detector returns more than
-            ``max_dets`` per image: ``model.test_cfg.rcnn`` with
-            ``score_thr=0`` and a large ``max_per_img``.
+        dets_per_class: Maximum number of detections per category for
+            "AP fixed"; None leaves "AP fixed" out. It is meaningful only if
+            the detector returns more than ``max_dets`` detections per image:
+            ``model.test_cfg.rcnn`` with ``score_thr=0`` and a large
+            ``max_per_img``.
         train_ann_file: Training annotations, for the bins; None for
             ``image_count`` and ``instance_count`` in ``ann_file``.
-        max_dets: Maximum detections per image; None for LVIS's 300.
-        resamples: Bootstrap resamples for the confidence intervals; 0 for
-            none.
+        max_dets: Maximum number of detections per image; None for LVIS's
+            300.
+        resamples: Number of bootstrap resamples for the confidence
+            intervals; 0 for no intervals.
         confidence: Confidence level of the intervals.
         seed: Seed of the bootstrap.
         strata_file: File for the strata; True for ``WORK_DIR/strata.json``
             of the current run, False for none.
-        save_matches: Also write ``matches.bbox.npz`` and
-            ``matches.segm.npz`` to its folder, for comparing runs image by
-            image.
-        classwise: Log the AP of each category.
-        metric_items: Report these only, such as ``['AP', 'APr']``.
-        format_only: Write result files and evaluate nothing.
-        outfile_prefix: Also write ``PREFIX.bbox.json``, ``.segm.json``.
+        save_matches: Whether to also write ``matches.bbox.npz`` and
+            ``matches.segm.npz`` to the folder of the strata, for comparing
+            runs image by image.
+        classwise: Whether to log the AP of each category.
+        metric_items: Names of the only metrics to report, such as
+            ``['AP', 'APr']``; None for all.
+        format_only: Whether to only write result files, without evaluation.
+        outfile_prefix: Prefix of the result files ``PREFIX.bbox.json`` and
+            ``PREFIX.segm.json``; None for no files.
         backend_args: Passed to MMEngine's file reading.
         collect_device: As for MMDetection's metrics.
         prefix: Prefix of the metrics' names.

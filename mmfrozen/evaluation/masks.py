@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Masks:
-    """N compressed RLE masks, in a fifth of the memory of dicts.
+    """N compressed RLE masks, which take a fifth of the memory of dicts.
 
     Attributes:
         sizes: (N, 2) int32, height and width in pixels.
-        ends: (N,) int64, where the counts of a mask end in ``counts``.
-        counts: uint8, the concatenated counts; a mask that was left out has
-            none.
+        ends: (N,) int64, position in ``counts`` where a mask's counts end.
+        counts: (total,) uint8, the concatenated counts; a mask that was left
+            out has none.
     """
 
     sizes: NDArray[np.int32]
@@ -38,10 +38,10 @@ class Masks:
 
         Args:
             rles: RLE dicts of the wanted masks.
-            wanted: (N,) bool, which of N masks they are; None for all.
+            wanted: (N,) bool, whether a mask is among them; None for all.
 
         Raises:
-            TypeError: If the counts of one are not text or bytes.
+            TypeError: If the counts of a mask are not str or bytes.
         """
         texts = [x['counts'] for x in rles]
         sizes = np.array([x['size'] for x in rles], np.int32).reshape(-1, 2)

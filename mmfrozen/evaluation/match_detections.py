@@ -1,4 +1,4 @@
-"""Match detections with ground truth, for any number of AP computations."""
+"""Match detections with ground truth once, for any number of APs."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def match(
             LVIS's format.
         detections: Detections as arrays or COCO result dicts, or the path of
             a result file, which is matched while it is read.
-        iou_type: Boxes or masks. The area of a detected mask is that of the
-            mask, even if its result has a box.
-        protocol: ``'lvis'`` evaluates a category only in images where it is
-            annotated or known to be absent.
+        iou_type: ``'bbox'`` or ``'segm'``. The area of a detected mask is that
+            of the mask, even if its result has a box.
+        protocol: ``'coco'`` or ``'lvis'``, which evaluates a category only in
+            images where it is annotated or known to be absent.
         max_dets: Number of detections kept, highest scores first: per image
             and category (COCO, default 100), per image (LVIS, default 300);
             -1 for all.
@@ -74,8 +74,8 @@ def _match_file(
 ) -> Matches:
     """Match the images of a result file while it is read.
 
-    Detectors write one image after the other. If a file contains an image
-    again later, the whole file is read before anything is matched.
+    Detectors write one image after the other. If an image occurs again later
+    in the file, the whole file is read and matched at once instead.
     """
 
     def read() -> Iterator[DetectionArrays]:

@@ -40,13 +40,13 @@ class Matches:
 
     Attributes:
         image_ids: (num_images,) sorted.
-        is_evaluated: (num_images,) bool, the detector was run on the image.
+        is_evaluated: (num_images,) bool: the detector was run on the image.
         category_ids: (num_categories,) sorted.
         category_names: (num_categories,) in the order of ``category_ids``.
         iou_type: ``'bbox'`` or ``'segm'``.
         protocol: ``'coco'`` or ``'lvis'``.
-        max_dets: Maximum detections kept: per image and category (COCO), per
-            image (LVIS); -1 for all.
+        max_dets: Maximum number of detections kept: per image and category
+            (COCO), per image (LVIS); -1 for all.
         categories: (N,) position in ``category_ids``, ascending.
         images: (N,) position in ``image_ids``.
         scores: (N,) descending within a category.
@@ -55,9 +55,9 @@ class Matches:
         matched: (4, N) uint16: bit t is set if the detection matched at
             ``IOU_THRESHOLDS[t]``; a row for each of ``AREAS``.
         ignored: (4, N) uint16: bit t is set if the detection is neither a
-            true nor a false positive.
-        unjudged_categories: (M,) categories of detections that LVIS does not
-            judge, as positions.
+            true nor a false positive; rows as in ``matched``.
+        unjudged_categories: (M,) position in ``category_ids`` of detections
+            that LVIS does not judge.
         unjudged_scores: (M,) scores of these detections.
         gt_images: (G,) position in ``image_ids`` of each annotation.
         gt_categories: (G,) position in ``category_ids`` of each annotation.
@@ -66,9 +66,9 @@ class Matches:
         annotations: Digest of the ground truth; empty in older files.
         errors: (N,) int8 error type at IoU 0.5, see ``error_types``; 0 for
             none. None in older files.
-        targets: (N,) int32 annotation that the detection matched at IoU 0.5,
-            or that an error of type Cls or Loc was meant for; -1 for none.
-            None in older files.
+        targets: (N,) int32 position of the annotation that the detection
+            matched at IoU 0.5, or to which an error of type Cls or Loc is
+            attributed; -1 for none. None in older files.
     """
 
     image_ids: NDArray[np.int64]
@@ -141,7 +141,7 @@ class Matches:
         """Count the images with counted annotations of some categories.
 
         Args:
-            members: (num_categories,) bool, the categories.
+            members: (num_categories,) bool, whether a category is counted.
             area: A key of ``AREAS``.
         """
         inside = self.gt_counted[_row(area)] & members[self.gt_categories]
@@ -234,7 +234,8 @@ class Matches:
         as in the authors' code.
 
         Args:
-            per_category: Detections of a category, over all images.
+            per_category: Maximum number of detections of a category, over
+                all images.
         """
         number = len(self.category_ids)
         total = np.bincount(self.categories, minlength=number)
@@ -249,7 +250,14 @@ class Matches:
         return self.select(keep)
 
     def select(self, keep: NDArray[np.bool_]) -> Matches:
-        """Keep some detections, which must be the best of each image."""
+        """Keep some detections, or reorder them.
+
+        Ranks are not recomputed: :meth:`limited` is valid afterwards only if
+        the best detections of each image were kept.
+
+        Args:
+            keep: (N,) bool, or positions.
+        """
         columns = {
             name: getattr(self, name)[keep]
             for name in DETECTION_COLUMNS
@@ -281,7 +289,7 @@ class Matches:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is a different kind of file.
+            ValueError: If it is not such a file.
         """
         try:
             with zipfile.ZipFile(path):  # np.load also reads other formats

@@ -1,4 +1,4 @@
-"""Evaluate several validation sets in one loop, each by its own metric."""
+"""Evaluate several validation sets in one loop, each with its own metric."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
     def dataset_meta(self, meta: dict | Sequence[dict] | None) -> None:
         self._dataset_meta = meta
         number = len(self.dataset_prefixes)
-        # data sets that differ have a list of meta information
+        # meta is a list if the data sets differ
         metas = [meta] * number if isinstance(meta, dict) else meta or [{}]
         self._ends = list(metas[0].get('cumulative_sizes', ()))
         if not len(metas) == len(self._ends) == number:
@@ -121,7 +121,7 @@ class StratifiedMultiDatasetsEvaluator(mmdet.MultiDatasetsEvaluator):
             parts.setdefault(place, []).append(sample)
         number = len(self.dataset_prefixes)
         for place, own in parts.items():
-            if place < number:  # the others are padding by the sampler
+            if place < number:  # later samples are padding by the sampler
                 self.metrics[place].process(data_batch, own)
         for metric in self.metrics[number:]:
             metric.process(data_batch, samples)
@@ -172,7 +172,7 @@ def _warn_of_unlike(metas: Sequence[dict]) -> None:
 def _check_prefixes(prefixes: Sequence[Any]) -> None:
     """Refuse prefixes that are not unique names of folders.
 
-    They name folders of the work dir and prefix the metrics.
+    They are the names of folders in the work dir and prefixes of metrics.
     """
     for prefix in prefixes:
         is_name = isinstance(prefix, str) and prefix not in ('', '.', '..')

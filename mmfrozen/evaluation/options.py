@@ -1,4 +1,4 @@
-"""Check the options of the metrics at construction."""
+"""Check the options of the metrics when they are constructed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import did_you_mean
 
-#: Options of MMDetection's metrics that ours do not support, and why.
+#: Options of MMDetection's metrics that these metrics do not support, and why.
 UNSUPPORTED = {
     'iou_thrs': 'the thresholds are .50:.05:.95',
     'file_client_args': 'MMDetection dropped it for backend_args',
@@ -21,7 +21,7 @@ def refuse_unknown(
     """Refuse unknown options and suggest the nearest name.
 
     Raises:
-        TypeError: If there are any.
+        TypeError: If there is an unknown option.
     """
     given = {
         k: v
@@ -74,7 +74,7 @@ def check_count(
     """Refuse a value that is not an int of at least ``least``.
 
     Raises:
-        ValueError: If it is not; the option is named.
+        ValueError: If it is not; the message names the option.
     """
     if optional and value is None:
         return

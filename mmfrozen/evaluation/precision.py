@@ -15,10 +15,10 @@ NUM_THRESHOLDS = len(IOU_THRESHOLDS)
 ALL_BITS = (1 << NUM_THRESHOLDS) - 1
 #: The recalls at which precision is read: 0, 0.01, ... 1.
 STEPS = 101
-#: Numbers in an intermediate table: one that fits into the CPU cache is
-#: averaged twice as fast.
+#: Maximum number of elements of an intermediate table: a table that fits into
+#: the CPU cache is averaged twice as fast.
 TABLE = 1 << 17
-#: Least number of resamples at a time, for a category that fills a table.
+#: Least number of resamples at a time, even if the table becomes larger.
 FEW = 8
 
 
@@ -43,7 +43,7 @@ def average_precision(
         images: (N,) images of the detections.
         matched: (N,) bit t is set if the detection matched at threshold t.
         ignored: (N,) bit t is set if the detection is neither a true nor a
-            false positive.
+            false positive at threshold t.
         num_gt: (B, num_categories) number of counted annotations.
         weights: (B, num_images) weights of the images; None for 1.
         thresholds: Indices of the IoU thresholds to average over.
@@ -52,7 +52,7 @@ def average_precision(
         (B, num_categories) as fractions of 1; NaN without ground truth.
     """
     true, false = matched & ~ignored, ~matched & ~ignored & ALL_BITS
-    # detections false or ignored at all thresholds need no row of a table
+    # detections that are false or ignored at all thresholds need no row
     is_key = (true > 0) | ((false > 0) & (false < ALL_BITS))
     times = None
     if weights is not None:
@@ -112,7 +112,7 @@ def _chunk_precision(
         num_gt: (num_categories, B) number of counted annotations.
         times: (num_images, B) weights of the images; None for 1.
         thresholds: Indices of the IoU thresholds to average over.
-        level: Position of the first category.
+        level: Position of the first category among all categories.
     """
     result = np.zeros(num_gt.shape)
     if not len(keys):
@@ -208,8 +208,8 @@ def _false_before(
 ) -> NDArray[np.int32]:
     """Sum the weights of detections that are false at all thresholds.
 
-    Nearly all detections are; adding them to the next key of their category
-    keeps the tables small.
+    This applies to nearly all detections. Adding their weights to the next key
+    of their category keeps the tables small.
 
     Returns:
         (keys, B) weights between the previous key and this one.
@@ -249,8 +249,8 @@ def _area(
     """
     starts, lengths, owners = segments
     precision = hits / np.maximum(counted, 1, out=counted)
-    # maximum from each row on; adding an offset of 1 per category keeps later
-    # categories out of it, at the price of an error of 1e-13
+    # maximum over this and all later rows; an offset of 1 per category
+    # excludes later categories, at the price of a rounding error of 1e-13
     level = np.repeat(-owners.astype(float), lengths)[:, None]
     precision += level
     backwards = precision[::-1]

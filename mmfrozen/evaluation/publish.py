@@ -27,7 +27,7 @@ def strata_path(
             data sets; None for the work dir itself.
 
     Returns:
-        None without a file, or outside of a run.
+        The path; None if no file is wanted, or outside of a run.
     """
     if isinstance(strata_file, str):
         return Path(strata_file)
@@ -36,7 +36,7 @@ def strata_path(
 
 
 def write_matches(matches: Matches, strata: Path) -> None:
-    """Write ``matches.KIND.npz`` beside the strata."""
+    """Write ``matches.IOU_TYPE.npz`` into the folder of the strata."""
     path = strata.parent / f'matches.{matches.iou_type}.npz'
     with _log_write_errors(), atomic_path(path) as part:
         matches.save(part)

@@ -28,15 +28,16 @@ PICKLES = ('.pkl', '.pickle')
 #: Bytes of a result file that are parsed at a time: a piece that fits into
 #: the CPU cache is parsed twice as fast.
 PIECE_BYTES = 1 << 18
-#: Bytes without the end of a result after which a file is refused.
+#: Maximum bytes of one result; a file with a larger result is refused.
 MAX_RESULT_BYTES = 1 << 25
-#: Bytes at the end of a piece in which to look for the end of a result.
+#: Bytes at the end of a piece in which the end of a result is searched first.
 TAIL_BYTES = 1 << 12
 BETWEEN = re.compile(rb'\}\s*,\s*\{')
 #: Packages whose classes and functions a pickle may call; the calls return
 #: inert objects here.
 CALLED = ('collections', 'pathlib', 'numpy', 'torch', 'mmengine', 'mmdet')
-#: Likewise for Python itself; the last creates objects in old protocols.
+#: Likewise for Python's builtins; ``_reconstructor`` creates objects in old
+#: pickle protocols.
 BUILTINS = ('set', 'frozenset', '_reconstructor')
 
 
@@ -126,7 +127,7 @@ def _json_chunks(path: Path) -> Iterator[list[Any]]:
     for text in _pieces(path):
         try:
             chunk = orjson.loads(text)
-        except orjson.JSONDecodeError:  # Python writes NaN, orjson refuses it
+        except orjson.JSONDecodeError:  # orjson refuses NaN
             chunk = json.loads(text)
         if not isinstance(chunk, list):
             raise ValueError(f'a JSON {type(chunk).__name__}')
@@ -167,13 +168,13 @@ def label_ids(
         gt: Ground truth.
         classes: Class names of the detector; None for all categories, in the
             order of the file.
-        by_class: Whether labels follow the order of ``classes``, some of
-            which the file may lack, as with ``CheckedCocoDataset``.
-            MMDetection's data sets follow the order of the file.
+        by_class: Whether labels follow the order of ``classes``, as with
+            ``CheckedCocoDataset``; then classes may be missing in the file.
+            Labels of MMDetection's data sets follow the order of the file.
 
     Returns:
         (classes,) int64; :data:`~mmfrozen.categories.ABSENT` for a class that
-        the file lacks.
+        is not in the file.
 
     Raises:
         ValueError: If a class is not a category, or if the classes are not in
@@ -192,7 +193,7 @@ def label_ids(
 
 
 def to_category_ids(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Map labels to category ids, or ABSENT.
+    """Map labels to category ids; ABSENT for absent categories.
 
     Raises:
         ValueError: If a label is out of range.
@@ -273,9 +274,9 @@ def from_predictions(
 
 
 class _PickleClassMeta(type):
-    """Metaclass of a pickle's classes, which refuses calls it does not know.
+    """Metaclass of a pickle's classes that refuses calls of unlisted names.
 
-    Objects in pickles of newer protocols are created without such a call.
+    Pickles of newer protocols create objects without such a call.
     """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -296,7 +297,7 @@ class _Placeholder(metaclass=_PickleClassMeta):
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Unpickler of tensors and plain values that runs no code of a file."""
+    """Unpickler of tensors and plain values that runs no code from a file."""
 
     def find_class(self, module: str, name: str) -> Any:
         known: Mapping[str, Any] = {

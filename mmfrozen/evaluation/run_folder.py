@@ -12,9 +12,9 @@ from mmengine.visualization import Visualizer
 def work_dir() -> Path | None:
     """Return the work dir of the current run; None outside of a run.
 
-    The evaluator has no access to the runner. But the runner's logger writes
-    to ``WORK_DIR/TIME/TIME.log`` (mmengine/runner/runner.py, `build_logger`),
-    and is the current logger.
+    The evaluator has no access to the runner, but to the current logger, which
+    is the runner's and writes to ``WORK_DIR/TIME/TIME.log``
+    (mmengine/runner/runner.py, `build_logger`).
     """
     if not MMLogger._instance_dict:
         return None
@@ -25,7 +25,7 @@ def work_dir() -> Path | None:
 
 
 def training_iter() -> int | None:
-    """Return the training steps of the current run; None outside of one."""
+    """Return the number of training steps done; None outside of a run."""
     if not MessageHub._instance_dict:
         return None
     # RuntimeInfoHook writes the index of the current step, from 0

@@ -29,7 +29,7 @@ class TrainingCounts:
     Attributes:
         images: (num_categories,) number of images with the category.
         instances: (num_categories,) number of annotations, without crowds.
-        source: File that they come from.
+        source: File from which they were read.
     """
 
     images: NDArray[np.int64]
@@ -53,10 +53,13 @@ class Bins:
 
     Attributes:
         by: ``'frequency'``, ``'training_images'``,
-            ``'training_annotations'``, ``'size'`` or ``'category'``.
+            ``'training_annotations'``, ``'size'``, ``'category'`` or
+            ``'all'``.
         names: Names of the bins, lowest first.
-        lows: Least count of each bin, inclusive; None without a bound.
-        highs: Greatest count of each bin, inclusive; None without a bound.
+        lows: Least count of each bin, or least area in square pixels for
+            ``'size'``, inclusive; None without a bound.
+        highs: Greatest count or area of each bin, inclusive; None without a
+            bound.
         members: (num_categories,) index of each category's bin; -1 for none.
     """
 
@@ -70,7 +73,7 @@ class Bins:
 def training_counts(
     train: str | Path | Mapping[str, Any], gt: GroundTruth
 ) -> TrainingCounts:
-    """Count the images and annotations of each category for training.
+    """Count the training images and annotations of each category.
 
     Args:
         train: The training annotation file, or its content.
@@ -135,9 +138,10 @@ def stated_counts(gt: GroundTruth) -> TrainingCounts | None:
 def frequency_bins(
     gt: GroundTruth, counts: TrainingCounts | None = None
 ) -> Bins | None:
-    """Return LVIS's bins r, c, f, from the file or the training counts.
+    """Return LVIS's bins r, c and f.
 
-    Without either, return None.
+    They are taken from the file, or computed from the training counts; None if
+    both are missing.
     """
     names = ('r', 'c', 'f')
     if gt.frequencies:
@@ -158,12 +162,12 @@ def frequency_bins(
 def log_spaced_bins(
     counts: NDArray[np.integer], by: str, per_decade: int = 2
 ) -> Bins:
-    """Bin counts evenly on a log axis: 1-3, 4-9, 10-31...
+    """Bin counts evenly on a logarithmic axis: 1-3, 4-9, 10-31...
 
     Args:
         counts: (num_categories,) training images or annotations.
         by: ``'training_images'`` or ``'training_annotations'``.
-        per_decade: Number of bins from 1 to 10.
+        per_decade: Number of bins for each factor of ten.
 
     Returns:
         Bins up to the greatest count; the bin ``'0'`` exists only if a
@@ -174,7 +178,7 @@ def log_spaced_bins(
     step = 0
     while edges[-1] <= greatest:
         step += 1
-        # rounding makes powers of ten exact, so that ceil keeps them
+        # rounding makes powers of ten exact, so that ceil does not raise them
         edge = int(np.ceil(round(10 ** (step / per_decade), 6)))
         if edge > edges[-1]:
             edges.append(edge)
@@ -197,7 +201,7 @@ def log_spaced_bins(
 def default_bins(gt: GroundTruth, counts: TrainingCounts | None) -> list[Bins]:
     """Return bins by frequency, training annotations and training images.
 
-    Binnings whose counts are not known are left out.
+    Binnings whose counts are unknown are left out.
     """
     frequency = frequency_bins(gt, counts)
     bins = [] if frequency is None else [frequency]
@@ -322,7 +326,7 @@ def in_bins(bins: Bins, values: NDArray[Any], what: Any) -> NDArray[Any]:
 
 
 def mean(values: NDArray[np.float64], axis: int = -1) -> Any:
-    """Return the mean ignoring NaN; NaN if all values are."""
+    """Return the mean without NaN; NaN if all values are NaN."""
     there = ~np.isnan(values)
     with np.errstate(invalid='ignore'):
         return np.where(there, values, 0).sum(axis) / there.sum(axis)

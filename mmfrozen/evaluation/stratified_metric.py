@@ -1,4 +1,4 @@
-"""Base class of the LVIS and COCO metrics: streaming, distributed, strata."""
+"""Base class of the streaming, distributed LVIS and COCO metrics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .result_files import from_predictions, label_ids
 from .strata import default_bins, stated_counts, stratify, training_counts
 from .stream_matcher import MAX_DETS, MatchedBatch, Matcher
 
-#: Number of images that are matched at a time: a trade-off of memory and
+#: Number of images that are matched at a time: a trade-off between memory and
 #: speed.
 BATCH_IMAGES = 256
 SEVERAL = (
@@ -58,7 +58,7 @@ class StratifiedMetric(CocoMetric):
 
     protocol: Protocol
     #: Prefix of this metric's data set in a ``ConcatDataset``, and name of its
-    #: folder in the work dir. StratifiedMultiDatasetsEvaluator sets it.
+    #: folder in the work dir; set by StratifiedMultiDatasetsEvaluator.
     dataset_prefix: str | None = None
 
     def __init__(
@@ -114,14 +114,14 @@ class StratifiedMetric(CocoMetric):
         self.strata_file = strata_file
         self.save_matches = save_matches
         self._load(ann_file, train_ann_file)
-        if metric_items is not None:  # refuse wrong ones now
+        if metric_items is not None:  # refuse wrong names now
             for matcher in self._matchers.values():
                 self._pick(self._measure(matcher.join([])))
         self._clear()
 
     @classmethod
     def _options(cls) -> list[str]:
-        """Return the names of all options, to suggest one if misspelt."""
+        """Return the names of all options, for suggestions in errors."""
         return [
             name
             for base in cls.__mro__
@@ -208,7 +208,7 @@ class StratifiedMetric(CocoMetric):
     def _check_single_dataset(self, meta: dict) -> None:
         """Refuse a ``ConcatDataset`` of several annotation files.
 
-        Its data sets may share image ids, by which images are told apart.
+        Its data sets may share image ids, by which images are distinguished.
 
         Raises:
             ValueError: If its length is not the number of annotated images.
@@ -222,7 +222,7 @@ class StratifiedMetric(CocoMetric):
             )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Collect the predictions of a batch; match once they are enough."""
+        """Collect the predictions of a batch; match them in larger batches."""
         if self.outfile_prefix is not None:
             super().process(data_batch, data_samples)
         if self.format_only:
@@ -270,7 +270,7 @@ class StratifiedMetric(CocoMetric):
         """Gather the matches of all ranks and compute the metrics.
 
         MMDetection removes the sampler's padding by counting the results;
-        here a repeated image is recognised by its id.
+        this metric recognises a repeated image by its id.
 
         Args:
             size: Number of images in the data set.
@@ -316,7 +316,7 @@ class StratifiedMetric(CocoMetric):
         A sampler pads each rank but the first with one image at most.
 
         Raises:
-            ValueError: If there are more.
+            ValueError: If there are more repeated ids.
         """
         seen = [ids for _, ids, _ in shares]
         repeated = sum(number for *_, number in shares)
@@ -344,7 +344,8 @@ class StratifiedMetric(CocoMetric):
         """Compute the metrics, write the strata and visualize them.
 
         Args:
-            shares: Parts by kind of AP, one dict per rank.
+            shares: Matched batches by ``'bbox'`` or ``'segm'``, one dict per
+                rank.
 
         Returns:
             Metrics by name, with the prefix.
@@ -381,7 +382,7 @@ class StratifiedMetric(CocoMetric):
         return {'max_dets': self.max_dets}
 
     def _measure(self, matches: Matches) -> dict[str, float]:
-        """Return metrics by MMDetection's names, without the kind of AP."""
+        """Return metrics by MMDetection's names, without their prefixes."""
         raise NotImplementedError
 
     def _pick(self, metrics: dict[str, float]) -> dict[str, float]:
@@ -455,7 +456,7 @@ def _pack(masks: Any, kept: np.ndarray, wanted: np.ndarray) -> Masks:
     Args:
         masks: N masks, as an array or as RLE dicts.
         kept: (K,) positions of the kept detections.
-        wanted: (K,) bool, which of these need a mask.
+        wanted: (K,) bool, whether a kept detection needs its mask.
     """
     places = kept[wanted].tolist()
     if hasattr(masks, 'detach'):

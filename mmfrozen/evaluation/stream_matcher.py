@@ -31,7 +31,7 @@ from .ground_truth import GroundTruth
 from .matches import IouType, Matches, Protocol
 from .precision import ALL_BITS
 
-#: Number of detections that the official packages keep, see ``max_dets``.
+#: Default ``max_dets`` of the official packages, by protocol.
 MAX_DETS = {'coco': 100, 'lvis': 300}
 #: Number of masks that are unpacked at a time.
 MASKS = 1 << 16
@@ -86,7 +86,10 @@ class Matcher:
     Batches can come in any order and from any rank. If an image is in more
     than one, the first is kept.
 
-    Args: see :func:`match`.
+    Args:
+        gt: Ground truth.
+        iou_type, protocol, max_dets: See
+            :func:`~.match_detections.match`.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class Matcher:
         )
 
     def _key(self, images: Any, categories: Any) -> NDArray[np.int64]:
-        """Return one key for an image and a category, as positions."""
+        """Return one key for the positions of an image and a category."""
         return np.asarray(images, np.int64) * len(self.gt.category_ids) + (
             categories
         )
@@ -150,7 +153,7 @@ class Matcher:
         )
 
     def _judged_keys(self) -> BitSet | None:
-        """Return the keys that LVIS judges; None for COCO, where all are."""
+        """Return the keys that are judged; None if all are (COCO)."""
         if self.protocol == 'coco':
             return None
         absent = self._key(*self.gt.negative.T)
@@ -164,7 +167,7 @@ class Matcher:
     ) -> NDArray[np.bool_]:
         """Return (N,) bool: detections that can be true or false positives.
 
-        Those of unknown images and categories cannot.
+        Detections of unknown images or categories cannot.
 
         Args:
             image_ids: (N,) image ids of the detections.
@@ -211,13 +214,13 @@ class Matcher:
 
         Args:
             detections: All detections of these images.
-            seen: Ids of the images that the detector was run on; None for
-                those that have detections.
+            seen: Ids of the images on which the detector was run; None for
+                the images that have detections.
             places: Positions of the detections, from any matcher of the same
                 ground truth and protocol; None to compute them.
 
         Raises:
-            ValueError: See :func:`match`.
+            ValueError: See :func:`~.match_detections.match`.
         """
         check_detections(self.gt, detections, self.iou_type)
         scores = detections.scores
@@ -271,7 +274,7 @@ class Matcher:
 
         Args:
             detections: All detections.
-            false: (F,) positions of the false ones.
+            false: (F,) positions of the false detections.
             at: Positions of all detections.
         """
         counted = np.flatnonzero(~self._gt_ignored[0])
@@ -296,7 +299,7 @@ class Matcher:
         groups: NDArray[np.int64],
         least: float,
     ) -> Overlaps:
-        """Compute the overlaps of detections and annotations, as positions."""
+        """Compute overlaps of detections and annotations given by position."""
         is_crowd = self._is_crowd[annotations]
         if self.iou_type == 'bbox':
             assert detections.boxes is not None
@@ -357,7 +360,7 @@ class Matcher:
     def _areas(
         self, detections: DetectionArrays, used: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """Return areas in square pixels, (N,); of masks only where used."""
+        """Return areas in square pixels, (N,); 0 for masks not used."""
         if self.iou_type == 'bbox':
             assert detections.boxes is not None
             return detections.boxes[:, 2] * detections.boxes[:, 3]
@@ -371,7 +374,7 @@ class Matcher:
         return areas
 
     def join(self, parts: Sequence[MatchedBatch]) -> Matches:
-        """Join parts, with the same result as matching all images at once."""
+        """Join batches; equivalent to matching all images at once."""
         gt = self.gt
         is_seen = np.zeros(len(gt.image_ids), bool)
         fresh = []
@@ -440,7 +443,7 @@ def _drop_seen(part: MatchedBatch, is_seen: NDArray[np.bool_]) -> MatchedBatch:
 def _ranked(
     groups: NDArray[np.integer], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the order by group and falling score, and ranks in the groups."""
+    """Return the order by group and falling score, and the ranks in groups."""
     low = groups.min(initial=0)
     if groups.max(initial=0) - low < 1 << 16:
         groups = (groups - low).astype(np.uint16)  # is sorted 5 x as fast

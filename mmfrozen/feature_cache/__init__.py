@@ -1,5 +1,5 @@
 """This package caches the features of a frozen backbone on disk, so that
-training need not recompute them for the same augmented view."""
+training does not recompute them for the same augmented view."""
 
 from .fill import Filled as Filled
 from .fill import fill as fill

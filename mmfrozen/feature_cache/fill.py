@@ -38,10 +38,10 @@ class Filled:
     Attributes:
         num_images: Number of distinct images of the data set.
         num_wanted: Number of views that the complete cache has.
-        num_missing: Views that are still missing, since they belong to other
-            shares.
-        num_new: Views that this call computed.
-        num_bytes: Size of the shards of the cache, in bytes.
+        num_missing: Number of views that are still missing, since they belong
+            to other shares.
+        num_new: Number of views that this call computed.
+        num_bytes: Size of all shards of the cache in bytes.
         seconds: Duration, without building model and data set.
         forward_seconds: The part of it that the backbone took.
     """
@@ -88,20 +88,21 @@ def fill(
         share: Part of the views to compute: its number, counted from 1, and
             the number of parts.
         max_bytes: Largest size of all shards; None for no limit.
-        batch_size: By default that of the config.
-        num_workers: By default that of the config.
-        say: Receives each line for the log.
-        progress: Wraps the iterable of batches, to show progress.
+        batch_size: Views per forward pass; None for the config's batch size.
+        num_workers: Number of loading workers; None for the config's.
+        say: Function that logs a line.
+        progress: Function that wraps the batches to show progress.
 
     Returns:
         A summary with the numbers of views and bytes.
 
     Raises:
-        ValueError: If the config cannot be cached, the folder holds another
-            cache, or the views need more than the disk or ``max_bytes`` has.
+        ValueError: If the features of the config cannot be cached, the folder
+            holds another cache, or the views need more room than the disk or
+            ``max_bytes`` has.
         WriteError: If a shard cannot be written or exceeds ``max_bytes``.
     """
-    backbone_config(config)  # refuses a config without one
+    backbone_config(config)  # raises if the config has no backbone
     loader = config.get('train_dataloader') or {}
     if not loader.get('dataset'):
         raise ValueError(

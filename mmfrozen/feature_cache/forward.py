@@ -48,7 +48,7 @@ class Forwarder:
     Args:
         model: Detector that :func:`build_model` returned.
         is_bf16: Whether the backbone runs under autocast to bf16.
-        say: Receives each line for the log; None to run without an inference
+        say: Function that logs a line; None to run without an inference
             engine.
 
     Attributes:
@@ -86,7 +86,7 @@ class Forwarder:
         with torch.no_grad():
             data = self._model.data_preprocessor(batch, True)
             images, start = data['inputs'], time.perf_counter()
-            # an engine serves one batch size: fill up a smaller last batch
+            # an engine runs one batch size: fill up a smaller last batch
             filler = images[-1:].expand(self._size - count, -1, -1, -1)
             with (
                 torch.autocast(images.device.type, torch.bfloat16)
@@ -117,7 +117,7 @@ def _check_sizes(images: Any) -> None:
 
 
 def build_model(config: Config) -> nn.Module:
-    """Return the detector, its backbone's weights loaded as for training.
+    """Return a detector with its backbone's weights loaded as for training.
 
     Args:
         config: Config of the run.

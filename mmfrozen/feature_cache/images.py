@@ -29,7 +29,7 @@ class Images:
             ``ClassBalancedDataset``, ``RepeatDataset``, ``ConcatDataset`` or
             a multi-image data set.
         known: Digests of files by their :func:`stamp`.
-        progress: Wraps the images while they are read, to show progress.
+        progress: Function that wraps the images to show progress.
 
     Attributes:
         rows: (len(dataset),) int64, number of the image of each sample.

@@ -39,9 +39,9 @@ def key_of(
         images: Images of the data set.
 
     Returns:
-        Digests by the name of the part, which messages use. Images are part
-        of the key only where one view shows several of them (copy-paste);
-        otherwise each view names its own.
+        Digests by the name of the part, which error messages use. Images are
+        part of the key only if one view can show several of them (as with
+        copy-paste); otherwise each view stores the digest of its own image.
     """
     pool = images.digest() if _is_mixed(built) else ''
     parts: dict[str, Any] = {

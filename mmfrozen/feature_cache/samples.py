@@ -64,8 +64,11 @@ def decode(content: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as msgpack types: a container as ``[kind, content]``,
-    since msgpack does not tell tuples from lists."""
+    """Return a value as msgpack types.
+
+    A container becomes ``[kind, content]``, since msgpack does not distinguish
+    tuples from lists.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

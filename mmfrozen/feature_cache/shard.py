@@ -1,5 +1,5 @@
 """This module writes and reads shards, the files of a feature cache; each is
-written atomically and checks itself by its name and checksums."""
+written atomically and can be verified by its name and checksums."""
 
 from __future__ import annotations
 

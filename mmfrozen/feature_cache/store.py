@@ -24,10 +24,10 @@ from .storage import unpack
 
 @dataclass(frozen=True)
 class Facts:
-    """Content of ``FOLDER/cache.json``: what all views have in common.
+    """Content of ``FOLDER/cache.json``: metadata common to all views.
 
     Attributes:
-        key: Digests of what the features depend on, by name: ``key.key_of``.
+        key: Digests of all that the features depend on, from ``key.key_of``.
         storage: Dtype on disk, a key of ``storage.STORAGES``.
         forward: Dtype of the forward pass, ``'fp32'`` or ``'bf16'``.
         seed: Seed from which the views are drawn.
@@ -64,8 +64,8 @@ class FeatureStore:
 
     Attributes:
         folder: Folder of the cache.
-        facts: What all views have in common.
-        shards: The shards, by file name.
+        facts: Metadata that all views have in common.
+        shards: The shards, sorted by file name.
         is_checked: Whether all views were compared with their checksums.
 
     Raises:
@@ -176,7 +176,7 @@ class FeatureStore:
     def check(
         self, progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda x: x
     ) -> None:
-        """Compare every view with its checksum, which reads all files.
+        """Compare every view with its checksum, which reads all shards.
 
         Raises:
             ValueError: At the first view whose checksum differs.
@@ -260,11 +260,11 @@ def find_damage(
     folder: Path,
     progress: Callable[[Sequence[Path]], Iterable[Path]] = lambda x: x,
 ) -> tuple[list[str], int]:
-    """Find damaged shards by reading all of a cache.
+    """Find damaged shards by reading the whole cache.
 
     Args:
         folder: Folder of the cache.
-        progress: Wraps the files, to show progress.
+        progress: Function that wraps the files to show progress.
 
     Returns:
         One line for each damaged shard, and the number of all shards.
@@ -310,7 +310,7 @@ def _open(path: Path, facts: Facts) -> Shard:
 def check_key(
     found: Mapping[str, str], wanted: Mapping[str, str], folder: Path
 ) -> None:
-    """Check that a cache was filled with what a run has.
+    """Check that a cache was filled for a run's weights, config and data.
 
     Args:
         found: Key of the cache.

@@ -19,8 +19,8 @@ from .shard import View, write_shard
 from .storage import errors, pack
 from .store import FACTS, Facts, FeatureStore, check_key
 
-#: A shard is written when it has this many bytes or is this many seconds old;
-#: a kill loses no more than that.
+#: A shard is written when it has this many bytes or is this many seconds old.
+#: If the process is killed, no more than that is lost.
 SHARD_BYTES, SHARD_SECONDS = 1 << 28, 120
 
 
@@ -57,7 +57,7 @@ class Writer:
         num_bytes: Size of the folder's shards, in bytes.
 
     Raises:
-        ValueError: If the folder holds a cache of another key or options.
+        ValueError: If the folder holds a cache with another key or options.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Writer:
 
         Raises:
             ValueError: If the views differ in size from earlier ones, hold
-                what cannot be stored, or have no known ``img_path``.
+                values that cannot be stored, or have no known ``img_path``.
         """
         self._check_shapes(batch)
         packed = [pack(x, str(self._options['storage'])) for x in batch.levels]

@@ -60,8 +60,8 @@ def batched_types(model: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
 
 
 def image_by_image(model: dict[str, Any]) -> list[str]:
-    """Build a detector and return which batched parts fall back to
-    MMDetection's step, one line each.
+    """Return one line for each batched part of a detector that falls back to
+    MMDetection's step.
 
     Args:
         model: The ``model`` of a config.

@@ -34,10 +34,11 @@ class BackbonePlan:
         stages: Number of stages if ``frozen_stages`` and ``norm_eval``
             freeze it; None if it needs ``FrozenBackbone``.
         is_wrapped: Whether the base already uses ``FrozenBackbone``.
-        checkpoint: Classifier checkpoint that its ``init_cfg`` names.
+        checkpoint: Classifier checkpoint that its ``init_cfg`` names; None if
+            it names none.
         control: Settings of the control, as nested dicts.
-        reload: Settings that load it from the ``load_from`` checkpoint, as
-            nested dicts.
+        reload: Settings that load the backbone from the ``load_from``
+            checkpoint, as nested dicts.
         has_stages: Whether the base's ``FrozenBackbone`` sets
             ``frozen_stages``.
     """
@@ -251,7 +252,7 @@ def try_ways(key: Key) -> tuple[int | None, str | None]:
     keys = dict(frozen_stages=stages, norm_eval=True)
     try:
         frozen = meta.build(ConfigDict(key.cfg, **keys))
-    except Exception:  # it lacks these options: it needs the wrapper
+    except Exception:  # without these options it needs FrozenBackbone
         return None, checkpoint
     return (stages if is_frozen(frozen) else None), checkpoint
 
@@ -280,7 +281,7 @@ def thaw(key: Key, is_keyed: bool) -> dict[str, Any]:
 
 
 def merge_imports(own: Any) -> dict[str, Any] | None:
-    """Return the base's imports with mmfrozen; None if it is in them."""
+    """Return the base's imports with mmfrozen added; None if they have it."""
     own = own or {'imports': [], 'allow_failed_imports': False}
     imports = own.get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)

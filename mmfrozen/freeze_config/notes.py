@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from .decide import CONSTRUCTOR, Plan, find_backbones, is_detectors
 
-# Options that add layers to a backbone which no classifier has.
+#: Options that add layers to a backbone which no classifier has.
 ADDED_LAYERS = ('dcn', 'plugins', 'sac')
 
 
@@ -48,7 +48,7 @@ def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
 
 
 def warn(cfg: Config, plan: Plan) -> Iterator[str]:
-    """Yield warnings about what the user must fix or know."""
+    """Yield warnings about what the user must check or correct."""
     load_from = cfg.get('load_from')
     for one in plan.backbones:
         inner = '.backbone' * (one.stages is None)

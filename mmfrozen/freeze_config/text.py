@@ -28,7 +28,7 @@ class Noted:
 
 
 def frozen_text(plan: Plan, base: str, head: str) -> str:
-    """Return the text of the frozen config, which states the freezing itself.
+    """Return the text of the frozen config.
 
     Args:
         plan: Settings of the config.

@@ -21,7 +21,7 @@ STAGE = re.compile(r'(?:model\.)*([a-zA-Z_]+(?:\d+|\.\d+)?)')
 def stage_of(name: str) -> str:
     """Return the stage of a tensor, guessed from its state-dict key.
 
-    Used for backbones whose stages :mod:`.components` does not know.
+    It is used for backbones whose stages are not listed in :mod:`.stages`.
     """
     match = STAGE.match(name)
     return match[1] if match else name

@@ -14,7 +14,7 @@ from ..run_files import ModuleReport, ParameterCounts
 from ..type_names import type_name
 from .stages import ADAPTERS, num_stages, stage_numbers
 
-# Dropout, DropPath, DropBlock and StochasticDepth of any library.
+#: Pattern of Dropout, DropPath, DropBlock and StochasticDepth of any library.
 RANDOM_LAYER = re.compile(r'drop|stochastic_?depth', re.IGNORECASE)
 
 

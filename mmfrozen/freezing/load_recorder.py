@@ -25,7 +25,7 @@ def is_output_norm(name: str) -> bool:
 
 
 class LoadRecorder:
-    """Records which tensors of a module are filled from state dicts.
+    """Recorder of which tensors of a module are filled from state dicts.
 
     It records every load that goes through a module's
     ``_load_from_state_dict``: torch's, mmengine's and the backbones' own.

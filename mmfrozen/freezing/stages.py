@@ -62,7 +62,7 @@ def layer_names(module: nn.Module) -> list[str]:
 def stage_numbers(module: nn.Module) -> dict[str, int]:
     """Return the stage number of every parameter and layer of a backbone.
 
-    A class that this module does not know can define a method
+    A class that is not listed in this module can define a method
     ``stage_numbers``, as TimmBackbone does.
 
     Returns:

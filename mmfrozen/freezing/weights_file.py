@@ -1,4 +1,4 @@
-"""Checks of a weights file before training."""
+"""This module checks a weights file before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks that verify and record a run."""
+"""Hooks that verify, record and accelerate a run."""
 
 from .buffered_runtime_info import (
     BufferedRuntimeInfoHook as BufferedRuntimeInfoHook,

@@ -16,10 +16,10 @@ from ..registry import HOOKS
 class BufferedRuntimeInfoHook(RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook`` without a synchronisation per step.
 
-    What MMEngine lacks: it reads every loss of every step, and so synchronises
-    at the end of each step; the GPU then idles while the next step is
-    prepared. Here losses stay on the device until a ``LoggerHook`` writes
-    them; every value is recorded as before, in the same order.
+    MMEngine's hook reads every loss of every step, and so synchronises at the
+    end of each step; the GPU then idles while the next step is prepared. With
+    this hook losses stay on the device until a ``LoggerHook`` writes them;
+    every value is recorded as before, in the same order.
 
     Example config::
 
@@ -55,7 +55,7 @@ class BufferedRuntimeInfoHook(RuntimeInfoHook):
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Record the losses, as a checkpoint holds their history."""
+        """Record the losses, as a checkpoint contains their history."""
         self._record(runner)
         checkpoint['message_hub'] = runner.message_hub.state_dict()
 

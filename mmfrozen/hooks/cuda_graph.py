@@ -27,15 +27,15 @@ TOLERANCE = 1e-2
 
 @HOOKS.register_module()
 class CUDAGraphHook(Hook):
-    """Runs backbone, neck and region proposal network as one CUDA graph.
+    """Hook that runs backbone, neck and RPN as one CUDA graph.
 
-    What MMEngine lacks: its ``compile`` takes minutes and recompiles for each
-    number of objects. With large-scale jitter all batches have one shape, and
-    the part that does not depend on the objects can be captured at the first
-    batch. The step computes the same, without the time that Python takes to
-    launch some hundred kernels; their activations stay allocated. It needs one
-    GPU, a ``BatchedTwoStageDetector`` and no gradient accumulation; otherwise
-    it logs a warning and does nothing.
+    MMEngine's ``compile`` takes minutes and recompiles for each number of
+    objects. With large-scale jitter all batches have one shape, and the part
+    that does not depend on the objects can be captured at the first batch. The
+    step computes the same, without the time that Python takes to launch some
+    hundred kernels; their activations stay allocated. The hook needs one GPU,
+    a ``BatchedTwoStageDetector`` and no gradient accumulation; otherwise it
+    logs a warning and does nothing.
 
     Example config::
 
@@ -45,8 +45,7 @@ class CUDAGraphHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Replace the static part of the model; its first batch is
-        captured."""
+        """Replace the static part of the model."""
         model = find_model(runner)
         reason = _unsupported_reason(runner, model)
         if reason:
@@ -100,7 +99,7 @@ def capture(part: StaticPart, images: Tensor) -> Callable[[Tensor], Any]:
         images: (N, 3, H, W), of the size to capture.
     """
     options: dict[str, Any] = dict(allow_unused_input=True)
-    # allows the thread that pins batches to call CUDA meanwhile
+    # the thread that pins batches may then call CUDA during the capture
     mode = 'capture_error_mode'
     if mode in inspect.signature(torch.cuda.make_graphed_callables).parameters:
         options[mode] = 'thread_local'
@@ -110,9 +109,9 @@ def capture(part: StaticPart, images: Tensor) -> Callable[[Tensor], Any]:
 class GraphedStaticPart:
     """A replacement for ``run_static`` of a detector.
 
-    The first batch is captured, and the result compared with the eager pass.
-    Batches of another size or dtype run eagerly, and so do all if the capture
-    fails or differs, which is logged.
+    The pass is captured at the first batch, and its result is compared with
+    the eager pass. Batches of another size or dtype run eagerly. If the
+    capture fails or differs, this is logged and all batches run eagerly.
 
     Args:
         detector: A ``BatchedTwoStageDetector`` on a GPU.
@@ -142,8 +141,8 @@ class GraphedStaticPart:
         return self._graph(images)
 
     def _captured(self, images: Tensor) -> Callable[[Tensor], Any] | None:
-        # the random state is restored, so that it does not depend on whether a
-        # run captures or replays
+        # the random state is restored, so that the capture does not change the
+        # random numbers of the run
         devices = [images.device] if images.is_cuda else []
         with (
             _kept_buffers(self._part),
@@ -200,8 +199,10 @@ def _kept_buffers(part: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _no_autocast_cache() -> Iterator[None]:
-    """Disable the autocast cache, or the graph would keep the cast weights of
-    the capture forever."""
+    """Disable the autocast cache.
+
+    Otherwise the graph would always use the cast weights of the capture.
+    """
     enabled = torch.is_autocast_cache_enabled()
     torch.clear_autocast_cache()
     torch.set_autocast_cache_enabled(False)

@@ -27,13 +27,13 @@ def short_name(stage: str) -> str:
 
 @HOOKS.register_module()
 class DriftHook(Hook):
-    """Records the backbone's drift from its initialisation.
+    """Hook that records the backbone's drift from its initialisation.
 
-    What MMDetection lacks: a way to see how much of a classifier fine-tuning
-    keeps. Writes ``WORK_DIR/drift.json`` (a list of
+    MMDetection does not show how much of a classifier fine-tuning keeps. Every
+    ``interval`` steps and at the end, this hook writes
+    ``WORK_DIR/drift.json`` (a list of
     :class:`~mmfrozen.run_files.DriftRecord`) and the scalars ``drift/STAGE``
-    (relative L2 norm of the parameters' change) every ``interval`` steps and
-    at the end; zeros in a frozen run.
+    (relative L2 norm of the parameters' change), which are 0 in a frozen run.
 
     The reference is the backbone as its ``init_cfg`` left it, before
     ``load_from`` or ``resume`` change it, so a resumed run still measures from
@@ -74,8 +74,7 @@ class DriftHook(Hook):
         self._records: list[DriftRecord] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the reference before the checkpoint is loaded into the
-        model."""
+        """Copy the reference before the model loads the checkpoint."""
         self._remember(runner)
 
     def before_train(self, runner: Runner) -> None:

@@ -1,5 +1,4 @@
-"""This module contains the hook that trains a detector on the features of a
-cache instead of images."""
+"""A hook that trains a detector on cached features instead of images."""
 
 from __future__ import annotations
 
@@ -30,10 +29,10 @@ RESIDENT = ('auto', 'ram', 'gpu', False)
 
 @HOOKS.register_module()
 class FeatureCacheHook(Hook):
-    """Hook that trains on views computed by ``mmfrozen cache fill``.
+    """Hook that trains on the views that ``mmfrozen cache fill`` computed.
 
-    A frozen backbone computes the same features of the same view whenever it
-    is drawn, which MMDetection does not exploit. With this hook a training
+    A frozen backbone computes the same features of a view each time that the
+    view is drawn, which MMDetection does not use. With this hook a training
     step reads the features with their boxes and masks; it decodes no image,
     augments none and runs no backbone. Samplers, loops, validation,
     checkpoints and the other hooks are unchanged. Each time a sample is
@@ -88,10 +87,10 @@ class FeatureCacheHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Replace the images of the training loop by the cache.
 
-        A backbone that is not frozen as a whole only causes a warning.
+        If the backbone is not frozen as a whole, log a warning instead.
         """
         self.after_train(runner)
-        # the training loop switches to this mode only later
+        # the training loop sets this mode only later
         model = find_model(runner).train()
         faults = find_faults(
             model.backbone, optimizer_groups(runner.optim_wrapper)
@@ -127,7 +126,7 @@ class FeatureCacheHook(Hook):
         self._cached = CachedTraining(
             model, dataset, store, places, images.rows
         )
-        # an iterator that exists has workers with the unchanged data set
+        # the workers of an existing iterator have the unchanged data set
         iterator = getattr(loop, 'dataloader_iterator', None)
         if getattr(iterator, '_dataloader', None) is loop.dataloader:
             loop.dataloader_iterator = type(iterator)(loop.dataloader)
@@ -138,7 +137,7 @@ class FeatureCacheHook(Hook):
             self._cached.check_weights()
 
     def after_train(self, runner: Runner) -> None:
-        """Restore model and data set."""
+        """Restore the model and the data set."""
         if self._cached:
             self._cached.remove()
         self._cached = None
@@ -158,8 +157,12 @@ class FeatureCacheHook(Hook):
 
 
 def _check(runner: Runner) -> None:
-    """Raise a ValueError for settings that need images, switch the pipeline
-    or replace the backbone's forward."""
+    """Check that the run's settings work without images.
+
+    Raises:
+        ValueError: If a setting needs images, switches the pipeline or
+            replaces the backbone's forward.
+    """
     check_preprocessor(find_model(runner))
     for hook in runner.hooks:
         if isinstance(hook, (PipelineSwitchHook, YOLOXModeSwitchHook)):

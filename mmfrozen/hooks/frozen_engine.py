@@ -1,5 +1,4 @@
-"""A hook that runs the frozen backbone with inference optimisations in
-training."""
+"""A hook that optimises the forward pass of a frozen backbone in training."""
 
 from __future__ import annotations
 
@@ -24,23 +23,23 @@ CHECK_EVERY = 1000
 
 @HOOKS.register_module()
 class FrozenEngineHook(Hook):
-    """Makes a frozen backbone's forward pass faster, with the same features.
+    """Hook that makes a frozen backbone's forward pass faster.
 
-    What MMEngine lacks: as no weight of a frozen backbone changes, norms can
-    be folded into convolutions, weights be cast and laid out once, and a
-    compiler treat them as constants. In training steps only, the backbone's
-    ``forward`` is replaced by the fastest of these ways whose features agree
-    with the eager ones on the first batch; docs/engine.md lists them. Weights,
-    state dict, checkpoints, evaluation and export are unchanged. If the
-    backbone is not fully frozen, or nothing is faster, it runs as it is, which
-    is logged in one line.
+    The weights of a frozen backbone never change, which MMEngine does not use:
+    norms can be folded into convolutions, weights can be cast and laid out
+    once, and a compiler can treat them as constants. In training only, the
+    backbone's ``forward`` is replaced by the fastest of these variants whose
+    features agree with the eager ones on the first batch; docs/engine.md lists
+    them. Weights, state dict, checkpoints, evaluation and export are
+    unchanged. If the backbone is not fully frozen, or no variant is faster, it
+    runs unchanged, which is logged in one line.
 
     Args:
         dtype: ``'auto'`` for the autocast dtype of the run; ``'fp32'``,
             ``'bf16'`` or ``'fp16'`` for another one in the backbone only.
         compiled: ``'auto'``: ``torch.compile`` on GPUs, for a size that most
-            batches have, if it pays off before the run ends; True: try it at
-            the first batch, on CPUs too; False: never.
+            batches have, if it saves time before the run ends; True: try it
+            at the first batch, on CPUs too; False: never.
         tolerance: Largest relative error of a feature level in the 2-norm;
             None for 1e-4 in fp32, 1e-2 in fp16 and TF32, 5e-2 in bf16.
         max_sizes: Number of batch sizes that get an engine of their own, if
@@ -82,8 +81,10 @@ class FrozenEngineHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Install the engine before the first step; later check whether the
-        weights are still those from which it was built."""
+        """Install the engine before the first step.
+
+        Before later steps, check whether the weights have changed since then.
+        """
         if not self._is_checked:
             self._is_checked = True
             self._install(runner)

@@ -1,5 +1,4 @@
-"""Access to the model, backbone and optimizer of a runner, and the writer of
-``backbone.json``."""
+"""Access a runner's model, backbone and optimizers; write backbone.json."""
 
 from __future__ import annotations
 
@@ -40,9 +39,10 @@ def find_backbone(runner: Runner) -> nn.Module:
 
 
 def backbone_config(runner: Runner) -> tuple[str, Any]:
-    """Return the key and the config of the backbone's own class, inside
-    ``FrozenBackbone``; the config is None if the runner was given a built
-    model."""
+    """Return the key and the config of the backbone inside ``FrozenBackbone``.
+
+    The config is None if the runner was given a built model.
+    """
     key, config = KEY, (runner.cfg.get('model') or {}).get('backbone')
     while isinstance(config, dict) and (
         known_name(find_type(config.get('type'), MODELS)) == 'FrozenBackbone'
@@ -52,7 +52,7 @@ def backbone_config(runner: Runner) -> tuple[str, Any]:
 
 
 def optim_wrappers(wrapper: OptimWrapper) -> list[OptimWrapper]:
-    """Return the optimizer wrappers: one, or several of a dict."""
+    """Return the optimizer wrappers: a single one, or those of a dict."""
     is_many = isinstance(wrapper, OptimWrapperDict)
     return list(wrapper.values()) if is_many else [wrapper]
 
@@ -77,7 +77,7 @@ def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _source_of_weights(runner: Runner, state: str) -> str | None:
-    """Return the checkpoint that filled the backbone, or the call that did."""
+    """Return the backbone's checkpoint, or the call that loads weights."""
     checkpoint = checkpoint_of(find_backbone(runner))
     if checkpoint or state == 'scratch':
         return checkpoint
@@ -116,7 +116,7 @@ def write_record(
 def replace_method(
     owner: object, name: str, method: Callable[..., Any]
 ) -> Callable[[], None]:
-    """Replace a method of one object; return a function that undoes it."""
+    """Replace a method of one object; return a function that restores it."""
     before = vars(owner).get(name)
     setattr(owner, name, method)
 

@@ -14,7 +14,7 @@ from ..registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class SafeLocalVisBackend(LocalVisBackend):
-    """MMEngine's LocalVisBackend that survives a full disk.
+    """MMEngine's LocalVisBackend that tolerates a full disk.
 
     Lines that cannot be written are dropped as a whole; the first is logged as
     an error.

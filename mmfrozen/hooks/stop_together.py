@@ -25,12 +25,12 @@ def stop_together(fault: str | None) -> None:
     Every process must call it.
 
     Args:
-        fault: A one-line message; None if this process found none.
+        fault: A one-line message; None if this process found no fault.
 
     Raises:
-        RuntimeError: In the main process, what the first one with a fault
-            says.
-        SystemExit: In the others, so that the line is printed once.
+        RuntimeError: In the main process, with the message of the first
+            process that found a fault.
+        SystemExit: In the others, so that the message is printed once.
     """
     found = [line for line in all_gather_object(fault) if line]
     if found:
@@ -38,8 +38,10 @@ def stop_together(fault: str | None) -> None:
 
 
 def stop(line: str) -> None:
-    """Stop this process; every process must call this, as in
-    :func:`stop_together`."""
+    """Stop this process with a message; every process must call this.
+
+    For the errors see :func:`stop_together`.
+    """
     if is_main_process():
         raise RuntimeError(line)
     time.sleep(EXIT_DELAY)
@@ -47,8 +49,10 @@ def stop(line: str) -> None:
 
 
 def check_equal_shares(runner: Runner) -> None:
-    """Stop the run if processes have different numbers of batches: some would
-    wait for the others until a time-out."""
+    """Stop the run if processes have different numbers of batches.
+
+    Otherwise some processes would wait for the others until a time-out.
+    """
     loader = runner.train_dataloader
     own = len(loader.dataset), len(loader)
     shares = all_gather_object(own)
@@ -82,13 +86,14 @@ def saves_now(runner: Runner, *, by_epoch: bool) -> bool:
 
 
 class AllRanksCheck(Hook):
-    """Runs a check in every process, before the main process saves.
+    """Hook that runs a check in every process, before the main process saves.
 
-    It is not registered: the hooks with a check add it. MMEngine calls
-    ``before_save_checkpoint`` in the main process only.
+    MMEngine calls ``before_save_checkpoint`` in the main process only. This
+    hook is not in the registry: the hooks that need it add it to the runner.
 
     Args:
-        check: Function of the runner that raises RuntimeError for a fault.
+        check: Function that takes the runner and raises a RuntimeError for a
+            fault.
     """
 
     priority = 89  # after all hooks but CheckpointHook, which is 90
@@ -97,12 +102,12 @@ class AllRanksCheck(Hook):
         self._check = check
 
     def after_train_iter(self, runner: Runner, **inputs: object) -> None:
-        """Check before a checkpoint by steps."""
+        """Check before a checkpoint that is due at this step."""
         if saves_now(runner, by_epoch=False):
             self._check_before_saving(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Check before a checkpoint by epochs."""
+        """Check before a checkpoint that is due at this epoch."""
         if saves_now(runner, by_epoch=True):
             self._check_before_saving(runner)
 

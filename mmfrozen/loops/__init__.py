@@ -1,5 +1,4 @@
-"""Training loops that resume exactly, with the same batches and random
-numbers."""
+"""Training loops that resume with the same batches and random numbers."""
 
 from .train_loops import (
     ResumableEpochBasedTrainLoop as ResumableEpochBasedTrainLoop,

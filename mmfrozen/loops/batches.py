@@ -1,5 +1,7 @@
-"""A data loader whose batches depend only on their number, so that a resumed
-run can continue anywhere."""
+"""A data loader whose batches depend only on their number.
+
+So a resumed run can continue at any batch.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +62,10 @@ class NumberedBatchSampler:
         self._start, self._endless = start, endless
 
     def reseed(self, seed: int) -> None:
-        """Replace a randomly drawn seed with the seed of the resumed run, here
-        and in the wrapped samplers."""
+        """Replace a randomly drawn seed by the seed of the resumed run.
+
+        The seeds of the wrapped samplers are replaced, too.
+        """
         before, stage = self.seed, self
         while stage is not None:
             if getattr(stage, 'seed', None) == before:
@@ -98,8 +102,8 @@ class NumberedBatchSampler:
 class SeededGetItems:
     """A replacement for ``__getitems__`` of a dataset.
 
-    PyTorch's data loaders call it for the samples of a batch, in whichever
-    process loads them. Hooks and samplers still see the dataset itself.
+    PyTorch's data loaders call it for the samples of a batch, in the process
+    that loads them. Hooks and samplers still use the dataset itself.
 
     Args:
         dataset: Any dataset with ``__getitem__``.
@@ -129,8 +133,8 @@ def build_loader(
         loop: Name of the loop, for error messages.
 
     Raises:
-        TypeError: If it is already built, or its dataset is an iterable
-            dataset.
+        TypeError: If the loader is already built, or its dataset is an
+            iterable dataset.
     """
     remedy = f'Set train_cfg.type={loop.removeprefix("Resumable")}.'
     if not isinstance(config, dict):

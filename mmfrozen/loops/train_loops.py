@@ -28,10 +28,11 @@ EPOCH, BEGIN, EVALUATED = (
 
 
 class _Resumable:
-    """Shared base of both loops.
+    """Base class of both loops.
 
     The random numbers of a sample are seeded by the run's seed, the epoch and
-    the number of its draw; those of a step by seed, rank and iteration.
+    the number of its draw; those of a step by the run's seed, the rank and the
+    iteration.
     """
 
     runner: Runner
@@ -59,7 +60,7 @@ class _Resumable:
         seed_all((self.batches.seed, get_rank(), self._iter, 1), _torch_seed())
 
     def _prepare(self) -> None:
-        """Apply the state of the checkpoint, which is loaded by now."""
+        """Apply the state of the checkpoint, which has been loaded."""
         self.batches.reseed(_seed_of(self.runner))
         _warn_of_lost_gradients(self.runner, len(self.dataloader))
         self.runner.register_hook(_RecordEvaluation())
@@ -67,8 +68,11 @@ class _Resumable:
         self._evaluate_if_due()
 
     def _evaluate_if_due(self) -> None:
-        """Evaluate when MMEngine's loop would, and after resuming from a
-        checkpoint whose evaluation was interrupted."""
+        """Evaluate when MMEngine's loop would.
+
+        Also evaluate after resuming from a checkpoint whose evaluation was
+        interrupted.
+        """
         self._decide_current_val_interval()
         hub = self.runner.message_hub
         if (
@@ -84,10 +88,10 @@ class _Resumable:
 class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
     """MMEngine's ``EpochBasedTrainLoop``, resumed exactly.
 
-    What MMEngine lacks: a checkpoint from within an epoch is resumed at the
-    beginning of that epoch, with other random numbers. Here a run that was
-    killed and resumed ends with the weights of an uninterrupted run, as far as
-    its operators are deterministic (``docs/reliability.md``).
+    MMEngine resumes a checkpoint from within an epoch at the beginning of that
+    epoch, with other random numbers. With this loop, a run that was killed and
+    resumed ends with the weights of an uninterrupted run, as far as its
+    operators are deterministic (``docs/reliability.md``).
 
     Args:
         runner: The runner.
@@ -150,10 +154,10 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
 class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
     """MMEngine's ``IterBasedTrainLoop``, resumed exactly and without delay.
 
-    What MMEngine lacks: it loads every batch that it skips
+    MMEngine's loop loads every batch that it skips
     (https://github.com/open-mmlab/mmengine/issues/1520), and continues with
-    other random numbers. Here workers start once, after the checkpoint is
-    loaded, and not again for every epoch.
+    other random numbers. In this loop workers start once, after the checkpoint
+    has been loaded, and not again for every epoch.
 
     Args:
         runner: The runner.
@@ -189,8 +193,10 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
 
 
 class _SeedStep(Hook):
-    """Seeds a step again after all other hooks, as a hook may draw random
-    numbers at the first step after a start only. Added by the loops."""
+    """Hook of the loops that seeds a step again after all other hooks.
+
+    Some hooks draw random numbers only at the first step after a start.
+    """
 
     priority = 'LOWEST'
 
@@ -202,7 +208,7 @@ class _SeedStep(Hook):
 
 
 class _RecordEvaluation(Hook):
-    """Records the last evaluation in checkpoints. Added by the loops."""
+    """Hook of the loops that records the last evaluation in checkpoints."""
 
     priority = 'HIGHEST'
 
@@ -211,9 +217,11 @@ class _RecordEvaluation(Hook):
 
 
 class _EmptyLoader:
-    """An empty stand-in for a data loader while MMEngine's constructor
-    iterates it, which would start the workers before a checkpoint is
-    loaded."""
+    """An empty data loader for the constructor of MMEngine's loop.
+
+    The constructor iterates its loader, which would start the workers before a
+    checkpoint is loaded.
+    """
 
     def __init__(self, loader: DataLoader) -> None:
         self.dataset, self._length = loader.dataset, len(loader)
@@ -232,8 +240,7 @@ def _seed_of(runner: Runner) -> int:
 
 
 def _torch_seed() -> Callable[[int], Any]:
-    """Return torch's seeding function, for CPU runs one that skips other
-    devices, which is faster."""
+    """Return torch's seeding function; in CPU runs a faster one for CPUs."""
     if get_device() == 'cpu':
         return torch.default_generator.manual_seed
     return torch.manual_seed

@@ -8,7 +8,8 @@ import numpy as np
 
 from .materials import load_category_names
 
-UPSCALE = 4  # contours pass through pixel centres: 1 / 8 pixel inside the edge
+# contours pass through pixel centres, here 1/8 of a pixel inside the edge
+UPSCALE = 4
 RARE_MAX_IMAGES, COMMON_MAX_IMAGES = 10, 100
 MIN_HOLE_PIXELS = 4
 INFO = {

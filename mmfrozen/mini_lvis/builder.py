@@ -70,7 +70,7 @@ def build(
         out: Folder of the dataset. It appears when the dataset is complete.
         parameters: Parameters of the dataset.
         force: Whether to replace an unmodified mini-LVIS of other parameters.
-        track: Wraps the images of a split, to show progress.
+        track: Function that wraps the images of a split to show progress.
 
     Returns:
         False if `out` already is this dataset.
@@ -101,19 +101,19 @@ def build(
 
 @contextlib.contextmanager
 def _scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder that goes, and those that killed runs left go, too.
+    """Create a temporary folder, and remove those that killed runs left.
 
-    A living run holds a lock on its own, which ends with its process.
+    Each run holds a lock on its folder, which ends with its process.
     """
     for left in parent.glob(f'{SCRATCH}*'):
         with contextlib.suppress(OSError), locked(left):
-            if any(left.iterdir()):  # else its run may just begin
+            if any(left.iterdir()):  # an empty one may be of a starting run
                 shutil.rmtree(left)
     with (
         tempfile.TemporaryDirectory(prefix=SCRATCH, dir=parent) as scratch,
         contextlib.ExitStack() as held,
     ):
-        with contextlib.suppress(OSError):  # of a disk without locks
+        with contextlib.suppress(OSError):  # some disks have no locks
             held.enter_context(locked(Path(scratch)))
         yield Path(scratch)
 

@@ -1,5 +1,5 @@
-"""This module holds out a part of the training images, on which learning rates
-are chosen without looking at the validation images."""
+"""This module holds out a part of the training images, so that learning rates
+are chosen without the validation images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def hold_out(annotations: Path, folder: Path) -> tuple[Path, Path]:
     """Split a training set into one to train on and one to evaluate on.
 
     The data set assigns classes to images at random, so that every fifth
-    image in the order of the file is a random sample. Categories keep their
-    frequency group in the whole set.
+    image in the order of the file is a random sample. Categories keep the
+    frequency group that they have in the whole training set.
 
     Args:
         annotations: Annotation file of the training images, in LVIS format.

@@ -1,12 +1,12 @@
-"""Plans of which classes appear in which image, with long-tailed or nearly
-uniform counts."""
+"""This module plans which classes appear in which image, with long-tailed or
+nearly uniform counts."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-COPY_PROBABILITY = 0.2  # of another instance of a class in an image
-LEFT_OUT_PROBABILITY = 0.06  # of one of several instances being unannotated
+COPY_PROBABILITY = 0.2  # that an image has another instance of a class
+LEFT_OUT_PROBABILITY = 0.06  # that one of several instances is not annotated
 MAX_CLUTTER = 4
 CLASSES_PER_IMAGE = 6  # mean of the flat split, similar to the long tail
 

@@ -15,12 +15,12 @@ from .plan import ImagePlan
 JPEG_QUALITY = 90
 NUM_NEGATIVES = 8  # negative categories listed for an image
 FIRST_IMAGE_ID = {'train': 1, 'val': 900_001}
-TEXTURE_PROBABILITY = 0.4  # of clutter being a piece of a photograph
+TEXTURE_PROBABILITY = 0.4  # that clutter is a piece of a photograph
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A sprite to paint; clutter has no category id."""
+    """Sprite to paint; clutter has no category id."""
 
     sprite: np.ndarray
     category_id: int | None = None

@@ -26,13 +26,13 @@ class Adapter(BaseModule):
     """A residual bottleneck h' = h + A(h), where A is two 1 x 1 convolutions
     around a ReLU.
 
-    After Rebuffi et al. 2017 (arXiv 1705.08045), as a bottleneck. The last
-    convolution is initialised to zero, so that the adapter starts as the
+    It follows Rebuffi et al. 2017 (arXiv 1705.08045), with a bottleneck. The
+    last convolution is initialised to zero, so that the adapter starts as the
     identity. There is no norm: training and evaluation mode compute the same.
 
     When a state dict without the adapter's tensors is loaded, the adapter
-    keeps its own: a classifier's checkpoint fills a backbone with adapters
-    completely.
+    keeps its own. A classifier's checkpoint can therefore be loaded into a
+    backbone with adapters without missing keys.
 
     Args:
         channels: Channels of the block's output.
@@ -57,7 +57,7 @@ class Adapter(BaseModule):
         self._start_as_identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels, H, W) to the same shape."""
+        """Return h + A(h) for h, (N, channels, H, W); same shape."""
         return x + self.up(self.act(self.down(x)))
 
     def _load_from_state_dict(
@@ -89,7 +89,7 @@ def add_adapters(
         The same module.
 
     Raises:
-        ValueError: If options do not fit, or there is nowhere to put them.
+        ValueError: If an option is invalid, or no block can get an adapter.
     """
     for name, value in (
         ('reduction', reduction),
@@ -129,7 +129,7 @@ def add_adapters(
 
 
 def _adapt(block: nn.Module, _: Any, output: Tensor) -> Tensor:
-    # reads the adapter from the module, so that copies use their own
+    # read from the module, so that a copied block uses its copied adapter
     return block.adapter(output)  # type: ignore[no-any-return]
 
 

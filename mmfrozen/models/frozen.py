@@ -33,12 +33,12 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
 ) -> nn.Module:
     """Build a backbone, freeze it in place and return the same module.
 
-    What MMDetection lacks: EfficientNet, SwinTransformer, CSPDarknet, CSPNeXt,
-    Darknet and MobileNetV2 freeze only in ``train()``, after the distributed
-    wrapper and the optimizer were built (mmdetection #8208, #12345), and leave
-    stochastic depth on; others freeze nothing; each numbers its stages
-    differently. The ResNet family needs no wrapper: ``frozen_stages=4,
-    norm_eval=True`` is enough.
+    What MMDetection lacks: a common way to freeze backbones. EfficientNet,
+    SwinTransformer, CSPDarknet, CSPNeXt, Darknet and MobileNetV2 freeze only
+    in ``train()``, after the distributed wrapper and the optimizer were built
+    (mmdetection #8208, #12345), and leave stochastic depth on; others freeze
+    nothing; each numbers its stages differently. The ResNet family needs no
+    wrapper: ``frozen_stages=4, norm_eval=True`` is enough.
 
     Args:
         backbone: Config of the backbone. Its own ``norm_eval`` is ignored, and
@@ -46,8 +46,8 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
         frozen: True freezes the whole backbone. A list freezes the modules and
             parameters that it names, with ``*``, ``?`` and ``[12]`` as in file
             names. False builds the control: every stage trains.
-        norm_eval: Keep the running statistics of the norm layers fixed. A
-            frozen layer always does.
+        norm_eval: Whether to keep the running statistics of the norm layers
+            fixed. Those of frozen layers are always fixed.
         frozen_stages: Freeze the stem (0) and the stages up to this one
             instead of all; docs/freezing.md says what a stage is.
         adapters: Residual branches that train beside the blocks, whether these
@@ -60,7 +60,7 @@ def FrozenBackbone(  # noqa: N802  (registered, so named like a class)
 
     Raises:
         ValueError: If the options contradict one another, or name a layer
-            or stage that is not there.
+            or stage that does not exist.
 
     Example config::
 

@@ -1,16 +1,17 @@
 """Replacements for the operators of mmcv's extension module `mmcv._ext`, based
 on torchvision.
 
-The import finder in `mmfrozen_ext.py` loads this folder as `mmcv._ext` if mmcv
-has no compiled operators that load. Each function has the signature with which
-`mmcv.ops` 2.1 calls it, and writes to the output tensors passed to it.
+The import finder in `mmfrozen_ext.py` loads this folder as `mmcv._ext` if
+mmcv's compiled operators are missing or cannot be loaded. Each function has
+the signature with which `mmcv.ops` 2.1 calls it, and writes to the output
+tensors passed to it.
 
 These are the operators that MMDetection 3.3 uses, on every device and for
 every dtype: arithmetic that torchvision lacks in fp16 or bf16 is done in fp32.
 Every other operator of mmcv raises a one-line error when it is called.
 
-This folder imports torch, torchvision and numpy only: it runs while mmcv is
-being imported.
+This folder imports torch, torchvision and numpy only, because it is loaded
+while mmcv is being imported.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def modulated_deform_conv_backward(
     grad_x.copy_(found.x)
     grad_weight.copy_(found.weight)
     for whole, part in ((grad_offset, found.offset), (grad_mask, found.mask)):
-        if part.shape != whole.shape:  # a larger map is not read to its end
+        if part.shape != whole.shape:  # unread values have gradient 0
             rest = whole[0].numel() - part[0].numel()
             part = F.pad(part.flatten(1), (0, rest)).view_as(whole)
         whole.copy_(part)
@@ -151,13 +151,14 @@ def modulated_deform_conv_backward(
 
 
 def _first_values(tensor: Tensor, size: torch.Size) -> Tensor:
-    """Crop offsets or masks of a larger map as mmcv does.
+    """Return the values of larger offsets or masks that mmcv's kernel reads.
 
-    DyHead passes those of one level to the next, of half the size. mmcv's
-    kernel reads as many values of an image as it needs, from its first.
+    DyHead passes the offsets and masks of one level to the next, which has
+    half the size. For each image, mmcv's kernel then reads the first values in
+    memory, as many as the output needs.
 
     Raises:
-        ValueError: If there are fewer than it needs.
+        ValueError: If the map is smaller than the output.
     """
     if tensor.shape[2:] == size:
         return tensor
@@ -254,11 +255,11 @@ def _gradients(
 def _samples_inside(
     x: Tensor, weight: Tensor, offset: Tensor, geometry: Geometry
 ) -> Tensor:
-    """Return which samples lie less than a pixel outside of `x` or inside.
+    """Return which samples lie inside `x` or less than a pixel outside it.
 
     Samples farther outside have value 0. Zero-initialised offsets put samples
-    of the padding exactly on that limit, where torchvision uses a one-sided
-    slope and mmcv none.
+    of the padding exactly on that limit, where torchvision's gradient is a
+    one-sided slope and mmcv's is 0.
 
     Returns:
         (N, deformable_group, kernel height, kernel width, OH, OW) bool.

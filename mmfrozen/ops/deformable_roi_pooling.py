@@ -7,8 +7,8 @@ each direction:
 
     features (N, C, H, W)
     rois     (K, 5): image index, x1, y1, x2, y2 in pixels of the image
-    offset   (K, 2, P, P): x, then y shift of a bin, in sides of its region
-             times `gamma`; empty for no shifts
+    offset   (K, 2, P, P): x, then y shift of a bin; the shift in pixels is
+             `gamma` * offset * side of the region; empty for no shifts
     out      (K, C, P, P)
 """
 

@@ -53,7 +53,7 @@ def masked_col2im_forward(
         columns: (M,) int64, columns of the positions.
         out: Output, (1, channels, height, width); written at the positions
             only.
-        height: Height of `out`; unused, like the two below.
+        height: Height of `out`; unused, like `width` and `channels`.
         width: Width of `out`.
         channels: Channels of `out`.
     """

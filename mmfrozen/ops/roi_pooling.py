@@ -46,7 +46,7 @@ def roi_align_forward(
         out: Output, (K, C, aligned_height, aligned_width).
         argmax_y: Output for the maximum, in the shape of `out`: row of the
             maximum point in pixels of `features`.
-        argmax_x: Output for the maximum: its column.
+        argmax_x: Output for the maximum, likewise: column of that point.
         aligned_height: Number of bins in height.
         aligned_width: Number of bins in width.
         spatial_scale: Ratio of feature map size to image size.
@@ -207,7 +207,7 @@ def roi_pool_backward(
         rois: As in the forward pass.
         argmax: As written by the forward pass.
         grad_features: Output, (N, C, H, W).
-        pooled_height: As in the forward pass; unused, like the two below.
+        pooled_height: As in the forward pass; unused, like all options below.
         pooled_width: Number of bins in width.
         spatial_scale: Ratio of feature map size to image size.
     """
@@ -347,10 +347,10 @@ def pixels_around(
     """Find the four pixels around points, which are clamped to the map.
 
     Returns:
-        Rows and columns of the pixels, top left, top right, bottom left and
-        bottom right; the distance of a point below the top and right of the
-        left ones, from 0 to 1; and whether it is at most one pixel outside of
-        the map.
+        Rows and columns of the pixels: top left, top right, bottom left and
+        bottom right; the vertical distance of each point from the top pixels
+        and its horizontal distance from the left pixels, from 0 to 1; and
+        whether the point is inside the map or at most one pixel outside it.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)

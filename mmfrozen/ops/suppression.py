@@ -64,7 +64,7 @@ def softnms(
         iou_threshold: IoU from which scores are lowered, unless Gaussian.
         sigma: Parameter of the Gaussian.
         min_score: Score below which boxes are dropped.
-        method: 0 naive (drops), 1 linear, 2 Gaussian.
+        method: 0 naive (scores become 0), 1 linear, 2 Gaussian.
         offset: Added to widths and heights, 0 or 1 pixel.
 
     Returns:

@@ -1,4 +1,4 @@
-"""CUDA autocast's rules for fp32, applied to shapes that have no device."""
+"""A function mode that applies CUDA autocast's fp32 rules on the CPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-#: Functions from torch's ``AT_FORALL_FP32`` that detectors call; the CPU's
-#: list has only the losses.
+#: Functions from torch's ``AT_FORALL_FP32`` that detectors call. CPU autocast
+#: runs only the losses of them in fp32.
 FP32 = frozenset(
     (
         'acos',

@@ -44,7 +44,7 @@ from .memoize import CachedCalls
 
 #: Samplers that keep every positive.
 TAKES_ALL = (PseudoSampler, MaskPseudoSampler)
-#: Assigners whose priors start with a point.
+#: Assigners whose priors begin with the x and y of a point.
 TAKES_POINTS = (DynamicSoftLabelAssigner, SimOTAAssigner)
 #: Methods of heads that return predicted boxes for later heads.
 PROPOSING = ('loss_and_predict', 'refine_bboxes')
@@ -84,7 +84,7 @@ def patch_predictions(
         if isinstance(module, BatchedAnchorHead):
             _drop_anchors(module._anchors)
         if isinstance(module, BatchedRPNHead):
-            # the number of boxes after NMS depends on values
+            # the number of boxes after NMS would depend on values
             module._stock_proposals = lambda _: True
         if isinstance(module, FederatedLoss):
             # its file of frequencies may be missing
@@ -216,7 +216,7 @@ def _count_positives(
     assign: Any, counts: list[int], *args: Any, **kwargs: Any
 ) -> Any:
     result = assign(*args, **kwargs)
-    # numpy, so that this is not recorded as an operator of the step
+    # in NumPy, so that this is not recorded as an operator of the step
     counts.append(int((result.gt_inds.numpy() > 0).sum()))
     return result
 
@@ -286,9 +286,11 @@ def _fill_instances(
     sampler: Any,
     shape: tuple[int, int],
 ) -> InstanceData:
-    """Replace predictions without data. Proposals are replaced in place, as
-    the sampler reads them next; other predictions in a copy for the
-    assigner."""
+    """Replace predictions without data.
+
+    Proposals are replaced in place, as the sampler reads them next; other
+    predictions are replaced in a copy for the assigner.
+    """
     priors = instances.get('priors')
     if isinstance(priors, ShapeTensor) or hasattr(priors, 'made_up'):
         count = len(instances.priors)
@@ -350,9 +352,11 @@ def _place_rois(
 
 @contextmanager
 def use_gpu_attention() -> Iterator[None]:
-    """Use mmcv's compiled multi-scale deformable attention, which has no CPU
-    version, instead of its Python code, which saves more for the backward
-    pass."""
+    """Trace mmcv's compiled multi-scale deformable attention, as on a GPU.
+
+    On the CPU mmcv runs Python code instead, which saves more for the backward
+    pass.
+    """
 
     def attend(
         value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor
@@ -372,8 +376,8 @@ def use_gpu_attention() -> Iterator[None]:
 
 @contextmanager
 def focal_losses_on_shapes() -> Iterator[None]:
-    """Drop the data of focal loss targets: on CPUs they hold a value for every
-    anchor and class."""
+    """Drop the data of focal loss targets, which on the CPU hold a value for
+    every anchor and class."""
     compute = FocalLoss.forward
 
     def compute_on_shapes(*args: Any, **kwargs: Any) -> Tensor:

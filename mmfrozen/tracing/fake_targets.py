@@ -94,7 +94,7 @@ def proposal_boxes(
 
 
 def _boxes_beside(objects: Tensor, height: int, width: int) -> Tensor:
-    """Return boxes of object sizes that overlap no object."""
+    """Return boxes of object sizes with an IoU below 0.3 with all objects."""
     number = torch.arange(CANDIDATES)
     sides = torch.tensor(SIDES)[number % len(SIDES)]
     boxes = _place(number + len(objects), sides, height, width)
@@ -188,10 +188,10 @@ def make_samples(
 class SyntheticMasks(BitmapMasks):
     """Masks that are never modified and whose crops are never read.
 
-    What MMDetection lacks: its ``crop_and_resize`` copies an object's whole
-    mask for every region of interest, which takes seconds per step on a CPU.
-    This class runs the same operators on shapes, and deep copies, which heads
-    make of annotations, return the same object.
+    MMDetection's ``crop_and_resize`` copies an object's whole mask for every
+    region of interest, which takes seconds per step on a CPU. This class runs
+    the same operators on shapes. A deep copy, which heads make of
+    annotations, returns the same object.
     """
 
     def __deepcopy__(self, memo: Any) -> SyntheticMasks:

@@ -1,4 +1,4 @@
-"""The largest batch that fits into some memory."""
+"""A search for the largest batch whose training step fits into a memory."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ UNITS = {
 #: Share of the predicted peak that is left free: an H200 needed up to 1.4 %
 #: more for Mask R-CNN (docs/measuring.md); other detectors are not measured.
 MARGIN = 0.05
-#: No larger batch is looked for.
+#: Largest batch size that is considered.
 LIMIT = 128
 
 
 @dataclass(frozen=True)
 class LargestBatch:
-    """The largest batch that fits.
+    """The largest batch that fits into a memory.
 
     Attributes:
-        label: Of the side it is of.
-        batch_size: Images; 0 if not even one fits.
-        peak_bytes: Of a step with it, or with one image.
-        next_bytes: Of a step with one image more.
+        label: Label of the variant that trains.
+        batch_size: Number of images; 0 if not even one fits.
+        peak_bytes: Peak memory of a step with this batch, or with one image if
+            not even one fits.
+        next_bytes: Peak memory of a step with one more image.
     """
 
     label: str
@@ -45,14 +46,14 @@ class LargestBatch:
 
 
 def parse_bytes(text: str, option: str = '--memory') -> int:
-    """Read ``24GB`` (1e9 bytes each) or ``24GiB`` (2**30).
+    """Return the bytes of a size such as ``24GB`` (1e9) or ``24GiB`` (2**30).
 
     Args:
-        text: What was typed.
-        option: Where, for the error.
+        text: Number and unit, as typed by the user.
+        option: Name of the command line option, for the error message.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If the text is not a positive number with a known unit.
     """
     match = re.fullmatch(r'\s*([\d.]+)\s*([a-zA-Z]+)\s*', text)
     try:
@@ -76,18 +77,18 @@ def find_largest_batch(
     known: dict[int, int] | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> LargestBatch:
-    """Find the largest batch whose step fits.
+    """Find the largest batch whose step fits into a memory.
 
-    A line through two batch sizes gives the first guess; the answer itself
-    and the batch one larger are traced.
+    Each guess is extrapolated from the peaks of two batch sizes. The result
+    and the next larger batch are always traced.
 
     Args:
-        variant: What trains.
-        work: All but its batch size.
-        memory_bytes: What there is.
-        mode: That of the pair.
-        known: Peak bytes by batch size.
-        report: Told what is being done.
+        variant: Config that trains, and the change applied to it.
+        work: Workload of the step; its batch size is ignored.
+        memory_bytes: Available memory.
+        mode: The mode of earlier traces, whose cache saves time.
+        known: Peak bytes of batch sizes that are already traced.
+        report: Function that logs progress.
     """
     peaks = dict(known or {})
 
@@ -122,8 +123,8 @@ def find_both(
     mode: ShapeMode,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[LargestBatch]:
-    """Find the largest batch of the frozen one and of its control, with
-    :data:`MARGIN` left."""
+    """Find the largest batches of the frozen variant and of its control, with
+    :data:`MARGIN` left free."""
     return [
         find_largest_batch(
             variant,
@@ -140,7 +141,11 @@ def find_both(
 def _extrapolate(
     peaks: dict[int, int], memory_bytes: int, low: int, high: int
 ) -> int:
-    """Where a line through the two nearest batches meets the memory."""
+    """Return the next batch size to trace, strictly between the bounds.
+
+    It is where a line through the peaks of the two nearest traced batches
+    reaches the available memory.
+    """
     if len(peaks) < 2:
         return 4 if low else 1
     near = sorted(peaks, key=lambda b: abs(b - (low or high)))[:2]
@@ -149,5 +154,5 @@ def _extrapolate(
     if slope <= 0:
         return (low + high) // 2
     guess = int(a + (memory_bytes - peaks[a]) / slope)
-    # at an end already: look at the neighbour that decides
+    # if the line gives a bound itself, trace the batch next to it
     return low + 1 if guess <= low else min(guess, high - 1)

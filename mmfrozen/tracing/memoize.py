@@ -24,10 +24,10 @@ class CachedCalls:
     function always runs.
 
     Args:
-        function: Its result may depend only on its arguments and on random
-            numbers. Tensors and :class:`InstanceData` are compared by value,
-            other objects by identity. With tensors without data it always
-            runs.
+        function: Function whose result depends only on its arguments and on
+            random numbers. Tensors and :class:`InstanceData` are compared by
+            value, other objects by identity. If an argument is a tensor
+            without data, the function always runs.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

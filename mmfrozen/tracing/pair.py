@@ -20,7 +20,7 @@ from ..type_names import find_type, known_name
 #: Change applied to a model before its step: none, freeze the whole backbone,
 #: or train all of it.
 Change = Literal['none', 'freeze', 'thaw']
-#: Value of the control argument that means the config as its file has it.
+#: Value of the control argument that means the config without any change.
 AS_WRITTEN = 'as-written'
 
 
@@ -87,15 +87,14 @@ def find_pair(
     Args:
         config: Path or ``mmdet::`` name.
         control: Path or ``mmdet::`` name, or ``'as-written'`` to compare the
-            frozen config with the config as its file has it; None to find the
-            control.
+            frozen config with the unchanged one; None to find the control.
 
     Returns:
         The frozen variant and its control.
 
     Raises:
-        FileNotFoundError: If one is missing.
-        ValueError: If one does not load.
+        FileNotFoundError: If a config is missing.
+        ValueError: If a config does not load.
     """
     cfg = load_config(config)
     if control == AS_WRITTEN:
@@ -133,7 +132,7 @@ def find_pair(
 
 
 def _says_frozen(cfg: object) -> bool:
-    """Return whether a model's config freezes with this package."""
+    """Return whether a model's config freezes a part with this package."""
     if isinstance(cfg, dict):
         kind = find_type(cfg.get('type'), MODELS)
         if known_name(kind) in ('FrozenBackbone', 'FrozenModule'):

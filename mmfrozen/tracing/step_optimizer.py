@@ -1,4 +1,4 @@
-"""Construction of a config's optimizer, and of its state."""
+"""Construction of a config's optimizer and of its state."""
 
 from __future__ import annotations
 

@@ -65,13 +65,14 @@ def trace_pair(
     Args:
         pair: The result of :func:`.pair.find_pair`.
         work: Workload of both steps.
-        partial: If the forward passes fail, compare what ran before.
+        partial: If the forward passes fail, compare the parts that ran before
+            the failure.
         report: Function that logs progress.
         mode: The mode of earlier traces, whose cache saves time.
 
     Raises:
-        CannotTraceError: With the part that failed, or if one of the two gets
-            farther than the other.
+        CannotTraceError: If a step fails, or if partial steps fail at
+            different parts.
     """
     mode = mode or ShapeMode()
 

@@ -37,7 +37,7 @@ class TracedStep:
     """Cost of one training step.
 
     Attributes:
-        components: Costs in the order of the model; their sum is the step.
+        components: Costs of the components, in the order of the model.
         parameter_bytes: Bytes of parameters and buffers.
         gradient_bytes: Bytes of the gradients of parameters, which distributed
             training also reduces in each step.
@@ -45,8 +45,8 @@ class TracedStep:
         peak_bytes: Maximum bytes alive at a time.
         peak_phase: Phase of the peak: ``'forward'``, ``'backward'`` or
             ``'optimizer'``.
-        peak_parts: Bytes at the peak, by label.
-        timeline: FLOPs so far and bytes alive, after each operator.
+        peak_parts: Bytes alive at the peak, by label in :data:`PARTS`.
+        timeline: FLOPs so far and bytes alive after each operator.
         phases: Number of operators until the end of each phase.
         uncounted: Number of calls, by name, of operators that do arithmetic
             and have no formula.

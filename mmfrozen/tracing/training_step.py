@@ -1,8 +1,8 @@
-"""The cost of one training step, traced without weights, data or GPU.
+"""Tracing of the cost of one training step without weights, data or GPU.
 
-MMDetection's own ``loss()`` runs, forward and backward, and its optimizer
-updates, on tensors without data (:mod:`mmfrozen.cost.shape_mode`) and
-synthetic objects (:mod:`.fake_targets`). The operators that run are counted.
+MMDetection's own ``loss()``, its backward pass and the optimizer's update run
+on tensors without data (:mod:`mmfrozen.cost.shape_mode`) and synthetic objects
+(:mod:`.fake_targets`). The operators that they execute are counted.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ from .traced_step import (
 )
 from .workload import Workload, read_classes, set_rois
 
-#: Maximum class names in a prompt, which fit into the 256 tokens of BERT.
+#: Maximum number of class names in a prompt: so many fit into BERT's 256
+#: tokens.
 MAX_NAMES = 80
 AUTOCAST = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -58,7 +59,7 @@ class CannotTraceError(ValueError):
     """Raised if a training step does not run without data.
 
     Attributes:
-        has_part: Whether part of its forward pass ran and can be counted.
+        has_part: Whether a part of its forward pass ran and can be counted.
     """
 
     has_part = False
@@ -79,11 +80,11 @@ def trace_step(
         work: Workload of the step.
         change: Change applied to the model first.
         mode: The mode of earlier traces, whose cache saves time.
-        partial: If the forward pass fails, count what ran before, and a
-            backward pass from its outputs.
+        partial: If the forward pass fails, count the operators before the
+            failure and a backward pass from their outputs.
 
     Raises:
-        CannotTraceError: With the part that failed.
+        CannotTraceError: If the step fails; the message names the part.
     """
     mode = mode or ShapeMode()
     try:
@@ -91,7 +92,7 @@ def trace_step(
     except CannotTraceError as error:
         if not (partial and error.has_part):
             raise
-    # traced again, as a partial trace holds outputs that a whole one frees
+    # traced again, as a partial trace holds outputs that a full one frees
     return _trace(cfg, work, change, mode, Progress())
 
 
@@ -345,7 +346,7 @@ def _hidden_modules(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Use one thread: tensors with data are small, and another process may
+    """Use one thread, as tensors with data are small and another process may
     trace the other step."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -376,7 +377,7 @@ def _name_failed_part(
     phase: str,
     remedy_of_build: Callable[[Exception], str] = remedy_for,
 ) -> Iterator[None]:
-    """Re-raise errors with the part of the model where they occurred."""
+    """Re-raise errors as CannotTraceError that names the failed part."""
     try:
         yield
     except Exception as error:  # MMDetection may raise anything
@@ -392,8 +393,8 @@ def _name_failed_part(
 
 
 def text_remedy(error: Exception) -> str:
-    """Return advice for a detector that reads text and cannot be built, as its
-    BERT reads files."""
+    """Return advice for a detector with a text encoder that cannot be built,
+    which is mostly due to missing files of BERT."""
     if any(word in str(error) for word in ('transformers', 'huggingface')):
         return (
             'Install transformers and download what '

@@ -1,4 +1,4 @@
-"""Workload of a training step: batch, image shape, dtype, objects."""
+"""The workload of a training step: batch, image shape, dtype and objects."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from mmengine.optim import AmpOptimWrapper
 
 from ..type_names import find_type, known_name
 
-#: Height and width, pixels.
+#: Height and width in pixels.
 Shape = tuple[int, int]
 DTYPES = ('fp32', 'bf16', 'fp16')
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a training step works on.
+    """The workload of a training step.
 
     Attributes:
-        shape: Height and width of the batch, pixels.
-        shape_source: Where it is from.
-        batch_size: Images.
-        dtype: ``'fp32'``, or that of autocast: ``'bf16'``, ``'fp16'``.
-        objects: Annotated objects of an image.
-        masks: Whether they have masks.
-        rois: Regions of interest of an image that are sampled for the heads;
-            None as the config's samplers say.
-        positives: Those of them that hold an object; None likewise.
+        shape: Height and width of the images in pixels.
+        shape_source: Description of where the shape was read.
+        batch_size: Number of images.
+        dtype: ``'fp32'``, or the autocast dtype ``'bf16'`` or ``'fp16'``.
+        objects: Number of annotated objects per image.
+        masks: Whether the objects have masks.
+        rois: Number of regions of interest per image that are sampled for the
+            heads; None to use the config's samplers as they are.
+        positives: Number of them that are positive; None to use the config's
+            fraction.
     """
 
     shape: Shape
@@ -53,16 +54,16 @@ def read_workload(
     batch_size: int | None = None,
     dtype: str | None = None,
 ) -> Workload:
-    """Read what a config trains on.
+    """Read the workload of a config's training step.
 
     Args:
-        cfg: Of an experiment.
-        shape: Instead of the size that its train pipeline makes.
-        batch_size: Instead of its train dataloader's.
-        dtype: Instead of its optimizer wrapper's.
+        cfg: Config of an experiment.
+        shape: Replacement for the size that its train pipeline outputs.
+        batch_size: Replacement for the train dataloader's batch size.
+        dtype: Replacement for the optimizer wrapper's dtype.
 
     Raises:
-        ValueError: If the config does not say it.
+        ValueError: If the config has no image size or batch size.
     """
     source = 'as set'
     if shape is None:
@@ -84,8 +85,11 @@ def read_workload(
 
 
 def read_masks(cfg: Config) -> bool:
-    """Read whether a train pipeline loads masks: RTMDet, for one, reads them
-    where they are. True where it does not say what it loads."""
+    """Return whether a config's train pipeline loads masks.
+
+    Detectors such as RTMDet use masks whenever there are any. True if the
+    pipeline has no step that loads boxes.
+    """
     loaders = [step for step in _steps(cfg) if step.get('with_bbox')]
     return not loaders or any(
         step.get('with_mask', 'Panoptic' in _name(step)) for step in loaders
@@ -93,7 +97,7 @@ def read_masks(cfg: Config) -> bool:
 
 
 def read_dtype(cfg: Config) -> str:
-    """Read in which dtype a config trains."""
+    """Return the dtype in which a config trains."""
     wrapper = cfg.get('optim_wrapper') or {}
     kind = find_type(wrapper.get('type'), OPTIM_WRAPPERS)
     if not (inspect.isclass(kind) and issubclass(kind, AmpOptimWrapper)):
@@ -102,8 +106,10 @@ def read_dtype(cfg: Config) -> str:
 
 
 def read_classes(cfg: Config) -> tuple[str, ...]:
-    """Read the names of the classes of a data set; COCO's where its config
-    and its class do not say them."""
+    """Return the class names of a config's train data set.
+
+    They are COCO's if neither the data set's config nor its class has any.
+    """
     for dataset in _datasets(cfg):
         kind = find_type(dataset.get('type'), DATASETS)
         for known in (dataset.get('metainfo'), getattr(kind, 'METAINFO', {})):
@@ -116,7 +122,8 @@ def set_rois(model: Any, work: Workload) -> None:
     """Write ``rois`` and ``positives`` of a workload into a model's config.
 
     Raises:
-        ValueError: If there is no sampler for them, or they do not fit.
+        ValueError: If no sampler has a number of regions, or if there are more
+            positives than regions.
     """
     if work.rois is None and work.positives is None:
         return
@@ -144,15 +151,16 @@ def set_rois(model: Any, work: Workload) -> None:
 
 
 def read_shape(cfg: Config) -> tuple[Shape, str]:
-    """Read the size of a training batch.
+    """Return the image size of a training batch.
 
-    Where images differ in size it is the largest, as landscape.
+    If images differ in size, it is the largest size, in landscape format.
 
     Returns:
-        Height and width in pixels, and where they are from.
+        Height and width in pixels, and a description of where they were read.
 
     Raises:
-        ValueError: If neither the train pipeline nor the preprocessor says.
+        ValueError: If neither the train pipeline nor the preprocessor sets a
+            size.
     """
     size: Shape | None = None
     source = ''
@@ -178,8 +186,8 @@ def read_shape(cfg: Config) -> tuple[Shape, str]:
 
 
 def find_varying(cfg: Config) -> str | None:
-    """Name the transform by which images of a batch get sizes that differ
-    from one another or from those of other batches; None if none does."""
+    """Return the name of the transform that makes the size of training images
+    vary within or between batches; None if all have one size."""
     found = None
     for step in _steps(cfg):
         name = _name(step)
@@ -221,7 +229,7 @@ def _name(step: Any) -> str:
 
 
 def _steps(cfg: Config) -> Iterator[dict[str, Any]]:
-    """Steps of the train pipelines, those of inner data sets first."""
+    """Yield the steps of the train pipelines, inner data sets' first."""
     for dataset in _datasets(cfg):
         for step in dataset.get('pipeline') or ():
             if isinstance(step, dict):
@@ -229,7 +237,8 @@ def _steps(cfg: Config) -> Iterator[dict[str, Any]]:
 
 
 def _datasets(cfg: Config) -> Iterator[dict[str, Any]]:
-    """The train data set, those inside of it first."""
+    """Yield the configs of the train data set and its inner data sets,
+    innermost first."""
     loader = cfg.get('train_dataloader') or {}
     datasets = [loader.get('dataset') or {}]
     while datasets and isinstance(datasets[-1], dict):
@@ -241,7 +250,7 @@ def _datasets(cfg: Config) -> Iterator[dict[str, Any]]:
 
 
 def _apply(step: dict[str, Any], size: Shape | None) -> Shape | None:
-    """The size after a step of a pipeline, given the one before."""
+    """Return the image size after a pipeline step, given the one before."""
     rule = RULES.get(_name(step))
     return rule(step, size) if rule else size
 
@@ -251,7 +260,7 @@ def _pair(value: Any) -> tuple[float, float]:
 
 
 def _largest(scales: Any) -> tuple[float, float]:
-    """The largest of one or several (width, height)."""
+    """Return the largest area's (width, height) of one or several."""
     if _several(scales):
         return max((_pair(s) for s in scales), key=math.prod)
     return _pair(scales)
@@ -272,9 +281,9 @@ def _resize(step: dict[str, Any], size: Shape | None) -> Shape | None:
     if ratio and not _several(scale):
         width, height = width * ratio[1], height * ratio[1]
     inner = step.get('resize_cfg') or step
-    # MMDetection's Resize keeps no ratio unless told to, its Random... do
+    # keep_ratio is False by default in Resize, True in RandomResize and others
     keeps = inner.get('keep_ratio', _name(step) != 'Resize')
-    if keeps:  # within the edges, whichever is the longer: as landscape
+    if keeps:  # either side may be the longer one: landscape is assumed
         width, height = max(width, height), min(width, height)
     return int(height), int(width)
 
@@ -325,7 +334,7 @@ def _fixed(step: dict[str, Any], size: Shape | None) -> Shape:
 
 
 def _choice(step: dict[str, Any], size: Shape | None) -> Shape | None:
-    """The largest that one of several pipelines makes."""
+    """Return the largest size that one of several pipelines outputs."""
     found = []
     for branch in step.get('transforms') or ():
         end = size
@@ -336,7 +345,8 @@ def _choice(step: dict[str, Any], size: Shape | None) -> Shape | None:
     return max(found, key=math.prod, default=size)
 
 
-#: By transform: the size of images after it.
+#: Functions from a step's config and the image size before it to the size
+#: after it, by name of the transform.
 RULES: dict[str, Callable[[dict[str, Any], Shape | None], Shape | None]] = {
     'Resize': _resize,
     'RandomResize': _resize,
@@ -355,5 +365,5 @@ RULES: dict[str, Callable[[dict[str, Any], Shape | None], Shape | None]] = {
 
 
 def with_batch(work: Workload, batch_size: int) -> Workload:
-    """The same with another batch size."""
+    """Return a copy of a workload with another batch size."""
     return replace(work, batch_size=batch_size)

@@ -44,8 +44,8 @@ class ClassIndex:
     ) -> np.ndarray:
         """Return the repeat factors of LVIS (arXiv 1908.03195, section B).
 
-        They equal those of MMDetection's ``ClassBalancedDataset``, without
-        rounding up.
+        They equal those of MMDetection's ``ClassBalancedDataset`` without
+        rounding up, if no object is ignored.
 
         Args:
             threshold: Fraction of images below which a class is repeated.
@@ -128,7 +128,8 @@ def distinct(dataset: Any) -> list[tuple[int, Any, int]]:
         dataset: As in :func:`index_classes`.
 
     Returns:
-        Its index in `dataset`, the innermost dataset and its index there.
+        For each image: its index in `dataset`, the innermost dataset that
+        holds it, and its index there.
     """
     if hasattr(dataset, 'repeat_indices'):  # ClassBalancedDataset
         first: dict[int, int] = {}

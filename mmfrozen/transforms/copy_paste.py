@@ -31,7 +31,7 @@ from .sample import (
 
 @TRANSFORMS.register_module()
 class SimpleCopyPaste(BaseTransform):
-    """Pastes objects of another image, or of a bank, into an image.
+    """A transform that pastes objects of another image, or of a bank.
 
     What MMDetection's ``CopyPaste`` lacks: it converts the image to int64,
     modifies its inputs, processes every mask of both images whatever is
@@ -62,12 +62,14 @@ class SimpleCopyPaste(BaseTransform):
         sources: Source of the objects: a config of ``UniformSources`` (the
             default for None), ``RepeatFactorSources``, ``RareSources`` or
             ``ObjectBank``.
-        max_num_pasted: At most one object less is pasted, as in MMDetection.
+        max_num_pasted: Upper limit, exclusive, of the number of objects in a
+            random subset, as in MMDetection.
         prob: Probability to paste at all.
         bbox_occluded_thr: A partly hidden object is kept if no side of its box
-            moved by more than this number of pixels,
-        mask_occluded_thr: or if more than this number of its pixels is
-            visible. A fully hidden object is always dropped.
+            moved by more than this number of pixels. A fully hidden object is
+            always dropped.
+        mask_occluded_thr: A partly hidden object is also kept if more than
+            this number of its pixels is visible.
         selected: Whether to paste a random subset; False pastes every object.
         paste_by_box: Whether to paste whole boxes if there are no masks.
         blend_sigma: Sigma in pixels of the Gaussian that fades the inner edge

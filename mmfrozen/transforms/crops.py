@@ -90,7 +90,7 @@ def decode(
         source: The mask.
         rows: (H,) source row shown by each row of the frame, ascending or
             descending; -1 for none. None for the source's own rows.
-        columns: (W,) The same for columns.
+        columns: (W,) source column shown by each column, likewise.
 
     Returns:
         The mask in the frame.
@@ -117,8 +117,8 @@ def decode(
 def _inside(
     index: np.ndarray, start: int, stop: int
 ) -> tuple[int, np.ndarray]:
-    """Return the first position and the values of the stretch of an index
-    within [start, stop)."""
+    """Return the first position and the values of the part of an index whose
+    values are within [start, stop)."""
     found = np.flatnonzero((index >= start) & (index < stop))
     if not len(found):
         return 0, index[:0]

@@ -20,7 +20,7 @@ class CopyPasteDataset(MultiImageMixDataset):
     each transform, twice for the other image; it cannot pass the whole dataset
     to a transform before workers are forked; its random numbers depend on the
     number of workers. Here nothing is copied: if a transform returns None, the
-    sample starts over. Transforms with a ``prepare`` method are given the
+    sample is loaded again. Transforms with a ``prepare`` method get the
     dataset once. With ``NumberedSampler`` a sample is the same for any number
     of workers.
 

@@ -33,18 +33,18 @@ from .paste_sources import (
 class _Plan(NamedTuple):
     """An object that will be stored in the bank."""
 
-    row: int  # of the distinct images
-    number: int  # among the instances of its image
+    row: int  # index of its image among the distinct images
+    number: int  # index among the instances of its image
     num_bytes: int
 
 
 class _Entry(NamedTuple):
     """An object stored in the bank."""
 
-    start: int  # in the buffer
+    start: int  # index of its first byte in the buffer
     shape: tuple[int, ...]  # (h, w, channels)
-    scale: float  # of the stored pixels to those of the image
-    image_size: tuple[int, int]  # (height, width) that it comes from
+    scale: float  # stored size divided by the size in the image
+    image_size: tuple[int, int]  # (height, width) of its image
     label: int
     overlapping_labels: tuple[int, ...]
 
@@ -55,17 +55,17 @@ class ObjectBank:
 
     What MMDetection lacks: it decodes and jitters a whole second image for
     each sample. The bank is filled before training, in the main process; its
-    pixels are stored in one buffer that forked workers share. Classes take
-    turns, rarest first, until the budget is used. Each object is scaled,
-    flipped and placed at random, and cut at the border if it is too large:
-    large-scale jitter, applied to single objects.
+    pixels are stored in one buffer that forked workers share. One object per
+    class is stored in turn, rarest class first, until ``max_bytes`` is used
+    up. Each object is scaled, flipped and placed at random, and cropped at the
+    border if it is too large: large-scale jitter, applied to single objects.
 
     Args:
         max_bytes: Memory for pixels and masks; 256 MiB hold about 8,500
             objects of 100 x 100 pixels.
         max_class_images: A class counts as rare if at most this number of
             images holds it (LVIS: rare up to 10, common up to 100).
-        classes: Names of the classes to use instead.
+        classes: Names of the classes to use instead of the rare ones.
         num_objects: Minimum and maximum number of objects per image.
         ratio_range: Range of the scale; 1 fits the object's own image into the
             target image.
@@ -246,7 +246,7 @@ class ObjectBank:
         stored = self._stored_size(crop)
         pixels = crop.window(image)
         if pixels.shape[:2] != crop.bitmap.shape:
-            return 0  # the file is smaller than the annotations say
+            return 0  # the image file is smaller than annotated
         scale = stored[0] / crop.bitmap.shape[0]
         bitmap = crop.bitmap
         if stored != bitmap.shape:
@@ -271,7 +271,7 @@ class ObjectBank:
         return len(data)
 
     def draw(self, dataset: Any) -> Draw:
-        """Return no images, as none must be loaded."""
+        """Return no image and no label; the bank needs no second image."""
         return [], None
 
     def pieces(self, height: int, width: int) -> list[Piece]:

@@ -40,8 +40,8 @@ class Piece:
         """Return the piece reduced to a part of its mask.
 
         Args:
-            seen: The tight part. If it is the whole mask, the piece itself is
-                returned.
+            seen: The part, cropped tightly. If it is the whole mask, the
+                piece itself is returned.
         """
         if seen.bitmap.sum() == self.crop.bitmap.sum():
             return self

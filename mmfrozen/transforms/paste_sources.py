@@ -1,5 +1,5 @@
-"""Sources of pasted objects: which image, or which object of a bank, is
-drawn."""
+"""Sources of pasted objects, which draw the image whose objects are
+pasted."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class RareSources:
         power: A class in n images is drawn in proportion to ``n ** -power``: 0
             draws all classes equally, 1 favours rare ones strongly.
         max_class_images: Draw only classes found in at most this number of
-            images (LVIS calls up to 10 rare and up to 100 common). None: all.
+            images (LVIS: rare up to 10, common up to 100); None for all.
         classes: Names of the only classes to draw.
 
     Raises:

@@ -42,14 +42,14 @@ class NumberedSampler(Sampler):
         self.sampler = mmdet.DATA_SAMPLERS.build(
             sampler, default_args=dict(dataset=dataset, seed=seed)
         )
-        # if seed was None, MMDetection's is synchronised between processes
+        # without a seed, the sampler draws one and shares it between processes
         self.seed = getattr(self.sampler, 'seed', None) or seed or 0
         self.epoch = 0
 
     def __iter__(self) -> Iterator[NumberedIndex]:
         rank, world_size = get_dist_info()
         for number, index in enumerate(self.sampler):
-            draw = number * world_size + rank  # ranks take turns
+            draw = number * world_size + rank  # unique among all ranks
             yield NumberedIndex(index, (self.seed, self.epoch, draw))
 
     def __len__(self) -> int:

@@ -22,8 +22,12 @@ class AtomicBackend(LocalBackend):
 
 
 class DeferredRemoval:
-    """A proxy of a file backend that defers removals until the new file is
-    written."""
+    """A proxy of a file backend that collects removals for later.
+
+    Attributes:
+        backend: The file backend.
+        waiting: Function to call and path, for each removal.
+    """
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend

@@ -1,4 +1,4 @@
-"""What a run resumes from: the last checkpoint that is whole."""
+"""Find the last complete checkpoint, from which a run resumes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ...atomic_write import remove_parts
 def why_broken(path: Path) -> str | None:
     """Compare every tensor of a checkpoint with its check sum.
 
-    ``torch.load`` does not: it reads flipped bits as other weights.
+    ``torch.load`` does not do this: it reads flipped bits as other weights.
 
     Returns:
-        What is wrong with the file; None if it is whole.
+        What is wrong with the file; None if it is complete.
     """
     try:
         with zipfile.ZipFile(path) as file:
             names = file.namelist()
             damaged = file.testzip()
-    except Exception as error:  # whatever damaged bytes lead to
+    except Exception as error:  # damaged bytes may raise anything
         text = str(getattr(error, 'strerror', None) or error)
         return text.lower() or type(error).__name__
     if damaged:
@@ -39,26 +39,27 @@ def why_broken(path: Path) -> str | None:
 def find_whole(
     work_dir: Path, folder: Path, position: Callable[[str], int | None]
 ) -> tuple[str | None, dict[str, str]]:
-    """Find what a run is to resume from.
+    """Find the checkpoint from which a run is to resume.
 
     Args:
-        work_dir: Has ``last_checkpoint``.
-        folder: Has the checkpoints.
-        position: The training step of a checkpoint by its file name; None
-            for other files.
+        work_dir: Work dir, which contains ``last_checkpoint``.
+        folder: Folder of the checkpoints.
+        position: Function that returns the training step of a checkpoint by
+            its file name; None for other files.
 
     Returns:
-        The checkpoint that ``last_checkpoint`` names, else the one of most
-        training that is whole; None if there are none at all. And why those
-        before it are not.
+        The path of the checkpoint: the one that ``last_checkpoint`` names,
+        else the complete one of the latest training step; None without
+        checkpoints. And the faults of the checkpoints tried before it, by
+        path.
 
     Raises:
-        ValueError: If there are some, and none is whole.
+        ValueError: If there are checkpoints, but none is complete.
     """
     record = work_dir / 'last_checkpoint'
     named = record.read_text().strip() if record.is_file() else None
     if named and ('://' in named or Path(named).is_dir()):
-        return named, {}  # remote, or DeepSpeed's
+        return named, {}  # remote, or a folder of DeepSpeed
     broken: dict[str, str] = {}
     if named == '':
         broken[str(record)] = 'an empty file'
@@ -85,18 +86,20 @@ def find_whole(
 
 
 def choose(runner: Runner, folder: Path, steps: dict[str, int]) -> None:
-    """Choose what a runner loads, in the main process, for all.
+    """Choose, in the main process, the checkpoint that all processes load.
 
-    It looks at ``load_from``, too, and removes what killed runs left.
+    This also checks ``load_from``, and removes the unfinished files of killed
+    runs.
 
     Args:
-        runner: Before ``load_or_resume``.
-        folder: Of the checkpoints.
-        steps: Training steps that the number in a file name stands for, by
-            template of the name.
+        runner: The runner, before ``load_or_resume``.
+        folder: Folder of the checkpoints.
+        steps: Number of training steps for each unit of the number in a file
+            name, by template of the name.
 
     Raises:
-        ValueError: If what is asked for is not whole.
+        FileNotFoundError: If ``load_from`` does not exist.
+        ValueError: If ``load_from`` or all checkpoints are damaged.
     """
     outcome: list[Any] = [None]
     if is_main_process():
@@ -151,8 +154,8 @@ def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether it begins as torch's files do; older ones have no sums."""
+    """Return whether a file is a zip; older checkpoints have no check sums."""
     if not path.is_file():
-        return False  # a URL, or missing, which the loader says
+        return False  # a URL or a missing file, reported by the loader
     with open(path, 'rb') as file:
         return file.read(2) == b'PK'

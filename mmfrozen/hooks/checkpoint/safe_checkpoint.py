@@ -1,4 +1,4 @@
-"""A checkpoint hook whose files survive full disks and preemption."""
+"""A checkpoint hook that tolerates full disks and preemption."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook with atomic files and a stop on signals.
 
-    What MMEngine lacks: it overwrites its files in place and removes the
-    oldest checkpoint before it writes the new one. Here
+    MMEngine's hook overwrites its files in place and removes the oldest
+    checkpoint before it writes the new one. With this hook:
 
     - a checkpoint and ``last_checkpoint`` are written atomically, and older
       ones are removed afterwards, so disk space for one more is needed;
@@ -45,10 +45,10 @@ class SafeCheckpointHook(CheckpointHook):
     - if a checkpoint cannot be written, an error is logged and the run
       continues; it ends with that error if the last checkpoint is missing;
     - after SIGTERM or SIGUSR1 the run finishes its step, writes a checkpoint
-      and exits with status 128 + signal (143, 138). SIGTERM once more, after
-      three seconds, ends it at once.
+      and exits with status 128 + signal (143, 138). Another SIGTERM more than
+      three seconds after the first ends it at once.
 
-    Options are CheckpointHook's. Remote backends write as before.
+    The other options are CheckpointHook's. Remote backends write as before.
     docs/reliability.md compares this hook with MMEngine's.
 
     Args:
@@ -98,7 +98,7 @@ class SafeCheckpointHook(CheckpointHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **inputs: Any
     ) -> None:
-        """Save if due, and stop if a signal asked for it."""
+        """Save if due, and stop if a signal was received."""
         super().after_train_iter(runner, batch_idx, *args, **inputs)
         self._in_step = not _is_updated(runner.optim_wrapper)
         if not self._stop.exchange() or self._in_step:
@@ -110,7 +110,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._save_and_exit(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Save if due, and stop if a signal asked for it."""
+        """Save if due, and stop if a signal was received."""
         super().after_train_epoch(runner)
         if self._stop.agreed and self.by_epoch:
             if self._saved_at != runner.iter:
@@ -124,15 +124,14 @@ class SafeCheckpointHook(CheckpointHook):
     def after_val_iter(
         self, runner: Runner, *args: Any, **inputs: Any
     ) -> None:
-        """Save at once on a signal: the evaluation may outlast the grace
-        period."""
+        """Save at once on a signal, as the grace period may be too short."""
         if self._stop.received and self._saved_at != runner.iter:
             self._save_now(runner, runner.iter)
         if self._stop.received and self._stop.is_alone:
             self._exit(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
-        """Save the best checkpoint, then stop if a signal asked for it."""
+        """Save the best checkpoint, then stop if a signal was received."""
         self._in_val = False
         super().after_val_epoch(runner, metrics)
         if self._stop.exchange(wait=True):
@@ -143,8 +142,10 @@ class SafeCheckpointHook(CheckpointHook):
         self._raise_failures()
 
     def _catch_signals(self, runner: Runner) -> None:
-        """Catch signals while the train loop runs, and only then: hooks are
-        not told of exceptions."""
+        """Catch signals only while the train loop runs.
+
+        The loop is wrapped, as hooks are not called after an exception.
+        """
         loop = runner.train_loop
         if self._guarded and vars(loop).get('run') is self._guarded:
             return  # wrapped by a train() that failed early
@@ -190,7 +191,7 @@ class SafeCheckpointHook(CheckpointHook):
             info['keep_ckpt_ids'] = ids
         is_saved = self._write(runner, name, meta, info)
         if not is_saved and self._is_full and len(ids) > len(stale) + 1:
-            self._remove_steps(stale)  # makes room and leaves one
+            self._remove_steps(stale)  # frees space; one checkpoint is kept
             is_saved = self._write(runner, name, meta, info)
         if not is_saved:
             return
@@ -212,11 +213,11 @@ class SafeCheckpointHook(CheckpointHook):
         Args:
             runner: The runner.
             name: Name of the file.
-            meta: ``epoch`` and ``iter`` that are completed.
+            meta: Numbers ``epoch`` and ``iter`` of completed epochs and steps.
             info: Values for the message hub, saved in the checkpoint.
 
         Returns:
-            False if writing failed, which is logged.
+            False if writing failed; the error is logged.
         """
         self._saved_at = meta['iter']
         former = runner.message_hub.get_info('interim_ckpt', None)
@@ -259,7 +260,7 @@ class SafeCheckpointHook(CheckpointHook):
         if 'best checkpoint' in self._failures:
             vars(self).update(former)
             return
-        if lost and self._best() == former:  # nothing better was saved since
+        if lost and self._best() == former:  # no better one was saved since
             self._failures['best checkpoint'] = lost
         best = str(self._best())
         for remove, path in removals.waiting:
@@ -285,8 +286,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     @contextlib.contextmanager
     def _log_write_errors(self, runner: Runner, kind: str) -> Iterator[None]:
-        """Log write errors instead of raising them, and restore the message
-        hub."""
+        """Log write errors instead of raising them.
+
+        After an error the message hub is restored.
+        """
         hub = runner.message_hub
         before = dict(hub.runtime_info)
         try:
@@ -312,8 +315,10 @@ class SafeCheckpointHook(CheckpointHook):
             )
 
     def _save_now(self, runner: Runner, done: int) -> None:
-        """Save after `done` steps; during an evaluation, the trained weights
-        instead of the EMA weights."""
+        """Save after `done` steps.
+
+        An evaluation may use EMA weights; the trained weights are saved.
+        """
         averages = [
             hook
             for hook in runner.hooks
@@ -345,7 +350,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._exit(runner, barrier=barrier)
 
     def _exit(self, runner: Runner, *, barrier: bool = True) -> None:
-        """Exit with the status that a shell reports for the signal."""
+        """Exit with 128 + signal, as a shell reports a signal."""
         self._in_step = True  # never save again on an error
         number = self._stop.agreed or self._stop.received
         if barrier:

@@ -1,4 +1,4 @@
-"""Stop requests by signal, which all processes agree on at the same step."""
+"""Handle stop requests by signal, at the same step in all processes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 #: Seconds within which repeated SIGTERMs count as one: Slurm and torchrun may
 #: both send it to a process.
 REPEAT_SECONDS = 3.0
-#: How long processes wait for rank 0 to write its last checkpoint.
+#: Maximum time that processes wait for rank 0 to write its last checkpoint.
 BARRIER_TIMEOUT = timedelta(minutes=10)
 
 
 def shield_workers(loader: DataLoader) -> None:
-    """Make the workers of a loader, once started, ignore the signals, which
-    Slurm sends to every process."""
+    """Make future workers of a loader ignore the signals.
+
+    Slurm sends the signals to every process.
+    """
     former = loader.worker_init_fn
     if getattr(former, 'func', None) is not _init_worker:
         loader.worker_init_fn = functools.partial(_init_worker, former)
@@ -44,8 +46,10 @@ def _init_worker(former: Callable[[int], None] | None, number: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit on a SIGTERM of the main process only, at once and without an
-    error, as torch's own handler does."""
+    """Exit at once, without an error, on a SIGTERM from the main process only.
+
+    torch's own handler does the same.
+    """
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
     os._exit(0)
@@ -57,8 +61,9 @@ class StopRequest:
     The handler only records the signal; the run acts on it between steps.
 
     Attributes:
-        received: The signal that this process received; None before.
-        agreed: The signal that all processes know of since the same step.
+        received: First signal that this process received; None if none.
+        agreed: Signal that all processes have exchanged, set at the same step
+            in all of them; None before.
     """
 
     def __init__(self) -> None:
@@ -71,8 +76,11 @@ class StopRequest:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handle the signals within this context, except those that other code
-        handles or ignores. Outside of the main thread none can be handled."""
+        """Handle the signals within this context.
+
+        Signals that other code handles or ignores are left alone. Outside of
+        the main thread no signal can be handled.
+        """
         self.received = self.agreed = None
         self._first = self._exchange = None
         taken = self._taken = {}
@@ -93,10 +101,11 @@ class StopRequest:
     def exchange(self, *, wait: bool = False) -> int | None:
         """Exchange received signals; all processes call this once per step.
 
-        A value sent at one step is read at the next, when it has long arrived.
+        A value sent at one step is read at the next step, so that no process
+        waits for it.
 
         Args:
-            wait: Whether to read the value at once.
+            wait: Whether to wait for the value and read it at once.
 
         Returns:
             ``agreed``.
@@ -123,8 +132,7 @@ class StopRequest:
         return self._group is None
 
     def barrier(self) -> None:
-        """Wait for the other processes: one that exits gets the rest
-        killed."""
+        """Wait for all processes, as the exit of one ends the others."""
         if self._group is not None:
             with contextlib.suppress(RuntimeError):  # some may be dead
                 dist.monitored_barrier(self._group, BARRIER_TIMEOUT)

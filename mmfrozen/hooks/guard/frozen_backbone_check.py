@@ -18,10 +18,10 @@ from .init_checks import THAW
 class FrozenBackboneCheck(Hook):
     """The part of FrozenGuardHook that runs after all other hooks.
 
-    It is not registered: FrozenGuardHook adds it to frozen runs. It looks for
-    faults before the first step and at every checkpoint; at every checkpoint,
-    before the file is written, it also compares the backbone bit by bit.
-    AllRanksCheck runs these checks in every process.
+    It is not in the registry: FrozenGuardHook adds it to frozen runs. It looks
+    for faults before the first step and at every checkpoint; at every
+    checkpoint, before the file is written, it also compares the backbone bit
+    by bit. AllRanksCheck runs these checks in every process.
 
     Args:
         backbone: The backbone as constructed.
@@ -47,8 +47,7 @@ class FrozenBackboneCheck(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Check before the first step, when ``train()`` has just been
-        called."""
+        """Check before the first step, with the model in training mode."""
         if self._is_checked:
             return
         self._is_checked = True
@@ -63,8 +62,7 @@ class FrozenBackboneCheck(Hook):
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check before the file is written, so that no bad checkpoint
-        overwrites a good one."""
+        """Check before a faulty checkpoint can overwrite a good one."""
         self.check(runner)
         own = find_backbone(runner).state_dict()
         for name, tensor in backbone_tensors(checkpoint['state_dict']).items():
@@ -101,8 +99,7 @@ class FrozenBackboneCheck(Hook):
         )
 
     def _check_outputs(self, _: nn.Module, __: tuple, outputs: object) -> None:
-        """Check at the first forward pass that no activations are kept for a
-        backward pass."""
+        """Check at the first forward pass that it keeps no activations."""
         self._handle.remove()
         levels = outputs.values() if isinstance(outputs, dict) else outputs
         if any(isinstance(x, Tensor) and x.requires_grad for x in levels):

@@ -1,4 +1,4 @@
-"""Checks for the ways in which a backbone may not be frozen."""
+"""Find the ways in which a backbone is not frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...freezing.drift import STATISTIC
 from ..runner_access import find_backbone, find_model, optimizer_groups
 
 CONSTRUCTOR = 'TrainableOptimWrapperConstructor'
-#: Advice by a word in the fault; the first match is the cause.
+#: Advice by a word in the fault; the first word found gives the cause.
 REMEDIES = {
     'replaced': 'Convert norms and add adapters before it is frozen, or not '
     'at all.',
@@ -36,7 +36,7 @@ def find_run_faults(
 
     Args:
         runner: The runner, with its model in training mode.
-        modules: The backbone's modules at construction, by name.
+        modules: Modules of the backbone at construction, by name.
 
     Returns:
         One phrase per fault.
@@ -75,8 +75,10 @@ def _find_shared(model: nn.Module, backbone: nn.Module) -> list[str]:
 
 
 def _find_wrapped(runner: Runner) -> list[str]:
-    """Return a fault if parameters were frozen after the distributed wrapper
-    was built, which then waits for their gradients in every step."""
+    """Return a fault if parameters were frozen after the wrapper was built.
+
+    The distributed wrapper then waits for their gradients in every step.
+    """
     if not hasattr(runner.model, '_get_ddp_logging_data'):
         return []
     held = runner.model._get_ddp_logging_data()['num_parameter_tensors']
@@ -97,7 +99,7 @@ def remedy(faults: Iterable[str]) -> str:
 
 
 def explain_changes(names: list[str]) -> str:
-    """Return which kind of tensors changed, and the likely cause."""
+    """Return a sentence on the likely cause of changed tensors."""
     if all(STATISTIC.search(name) for name in names):
         return (
             'Only running statistics moved: find what ran it in training '

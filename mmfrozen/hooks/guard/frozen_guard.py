@@ -1,4 +1,4 @@
-"""A hook that checks that the backbone's state is what the config says."""
+"""A hook that checks that the backbone is in the state of the config."""
 
 from __future__ import annotations
 
@@ -33,31 +33,34 @@ from .trainable_backbone_check import TrainableBackboneCheck
 
 @HOOKS.register_module()
 class FrozenGuardHook(Hook):
-    """Stops a run whose backbone is not in the state that its config claims.
+    """Hook that stops a run whose backbone is not in its configured state.
 
-    What MMDetection lacks: it does not notice that a backbone trains, changes
-    or was never loaded (mmdetection #10881).
+    MMDetection does not detect that a backbone trains, changes or was never
+    loaded (mmdetection #10881).
 
-    Before the first step it checks that the parts of the detector fit one
-    another; that a frozen backbone is frozen in all six meanings
+    Before the first step this hook checks that the parts of the detector fit
+    one another; that a frozen backbone is frozen in all six meanings
     (docs/design.md); that the controls train every stage; that every tensor of
     ``frozen`` and ``finetuned`` backbones was loaded from a classifier's
-    weights, and none of ``scratch`` ones. The backbone of a control must have
-    changed by its first checkpoint. A frozen backbone is checked again at
-    every checkpoint, before the file is written, and at the end, and compared
-    bit by bit with its classifier (see FrozenBackboneCheck), in every process;
-    in ``partial`` runs the same holds for whatever was frozen at construction,
-    in the neck and the heads too. Nothing is checked in validation and
-    testing.
-    Writes ``WORK_DIR/backbone.json``. docs/proof.md lists what it catches.
+    weights, and that ``scratch`` ones are random. The backbone of a control
+    must have changed by its first checkpoint. A frozen backbone is checked
+    again at every checkpoint, before the file is written, and at the end, and
+    compared bit by bit with its classifier (see FrozenBackboneCheck), in every
+    process; in ``partial`` runs the same holds for whatever was frozen at
+    construction, in the neck and the heads too. Nothing is checked in
+    validation and testing. The hook writes ``WORK_DIR/backbone.json``.
+    docs/proof.md lists the faults that it finds.
 
     Args:
         state: ``'frozen'``, ``'partial'``, ``'finetuned'``, ``'scratch'``, or
             ``'thawed'`` for a second phase, checked as a fine-tuned run.
+        save_backbone: Whether checkpoints include the backbone; False only if
+            it is frozen.
 
     Raises:
         ValueError: If the config contradicts the state.
-        RuntimeError: If a frozen backbone has changed or is thawed.
+        RuntimeError: If a frozen backbone changes or is no longer frozen, or
+            if the backbone of a control does not change.
 
     Example config::
 
@@ -120,22 +123,24 @@ class FrozenGuardHook(Hook):
             self._check_hook.renew(backbone)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Raise an error for a ``load_from`` or ``resume`` file with another
-        backbone; add the classifier's backbone to files without one."""
+        """Check that a file loaded in a frozen run has the same backbone.
+
+        The classifier's backbone is added to files without one.
+        """
         if REFERENCE in checkpoint:
             backbone = find_backbone(runner)
             if not isinstance(runner.optim_wrapper, OptimWrapper):
                 backbone.init_weights()  # not called in a test run
             restore_backbone(checkpoint, backbone, backbone_config(runner)[0])
         if self._recorder is None or self.state == 'partial':
-            return  # this file may fill the frozen part
+            return  # the frozen part may be loaded from this file
         self._finish_loading(runner)
         if self.state == 'frozen':
             key = backbone_config(runner)[0]
             check_same(find_backbone(runner), checkpoint, key)
 
     def before_train(self, runner: Runner) -> None:
-        """Check where the weights came from and fingerprint them."""
+        """Check which weights were loaded and fingerprint them."""
         check_equal_shares(runner)
         if isinstance(self._check_hook, PartialFreezeCheck):
             if self._recorder:
@@ -164,7 +169,7 @@ class FrozenGuardHook(Hook):
             runner.logger.warning(f'{self.state}: {little}')
 
     def _finish_loading(self, runner: Runner) -> None:
-        """Check, once the classifier is loaded, that all of it was."""
+        """Check that the backbone was loaded, or is random from scratch."""
         if self._recorder is None:
             return
         missing = self._recorder.stop()

@@ -17,7 +17,7 @@ THAW = 'or use configs/finetuned/'
 
 
 def check_init(model: nn.Module, state: str, key: str) -> None:
-    """Check the config of the backbone's weights.
+    """Check the config keys that name the backbone's weights.
 
     Args:
         model: The detector.
@@ -44,7 +44,7 @@ def check_init(model: nn.Module, state: str, key: str) -> None:
 
 def _check_prefix(init_cfg: Any, checkpoint: str, key: str) -> None:
     prefix = init_cfg.get('prefix') if isinstance(init_cfg, dict) else None
-    if not prefix or checkpoint.endswith('.safetensors'):  # has no prefix
+    if not prefix or checkpoint.endswith('.safetensors'):  # it has no prefix
         return
     weights = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     keys = list(weights.get('state_dict', weights))
@@ -59,8 +59,7 @@ def _check_prefix(init_cfg: Any, checkpoint: str, key: str) -> None:
 def check_stages(
     backbone: nn.Module, state: str, groups: list[dict[str, Any]]
 ) -> None:
-    """Check that a frozen backbone is fully frozen, and any other fully
-    trainable."""
+    """Check that all of the backbone is frozen, or that all of it trains."""
     idle = [n for n, p in backbone.named_parameters() if not p.requires_grad]
     moving = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
     name = type(backbone).__name__
@@ -100,7 +99,7 @@ def check_stages(
 def check_filled(
     backbone: nn.Module, config: Any, missing: list[str], key: str
 ) -> None:
-    """Check that a classifier filled every tensor, whatever loaded it.
+    """Check that every tensor was loaded from a classifier, in any way.
 
     Args:
         backbone: The initialised backbone.
@@ -132,7 +131,7 @@ def check_filled(
 def check_random(backbone: nn.Module, config: Any, key: str) -> None:
     """Check that a backbone from scratch does not load weights by itself."""
     share = loaded_fraction(backbone, config)
-    if share > 0.5:  # position tables are equal under any seed
+    if share > 0.5:  # not 0: position tables are equal under any seed
         raise ValueError(
             f'{key} must be random from scratch, got a '
             f'{type(backbone).__name__} that fills {share:.0%} of its weights '

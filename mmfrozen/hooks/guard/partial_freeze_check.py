@@ -23,16 +23,16 @@ from .second_build import find_unloaded
 class PartialFreezeCheck(Hook):
     """The part of FrozenGuardHook that checks partially frozen models.
 
-    It is not registered: FrozenGuardHook adds it to ``partial`` runs. Whatever
-    is frozen at construction, in the backbone, the neck or the heads, must be
-    loaded from a file, be in no optimizer, stay frozen, and stay bitwise the
-    same.
+    It is not in the registry: FrozenGuardHook adds it to ``partial`` runs.
+    Whatever is frozen at construction, in the backbone, the neck or the heads,
+    must be loaded from a file, be in no optimizer, stay frozen, and stay
+    bitwise the same.
 
     Args:
         model: The model as constructed.
 
     Raises:
-        ValueError: If nothing of the model is frozen.
+        ValueError: If no part of the model is frozen.
     """
 
     priority = 'LOWEST'
@@ -79,8 +79,7 @@ class PartialFreezeCheck(Hook):
             self.check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check before the file is written, so that no bad checkpoint
-        overwrites a good one."""
+        """Check before a faulty checkpoint can overwrite a good one."""
         self.check(runner)
         write_record(runner, 'partial', verified_iter=runner.iter)
 

@@ -1,9 +1,9 @@
-"""Distinction of loaded from random weights by building a module twice.
+"""Distinguish loaded from random weights by building a module twice.
 
-Whatever loads weights into a module, be it its constructor, ``init_weights``,
-a hub or ``torch.load``, gives the same values under any seed; random
-initialisation does not. So the module is built a second time, and no loading
-has to be observed.
+Loaded weights are the same under any seed, no matter whether the constructor,
+``init_weights``, a hub or ``torch.load`` loads them; random weights are not.
+So the module is built a second time under another seed, and loading need not
+be observed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ def find_unloaded(
 
     Args:
         module: The module as initialised at the start of the run.
-        config: Config from which it was built; without one, nothing counts as
+        config: Config from which it was built; without one, no tensor counts
+            as loaded.
+        names: Names of tensors whose loading was not recorded.
+        checkpoint: Checkpoint named in its config. With a checkpoint, a tensor
+            of a single repeated value counts as not loaded; without one, the
+            module loads its weights itself, and such a tensor counts as
             loaded.
-        names: Tensors whose load was not recorded.
-        checkpoint: Checkpoint named in its config. If there is one, a tensor
-            of a single repeated value counts as missing in it; in a module
-            that loads itself, as loaded.
     """
     if not names:
         return []
@@ -44,8 +45,7 @@ def find_unloaded(
 
 
 def loaded_fraction(module: nn.Module, config: Any) -> float:
-    """Return the fraction of a module's weights, 0 to 1, that are not
-    random."""
+    """Return the fraction of a module's weights, 0 to 1, that were loaded."""
     own, again = module.state_dict(), _build_again(config)
     sizes = [
         (t.numel(), _is_filled(name, own, again, constants=False))

@@ -13,11 +13,11 @@ from ..runner_access import KEY, find_model
 class TrainableBackboneCheck(Hook):
     """The part of FrozenGuardHook that checks whether a control trains.
 
-    It is not registered: FrozenGuardHook adds it to runs whose backbone
+    It is not in the registry: FrozenGuardHook adds it to runs whose backbone
     trains. A learning rate of 0 or a forward pass under ``no_grad`` leaves the
-    backbone unchanged, although all of it requires grad. At the first
-    checkpoint after an update, before the file is written, and at the end it
-    checks whether anything in the backbone changed, if the rest did.
+    backbone unchanged, although all of it requires grad. Before the first
+    checkpoint after an update is written, or else at the end, this hook checks
+    that weights of the backbone have changed, if any in the model have.
 
     Args:
         state: State of the run.

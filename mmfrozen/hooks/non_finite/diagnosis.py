@@ -38,7 +38,7 @@ class Batch:
     """One step of the training loop.
 
     Attributes:
-        iter: Iteration, counted from 1.
+        iter: Number of the iteration, from 1.
         data: The batch as loaded.
         outputs: Losses and other values returned by the model's
             ``train_step``.
@@ -105,16 +105,18 @@ def diagnose(
 
 
 def _image(sample: Any) -> str:
-    """Return an image's name, such as ``'139
-    (train2017/000000000139.jpg)'``."""
+    """Return an image's id and path, such as ``'139 (train2017/139.jpg)'``."""
     info = getattr(sample, 'metainfo', {})
     return f'{info.get("img_id", "?")} ({info.get("img_path", "?")})'
 
 
 def _inspect_batch(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
-    """Return what is already non-finite in the input of the trainable layers
-    (boxes, pixels or frozen features; '' if nothing), and the names of the
-    images concerned."""
+    """Return what is non-finite in the input of the trainable layers.
+
+    Returns:
+        A key of ``REMEDIES`` for boxes, pixels or frozen features; ``''`` if
+        all are finite. And the names of the images concerned.
+    """
     names = [_image(sample) for sample in batch.samples()]
     bad = [
         name
@@ -126,7 +128,7 @@ def _inspect_batch(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
     model = find_model(runner)
     with torch.no_grad(), runner.optim_wrapper.optim_context(model):
         images = model.data_preprocessor(batch.data, True)['inputs']
-        has_pixels = any(images.stride())  # FeatureCacheHook has none
+        has_pixels = any(images.stride())  # none with FeatureCacheHook
         bad = _faulty(images, names) if has_pixels else []
         if bad:
             return 'pixels', bad
@@ -141,8 +143,12 @@ def _inspect_batch(runner: Runner, batch: Batch) -> tuple[str, list[str]]:
 
 
 def _faulty(tensor: Tensor, names: list[str]) -> list[str]:
-    """Return the names of images, along the first dimension, with non-finite
-    values."""
+    """Return the names of the images with non-finite values.
+
+    Args:
+        tensor: (N, ...), one entry for each image.
+        names: Names of the N images.
+    """
     return [
         name
         for name, image in zip(names, tensor, strict=True)

@@ -1,4 +1,4 @@
-"""Checks whether gradients are finite, without synchronising."""
+"""Check whether gradients are finite, without synchronising."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ class Norms:
             self._event.record()
 
     def find_bad(self) -> list[str]:
-        """Return the names of non-finite tensors, the last registered first:
-        gradients are computed in about that order."""
+        """Return the names of non-finite tensors, the last registered first.
+
+        This is about the order in which gradients are computed.
+        """
         if self._event:
             self._event.synchronize()
         found = (~torch.isfinite(self._values)).nonzero().flatten().tolist()
@@ -66,8 +68,10 @@ def gradient_norms(model: nn.Module) -> Norms:
 
 
 class BufferSnapshot:
-    """A copy of the buffers that a forward pass updates: running statistics of
-    norms, and counts of losses. Frozen parts update none.
+    """A copy of the buffers that a forward pass updates.
+
+    These are running statistics of norms, and counters in losses. Frozen parts
+    update no buffers.
 
     Args:
         model: The model, in training mode.
@@ -89,8 +93,11 @@ class BufferSnapshot:
 
 
 def find_bad_weights(model: nn.Module) -> list[str]:
-    """Return the names of non-finite trainable parameters, and of non-finite
-    buffers of layers in training mode."""
+    """Return the names of non-finite trainable tensors.
+
+    These are parameters that require grad, and buffers of layers in training
+    mode.
+    """
     parameters = [
         (name, p) for name, p in model.named_parameters() if p.requires_grad
     ]

@@ -33,17 +33,16 @@ MAX_OVERFLOWS = 50
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Stops a run, or skips a step, if losses or gradients are NaN or
-    infinite.
+    """Hook that stops a run, or skips a step, if values are not finite.
 
-    What MMDetection lacks: its ``CheckInvalidLossHook`` checks every 50th
-    loss, after the update, and only says that it is not finite; gradients are
-    not checked, and checkpoints with NaN are written. Here every update is
-    checked, and a one-line message names the loss, the images, the first
-    gradient, the learning rate and the loss scale, and whether pixels, boxes
-    or the features of the frozen backbone were already non-finite. The record
-    is written to ``WORK_DIR/non_finite.json``. A checkpoint never holds
-    non-finite weights.
+    MMDetection's ``CheckInvalidLossHook`` checks every 50th loss, after the
+    update, and reports only that it is not finite; gradients are not checked,
+    and checkpoints with NaN are written. This hook checks the losses and
+    gradients of every update. A one-line message names the loss, the images,
+    the first gradient, the learning rate and the loss scale, and whether
+    pixels, boxes or the features of the frozen backbone were already
+    non-finite. The record is written to ``WORK_DIR/non_finite.json``. A
+    checkpoint never contains non-finite weights.
 
     - A non-finite loss makes all gradients NaN, so that all processes detect
       it and act alike, without communication in each step.
@@ -65,7 +64,7 @@ class NonFiniteHook(Hook):
 
     Raises:
         ValueError: If an option is unknown.
-        RuntimeError: If numbers are not finite.
+        RuntimeError: If losses, gradients or weights are not finite.
 
     Example config::
 
@@ -95,8 +94,11 @@ class NonFiniteHook(Hook):
         self._is_registered = False
 
     def before_run(self, runner: Runner) -> None:
-        """Wrap the optimizer wrapper's methods, inside of hooks that time
-        them."""
+        """Wrap the optimizer wrapper's methods.
+
+        Hooks that time these methods wrap them later, so that the checks are
+        included in their times.
+        """
         self._remove()
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper):
@@ -150,8 +152,7 @@ class NonFiniteHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """At the first batch of an update, keep the buffers that ``skip``
-        restores."""
+        """Copy the buffers that ``skip`` restores, before each update."""
         if self._undo and self.policy == 'skip' and not self._batches:
             self._buffers = BufferSnapshot(self._model)
 
@@ -166,15 +167,14 @@ class NonFiniteHook(Hook):
                 raise
             except Exception as error:
                 line = self._explain_failure(runner, data)
-                if line:  # in this process only: others may have no fault
+                if line:  # only in this process: others may have no fault
                     raise RuntimeError(line) from error
                 raise
 
         return watched
 
     def _explain_failure(self, runner: Runner, data: Any) -> str | None:
-        """Return a message if a step raised an error because of non-finite
-        values before it; None otherwise."""
+        """Return a message if non-finite values made a step fail."""
         bad = self._norms.find_bad() if self._norms else []
         batches = self._earlier if bad else [Batch(runner.iter + 1, data, {})]
         own = diagnose(runner, batches, bad, '')
@@ -190,8 +190,8 @@ class NonFiniteHook(Hook):
         def watched(loss: Tensor, **options: Any) -> Any:
             own = loss.detach()
             self._losses.append(own)
-            # A factor of 1, or of NaN if the loss is not finite, which the
-            # gradient all-reduce spreads to all processes.
+            # The factor is 1, or NaN if the loss is not finite; the gradient
+            # all-reduce spreads NaN to all processes.
             return backward(loss * (own * 0 + 1), **options)
 
         return watched
@@ -218,8 +218,10 @@ class NonFiniteHook(Hook):
         return watched
 
     def _is_overflow(self, losses: list[Tensor]) -> bool:
-        """Return whether the scaler will skip this step as an ordinary fp16
-        overflow, which is no fault."""
+        """Return whether this is an fp16 overflow that the scaler skips.
+
+        Such an overflow is not a fault.
+        """
         is_finite = all(bool(torch.isfinite(loss)) for loss in losses)
         if not all(all_gather_object(is_finite)):
             return False
@@ -265,8 +267,10 @@ class NonFiniteHook(Hook):
         self._remove()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the weights in the main process; AllRanksCheck does so in
-        all."""
+        """Check the weights in the main process.
+
+        AllRanksCheck checks them in all processes.
+        """
         self._check_weights(runner)
 
     def _check_pending(self, runner: Runner) -> None:
@@ -278,8 +282,7 @@ class NonFiniteHook(Hook):
                 self._handle_fault(runner, self._earlier)
 
     def _handle_fault(self, runner: Runner, batches: list[Batch]) -> None:
-        """Stop or skip in all processes alike, as their gradients are the
-        same."""
+        """Stop or skip; all processes act alike, as their gradients agree."""
         bad, self._bad = self._bad, []
         self._num_skipped += 1
         ends = self.policy == 'stop' or self._num_skipped > self.max_in_a_row

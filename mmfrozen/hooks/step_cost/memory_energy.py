@@ -1,4 +1,4 @@
-"""Meters of the memory and the energy used by the training process."""
+"""Meters of the memory and the energy that training uses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class MemoryMeter:
 
     Args:
         device: Device of the model.
-        read_resident: Returns the bytes of the process's resident set; by
-            default psutil's.
+        read_resident: Function that returns the size of the process's
+            resident set in bytes; by default psutil's.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class MemoryMeter:
             )
 
     def read(self) -> StepMemory:
-        """Return the peaks so far."""
+        """Return the peaks so far, in bytes."""
         return StepMemory(
             cuda_allocated_peak_bytes=self._allocated or None,
             cuda_reserved_peak_bytes=self._reserved or None,
@@ -68,8 +68,7 @@ class MemoryMeter:
 
 
 def process_peak_bytes() -> int | None:
-    """Return the peak resident set since the process began; None on
-    Windows."""
+    """Return the peak resident set size of the process; None on Windows."""
     try:
         import resource
     except ImportError:
@@ -124,7 +123,7 @@ def _counter(device: torch.device, nvml: Any) -> Callable[[], float]:
     """Return a function that reads a device's energy counter in joules.
 
     Raises:
-        Exception: If there is none; the message says why.
+        Exception: If it cannot be read; the message gives the reason.
     """
     if device.type != 'cuda':
         raise ValueError(f'NVML counts NVIDIA GPUs, this is a {device.type}')

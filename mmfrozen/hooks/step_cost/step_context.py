@@ -1,5 +1,4 @@
-"""Description of the measurement's context: device, dtype, versions,
-loader."""
+"""Describe the context of a measurement: device, dtype, versions, loader."""
 
 from __future__ import annotations
 
@@ -38,12 +37,12 @@ def describe(runner: Runner, device: torch.device) -> dict[str, Any]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """Return ``float32``, not ``torch.float32``."""
+    """Return the name of a dtype without ``torch.``, such as ``float32``."""
     return str(dtype).rpartition('.')[2]
 
 
 def autocast_name(device_type: str) -> str:
-    """Return the suffix of a dtype for autocast; empty if it is off."""
+    """Return the suffix of a dtype under autocast; empty if it is off."""
     dtype = autocast_dtype(device_type)
     return f' with autocast to {dtype_name(dtype)}' if dtype else ''
 
@@ -77,7 +76,7 @@ def read_versions(device: torch.device) -> dict[str, str]:
 
 
 def iters_per_epoch(runner: Runner, world_size: int) -> int | None:
-    """Return the training steps of one epoch; None if it is unknown."""
+    """Return the number of training steps of an epoch; None if unknown."""
     loader = runner.train_dataloader
     try:
         length = len(loader)

@@ -1,4 +1,4 @@
-"""A hook that records the cost of a run's training steps."""
+"""A hook that records the cost of the training steps of a run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from .step_timer import Clock, spreads
 
 
 def never_raises(method: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a hook method: errors stop the measurement, not the run; the
-    method is skipped while the hook is inactive."""
+    """Decorate a hook method so that its errors never end the run.
+
+    An error stops the measurement instead. The method is skipped while the
+    hook is inactive.
+    """
 
     @functools.wraps(method)
     def guarded(
@@ -40,25 +43,26 @@ def never_raises(method: Callable[..., None]) -> Callable[..., None]:
 
 @HOOKS.register_module()
 class StepCostHook(Hook):
-    """Records the cost of a training step, split into its parts.
+    """Hook that records the cost of a training step, split into its parts.
 
-    What MMDetection lacks: IterTimerHook measures the time of a step and of
-    its data loading, as running means on the CPU clock; nothing separates
-    forward from backward, or measures FLOPs and energy. Writes
-    ``WORK_DIR/step_cost.json`` (a list of :class:`~mmfrozen.records.StepCost`,
-    one for each start of the run) and the scalars ``step_cost/PART_seconds``,
-    medians since the last ones, every ``interval`` steps; the file also at the
-    end.
+    MMEngine's IterTimerHook measures only the time of a step and of its data
+    loading, as running means on the CPU clock; nothing in MMDetection
+    separates forward from backward, or measures FLOPs and energy. Every
+    ``interval`` steps and at the end, this hook writes
+    ``WORK_DIR/step_cost.json`` (a list of
+    :class:`~mmfrozen.run_files.StepCost`, one for each start of the run).
+    Every ``interval`` steps it also sends the scalars
+    ``step_cost/PART_seconds``, medians since the previous ones.
 
     It works with any detector of MMDetection, and measures the main process.
     It does not change what the run computes, and never ends a run: a value
     that cannot be measured is None, with a note. CUDA events are read only
-    once they have completed, so that nothing synchronises. One step, after the
-    warm-up, is counted (FLOPs) and not timed.
+    once they have completed, so that nothing synchronises. The FLOPs of one
+    step after the warm-up are counted; this step is not timed.
 
     Args:
         interval: Training steps between records.
-        warmup: First steps after a start that are not timed.
+        warmup: Number of first steps after a start that are not timed.
         count_flops: Whether to count the FLOPs of a step.
         clock: A clock for tests; by default the CPU's, or CUDA events.
 
@@ -124,7 +128,7 @@ class StepCostHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Begin a step: its batch is loaded."""
+        """Begin a step, whose batch has been loaded."""
         self._meter.begin_step(runner.iter + 1)
 
     @never_raises
@@ -158,7 +162,7 @@ class StepCostHook(Hook):
 
         Args:
             runner: The runner.
-            num_done: Training steps done.
+            num_done: Number of training steps done.
             with_scalars: Whether to send the medians of the steps since the
                 last report to the visualizer.
         """
@@ -220,7 +224,7 @@ class StepCostHook(Hook):
 class _StepEnd(Hook):
     """The part of StepCostHook that runs after all other hooks.
 
-    It is not registered: StepCostHook adds it.
+    It is not in the registry: StepCostHook adds it to the runner.
 
     Args:
         hook: The parent hook.
@@ -242,7 +246,7 @@ class _StepEnd(Hook):
 
     @never_raises
     def before_train_epoch(self, runner: Runner) -> None:
-        """Resume the meter: the data loader starts."""
+        """Start or resume the meter, as the data loader starts."""
         self._hook._meter.resume(runner.iter)
 
     @never_raises

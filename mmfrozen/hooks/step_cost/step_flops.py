@@ -16,7 +16,7 @@ class SafeFlopCounter(FlopCounter):
     """A FLOP counter whose errors stop the count, not the step.
 
     Attributes:
-        error: The first error; None so far.
+        error: The first error; None if there was none.
     """
 
     error: Exception | None = None
@@ -41,8 +41,8 @@ class StepFlopsCounter:
     """Counter of the FLOPs of one step.
 
     Attributes:
-        result: The counts; None if there are none.
-        note: Why there are none; None so far.
+        result: The FLOPs; None if they were not counted.
+        note: Why they were not counted; None if no reason is known.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class StepFlopsCounter:
 
         Args:
             step: The counted step, from 1.
-            batch_shape: Shape of its images: number, height, width.
+            batch_shape: Number, height and width of its images.
         """
         counter, self._counter = self._counter, None
         if counter is None:

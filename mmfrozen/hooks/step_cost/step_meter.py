@@ -20,8 +20,7 @@ from .step_timer import Clock, CpuClock, CudaClock, StepSample, StepTimer
 
 
 class StepMeter:
-    """Meter of time, memory, energy, FLOPs and batch shapes of a model's
-    steps.
+    """Meter of the time, memory, energy, FLOPs and batch shapes of steps.
 
     Hooks on the model's preprocessor and backbone, and wrappers of the
     optimizer's ``backward`` and ``step``, mark where each part of a step
@@ -31,10 +30,10 @@ class StepMeter:
         model: The detector, in its distributed wrapper if it has one.
         optim_wrapper: Optimizer wrapper of the run.
         warmup: Number of first steps that are not timed.
-        count_flops: Whether to count the FLOPs of the step after these.
+        count_flops: Whether to count the FLOPs of the step after the warm-up.
         is_compiled: Whether ``torch.compile`` was applied to the forward pass;
             if so, nothing inside it is measured.
-        clock: By default the CPU's, or CUDA events.
+        clock: A clock; by default CUDA events on a GPU, else the CPU's.
     """
 
     def __init__(
@@ -76,18 +75,17 @@ class StepMeter:
         self._watch_optimizer(optim_wrapper)
 
     def resume(self, num_done: int) -> None:
-        """Start or resume measuring, at the start of training or after a
-        validation.
+        """Start measuring, or resume it after a validation.
 
         Args:
-            num_done: Training steps done.
+            num_done: Number of training steps done.
         """
         self.timer.begin('data')
         self.memory.reset()
         self.energy.begin(num_done)
 
     def begin_step(self, step: int) -> None:
-        """Begin a step, as the loader has returned a batch.
+        """Begin a step, after the loader has returned a batch.
 
         Args:
             step: The step that begins, counted from 1.
@@ -102,7 +100,7 @@ class StepMeter:
             self._count_this_step()
 
     def mark_updated(self) -> None:
-        """Mark that the weights are updated and the hooks follow."""
+        """Mark that the weights have been updated and the hooks follow."""
         self.timer.enter('hooks')
         self._is_in_step = False
         self.memory.sample_cuda()
@@ -110,7 +108,7 @@ class StepMeter:
             self.shapes[self._shape] += 1
 
     def finish_step(self) -> None:
-        """Finish a step after all hooks; loading of the next batch begins."""
+        """Finish a step after all hooks, before the next batch is loaded."""
         is_warm = self._num_begun > self._warmup
         self.timer.finish('data', keep=is_warm and not self._is_counted)
 
@@ -126,7 +124,7 @@ class StepMeter:
         return steps
 
     def notes(self) -> dict[str, str]:
-        """Return why values are missing, by name of the record's field."""
+        """Return why values are missing, by field of the record."""
         notes = {
             'seconds.backbone': self._backbone_note,
             'flops': self.flops.note,
@@ -149,8 +147,11 @@ class StepMeter:
             torch.cuda.synchronize(self.device)
 
     def _count_this_step(self) -> None:
-        """Count from the batch to the end of the backward pass; stop with the
-        step in any case, as a failed step must not leave a counter active."""
+        """Count the FLOPs of this step, from the batch to the backward pass.
+
+        Counting ends with the step in any case, as a failed step must not
+        leave a counter active.
+        """
         train_step = self._wrapped.train_step
         self._is_counted = True
 
@@ -247,10 +248,10 @@ class StepMeter:
 
 
 class _Probe:
-    """A callback into the meter that copies of the model lose.
+    """A callback into the meter that does nothing in copies of the model.
 
     Args:
-        call: The method to call; None does nothing.
+        call: The method to call; None to do nothing.
     """
 
     def __init__(self, call: Callable[..., None] | None = None) -> None:

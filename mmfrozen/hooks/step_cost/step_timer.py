@@ -11,7 +11,7 @@ import torch
 
 from ...run_files import Spread
 
-#: Name of the whole iteration, to which the other parts sum.
+#: Name of the whole iteration, which is the sum of the parts.
 STEP = 'step'
 
 
@@ -31,7 +31,7 @@ class Clock(Protocol):
 
 
 class CpuClock:
-    """A clock of the CPU's own work."""
+    """A clock of the work of the CPU."""
 
     name = 'CPU clock'
     mark = staticmethod(time.perf_counter)
@@ -46,7 +46,7 @@ class CpuClock:
 
 
 class CudaClock:
-    """A clock of the device's work, by CUDA events in its stream.
+    """A clock of the work of a GPU, by CUDA events in its stream.
 
     MMDetection runs ahead of the device: a CPU clock would attribute the wait
     to whatever first reads a result. Events are read once they have completed.
@@ -70,13 +70,13 @@ class CudaClock:
 
 
 class StepTimer:
-    """Splits iterations into parts: each part ends where the next begins, so
-    that the parts of a step sum to the whole.
+    """Timer that splits iterations into parts.
 
-    So the parts of a step always sum to the whole of it.
+    Each part ends where the next one begins, so that the parts of a step sum
+    to the whole step.
 
     Args:
-        clock: Marks moments.
+        clock: Clock that records the time marks.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -94,8 +94,7 @@ class StepTimer:
         self._marks = [(part, self.clock.mark())]
 
     def enter(self, part: str) -> None:
-        """End the current part and begin another; do nothing outside of a
-        step."""
+        """End the current part and begin another; no effect outside a step."""
         if self._marks:
             self._marks.append((part, self.clock.mark()))
 
@@ -115,7 +114,7 @@ class StepTimer:
         """Return the steps that the device has finished.
 
         Returns:
-            Seconds by part and of the whole, one dict per step.
+            Seconds of each part and of the whole step, one dict per step.
         """
         steps = []
         while self._pending and self.clock.is_past(self._pending[0][-1][1]):
@@ -146,7 +145,7 @@ class StepSample:
         self.num_seen = 0
 
     def add(self, step: dict[str, float]) -> None:
-        """Offer a step to the sample."""
+        """Count a step, and keep it if the sampling stride selects it."""
         if self.num_seen % self._stride == 0:
             self._steps.append(step)
             if len(self._steps) == self._size:

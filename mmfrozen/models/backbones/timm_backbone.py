@@ -41,12 +41,12 @@ class TimmBackbone(BaseModule):
         model_name: A name from ``timm.list_models()``.
         out_indices: Feature levels to return, fine to coarse. Level i has
             stride 2**(i + 1) in most convolutional networks; in a plain ViT
-            it is a block.
+            it is the output of block i.
         model_args: Further arguments of ``timm.create_model``, such as
             ``dict(drop_path_rate=0.2)``, or ``img_size`` for a model that
             takes one size only.
-        sync_bn: Batch norms take their statistics over all GPUs of a
-            distributed run. (mmengine's top-level ``sync_bn`` would drop the
+        sync_bn: Whether batch norms compute their statistics over all GPUs of
+            a distributed run. (mmengine's top-level ``sync_bn`` would drop the
             activations that timm has inside its batch norms.)
         init_cfg: ``None`` for random weights, or
             ``dict(type='Pretrained', checkpoint=...)``: a file (``.pth``,
@@ -55,7 +55,7 @@ class TimmBackbone(BaseModule):
             classifier's last layer may be missing or of another size.
 
     Raises:
-        ValueError: If name, levels or weights do not fit.
+        ValueError: If the name, the levels or the weights are invalid.
 
     Example config::
 
@@ -100,7 +100,7 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.model_args = dict(model_args or {})
         self.model = self._build_features(tuple(out_indices))
-        # NumClassCheckHook takes any module with num_classes for a head
+        # NumClassCheckHook treats any module that has num_classes as a head
         for part in self.model.modules():
             vars(part).pop('num_classes', None)
         if sync_bn and get_world_size() > 1 and torch.cuda.is_available():
@@ -167,7 +167,7 @@ class TimmBackbone(BaseModule):
         ]
         if missing:
             raise _misfit(source, self.model_name, missing)
-        # on the whole module, so that adapters fill in their own tensors
+        # load into the whole module, so that adapters add their own tensors
         self.load_state_dict({f'model.{key}': known[key] for key in own})
 
     def _load_classifier(self, source: str) -> dict[str, torch.Tensor]:

@@ -55,7 +55,7 @@ class AnchorCache:
             device: Device of the anchors.
 
         Raises:
-            ValueError: If no anchor lies inside of an image.
+            ValueError: If an image has no anchor inside.
         """
         shapes = [
             (tuple(m['pad_shape'][:2]), tuple(m['img_shape'][:2]))

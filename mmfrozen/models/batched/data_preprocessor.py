@@ -51,8 +51,8 @@ class BatchedDetDataPreprocessor(DetDataPreprocessor):
             self._channel_conversion = converts
 
     def pad_gt_masks(self, batch_data_samples: SampleList) -> None:
-        """Override MMDetection's method; do not copy masks of the right
-        size."""
+        """Override MMDetection's method; do not copy masks that already have
+        the batch's size."""
         smaller = [
             sample
             for sample in batch_data_samples

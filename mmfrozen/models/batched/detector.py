@@ -17,8 +17,8 @@ from .truth import BatchGroundTruth
 
 @MODELS.register_module()
 class BatchedTwoStageDetector(TwoStageDetector):
-    """MMDetection's ``FasterRCNN``, ``MaskRCNN`` and ``CascadeRCNN``, which
-    differ in name only, for batched heads.
+    """MMDetection's ``FasterRCNN``, ``MaskRCNN`` and ``CascadeRCNN`` (which
+    differ only in their names) for batched heads.
 
     What MMDetection lacks: it copies the annotations of every image, including
     the masks, to set their labels to 0 for the region proposal network. Here

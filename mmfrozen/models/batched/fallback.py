@@ -25,7 +25,7 @@ def first_reason(reasons: Iterable[str | None]) -> str | None:
 
 
 def log_fallback(part: Any, reason: str | None) -> str | None:
-    """Log a warning that a part falls back to MMDetection's step."""
+    """Log a warning if there is a reason to fall back; return the reason."""
     if reason:
         print_log(
             f'{type(part).__name__} works image by image, as MMDetection '

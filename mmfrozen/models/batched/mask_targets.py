@@ -121,7 +121,8 @@ def _draw(
     """Set the bits of one mask."""
     left, top, right, bottom = crop.box
     pixels = crop.bitmap
-    # RoIAlign repeats the last pixel at the edge of the image
+    # RoIAlign repeats the last pixel at the edge of the image; here it would
+    # read the padding after that edge, so the pixel is repeated there
     grow = (
         int(bottom == frame[0] < len(row)),
         int(right == frame[1] < width),

@@ -53,7 +53,8 @@ class BatchedAnchorTargets(BatchedAnchorHead):
         self, anchors: Tensor, assigned: Tensor, truth: BatchGroundTruth
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return labels and their weights, (N, A); box targets and their
-        weights, (N, A, 4); and the number of positive anchors."""
+        weights, (N, A, 4); and the number of positive anchors, counting at
+        least one per image."""
         positive = assigned > 0
         weights = (assigned >= 0).float()
         pos_weight = self.train_cfg['pos_weight']

@@ -44,8 +44,8 @@ class Stage:
         name: Name of the box head's module in the RoI head.
         box_head: A ``BBoxHead``.
         mask_head: An ``FCNMaskHead`` or None.
-        extractors: RoI extractors of the boxes and, with a mask head of its
-            own extractor, of the masks.
+        extractors: RoI extractor of the boxes, followed by that of the masks
+            if the masks have their own.
         assigner: A ``MaxIoUAssigner``.
         sampler: A ``RandomSampler``.
         settings: Training settings, of which ``pos_weight`` and ``mask_size``

@@ -85,7 +85,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
             weights.flatten(),
             avg_factor=avg_factor,
         )
-        # no weights are passed: MMDetection's losses synchronise for them
+        # without weights, as MMDetection's losses would synchronise for them
         found = gather(outputs.deltas, index)
         loss_bbox = self.loss_bbox(
             found.where(positive[..., None], 0).flatten(0, 1),

@@ -106,8 +106,8 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 def _slot_indices(
     counts: Sequence[int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return, both (N, max(counts)), the row index of each slot among all rows
-    (one past the end for padding) and whether the slot is filled."""
+    """Return the row index of each slot among all rows (one past the end for
+    padding), and whether the slot is filled: (N, max(counts)) each."""
     width = max(1, *counts) if counts else 1
     total, start, rows, valid = sum(counts), 0, [], []
     for count in counts:

@@ -1,5 +1,5 @@
-"""The box head with norms after all layers, as the frozen-backbone paper
-uses."""
+"""A box head with norms after all layers, as in the frozen-backbone
+paper."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
     Args:
         norm_cfg: Norm after every convolution and fully connected layer.
         act_cfg: Activation after each of these; ``None`` for ReLU.
-        options: MMDetection's: ``num_shared_convs``, ``num_shared_fcs``,
-            ``conv_out_channels``, ``fc_out_channels``, ``num_classes``, ...
+        options: MMDetection's options: ``num_shared_convs``,
+            ``num_shared_fcs``, ``conv_out_channels``, ``fc_out_channels``,
+            ``num_classes``, ...
 
     Example config::
 
@@ -52,7 +53,7 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, **options)
         if norm_cfg is not None and options.get('init_cfg') is None:
-            # MMDetection's would also initialise the norms inside the fcs
+            # MMDetection's init_cfg would also initialise the fcs' norms
             self.init_cfg[-1] = dict(
                 type='Xavier',
                 distribution='uniform',
@@ -60,7 +61,7 @@ class NormActConvFCBBoxHead(ConvFCBBoxHead):
             )
         if act_cfg is not None:
             set_activation(self, act_cfg)
-            self.relu = build_activation_layer(act_cfg)  # MMDetection's name
+            self.relu = build_activation_layer(act_cfg)  # used by MMDetection
 
     def _add_conv_fc_branch(
         self, *args: Any, **kwargs: Any

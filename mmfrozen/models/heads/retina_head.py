@@ -1,5 +1,5 @@
-"""RetinaNet's head with norms and any activation, as the frozen-backbone paper
-uses."""
+"""RetinaNet's head with norms and any activation, as in the frozen-backbone
+paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NormActRetinaHead(BatchedAnchorTargets, RetinaSepBNHead):
 
     Args:
         act_cfg: Activation after every convolution; ``None`` for ReLU.
-        options: MMDetection's: ``num_classes``, ``num_ins`` (levels),
+        options: MMDetection's options: ``num_classes``, ``num_ins`` (levels),
             ``norm_cfg``, ``in_channels``, ``anchor_generator``, ...
 
     Example config::

@@ -1,5 +1,4 @@
-"""The region proposal network with norms, as the frozen-backbone paper
-uses."""
+"""A region proposal network with norms, as in the frozen-backbone paper."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ class NormActRPNHead(BatchedRPNHead):
     Args:
         norm_cfg: Norm after every convolution.
         act_cfg: Activation after each norm; ``None`` for ReLU.
-        options: MMDetection's: ``in_channels``, ``feat_channels``,
+        options: MMDetection's options: ``in_channels``, ``feat_channels``,
             ``num_convs``, ``anchor_generator``, ...
 
     Raises:

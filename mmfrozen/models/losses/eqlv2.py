@@ -18,12 +18,12 @@ class EQLv2(EQLV2Loss):
     """MMDetection's ``EQLV2Loss`` with the interface of box head losses.
 
     Tan et al., "Equalization Loss v2" (arXiv 2012.08548). Loss, gradients and
-    state-dict keys are MMDetection's. What it lacks: its box heads do not know
-    that the loss uses sigmoids, so they predict with a softmax and count
-    background in the accuracy; it sums gradients over processes, as the
-    authors do, only if told to; it keeps the logits of the last step in
-    memory, and half precision rounds its sums. For box heads (``BBoxHead`` and
-    its subclasses), stock or batched.
+    state-dict keys are MMDetection's. What MMDetection lacks: its box heads
+    treat the loss as a softmax loss, so they predict with a softmax and count
+    background in the accuracy; the loss sums gradients over processes, as the
+    authors do, only if an option is set; it keeps the logits of the last step
+    in memory, and half precision rounds its sums. For MMDetection's and the
+    batched box heads (``BBoxHead`` and its subclasses).
 
     Args:
         options: MMDetection's options: ``num_classes`` (equal to the head's),

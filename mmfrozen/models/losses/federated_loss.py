@@ -27,8 +27,8 @@ class FederatedLoss(nn.Module):
     classes of the step's regions, background included, plus negative classes
     drawn without replacement, with probability proportional to their number of
     training images to the power of ``freq_weight_power``, until there are
-    ``num_fed_classes``. Each process draws its own. For box heads
-    (``BBoxHead`` and its subclasses), stock or batched; they predict with a
+    ``num_fed_classes``. Each process draws its own. For MMDetection's and the
+    batched box heads (``BBoxHead`` and its subclasses); they predict with a
     sigmoid. The classifier keeps MMDetection's background channel, which is
     unused.
 
@@ -42,9 +42,9 @@ class FederatedLoss(nn.Module):
         loss_weight: Factor of the loss.
 
     Raises:
-        FileNotFoundError: If there is no file of frequencies.
-        ValueError: If an option cannot be, or frequencies are not those of
-            the head's classes.
+        FileNotFoundError: If the file of frequencies does not exist.
+        ValueError: If an option is invalid, or the number of frequencies is
+            not that of the head's classes.
 
     Example config::
 
@@ -87,7 +87,7 @@ class FederatedLoss(nn.Module):
         self.freq_weight_power = freq_weight_power
         self.loss_weight = loss_weight
         self.num_classes: int | None = None
-        # not a buffer: checkpoints must load with other data and losses
+        # not a buffer, so that checkpoints also load with other data or losses
         self._weights: Tensor | None = None
         if not isinstance(frequencies, str):
             self.init_weights()
@@ -191,7 +191,7 @@ class FederatedLoss(nn.Module):
         present = label.new_zeros(num_classes + 1, dtype=torch.bool)
         present = present.scatter(0, label, True)
         # The same distribution as torch.multinomial without replacement, but
-        # no synchronisation to learn how many classes are left to draw.
+        # without a synchronisation to count the classes left to draw.
         # Processes with the same seed use different rows of the noise.
         noise = logits.new_empty(get_world_size(), num_classes + 1)
         noise = noise.exponential_()[get_rank()]

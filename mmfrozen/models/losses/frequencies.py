@@ -11,7 +11,8 @@ from typing import Any
 from ...errors import is_number
 
 KEY = b'"categories"'
-#: Bytes read from the categories on; those of LVIS v1 take 0.6 MB.
+#: Maximum number of bytes to parse, from the start of the categories; those
+#: of LVIS v1 take 0.6 MB.
 MOST_BYTES = 1 << 26
 REMEDY = (
     'Name an annotation file of LVIS v1, whose categories have image_count, '
@@ -31,7 +32,7 @@ def read_frequencies(source: Any, where: str) -> list[float]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If they are no numbers of images.
+        ValueError: If the values are not numbers of images.
     """
     counts, place = source, ''
     if isinstance(source, (str, Path)):

@@ -34,8 +34,8 @@ class AnySizeBiFPN(BaseModule):
     0 and divided by their sum), then activation, 3 x 3 convolution and norm.
     Coarser maps are upsampled by repetition, finer ones max-pooled 3 x 3, so
     that cell (i, j) of a level covers the pixels from (i, j) times its stride
-    on. One difference from EfficientDet: its first repeat projects the
-    backbone's middle levels twice, here once.
+    on. One difference from EfficientDet: there, the first repeat projects the
+    backbone's middle levels twice; here, they are projected once.
 
     Args:
         in_channels: Channels of all levels of the backbone, finest first.

@@ -42,8 +42,8 @@ def check_in_channels(in_channels: Any) -> None:
 def check_start_level(
     start_level: Any, num_levels: int, num_outs: int
 ) -> None:
-    """Raise an error if a first level leaves no input level, or more than
-    ``num_outs``."""
+    """Raise an error unless ``start_level`` leaves 1 to ``num_outs`` levels of
+    the input."""
     if not (
         is_count(start_level, least=0)
         and 1 <= num_levels - start_level <= num_outs
@@ -59,7 +59,8 @@ def check_start_level(
 def check_levels(
     inputs: Sequence[Tensor], in_channels: Sequence[int], start_level: int
 ) -> None:
-    """Raise an error if levels have other channels or do not halve in size."""
+    """Raise an error if levels differ from ``in_channels`` or do not halve in
+    size."""
     channels = [x.shape[1] for x in inputs]
     if channels != list(in_channels):
         raise option_error(

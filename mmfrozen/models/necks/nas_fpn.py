@@ -28,14 +28,15 @@ class AnySizeNASFPN(NASFPN):
 
     Same parameters and state-dict keys as MMDetection's `NASFPN`, and the same
     output where both sides of the input are multiples of 128, the stride of
-    P7. What MMDetection lacks elsewhere:
+    P7. What MMDetection lacks:
 
     - It halves P5 to P6 and P7 rounding down, and fails if nothing is left,
       for a side of at most 96 pixels.
     - It shrinks a map by the ratio of the sizes, rounded up, after padding
       it with zeros on both sides (mmcv/ops/merge_cells.py, `_resize`). At
-      other sizes this is not the ratio of the strides, so features move
-      away from their anchors, and the zeros win over negative features.
+      sizes that are not multiples of 128, this is not the ratio of the
+      strides, so that features move away from their anchors, and the
+      max-pooled zeros replace negative features.
     - Its activation is always ReLU.
 
     Here P6 and P7 are halved rounding up, and cell (i, j) of a level with

@@ -24,12 +24,13 @@ class SimpleFeaturePyramid(BaseModule):
     What MMDetection lacks: its necks expect several levels of halving size,
     while a plain ViT has one, of stride 16 (14 for DINOv2).
 
-    Every level is computed from that map alone: finer ones by transposed
-    convolutions that double the size, the same size as it is, the next coarser
-    by max pooling; then a 1 x 1 and a 3 x 3 convolution, each with a norm.
-    Still coarser levels take every second value of the level before, like P6
-    in the paper. Odd sizes are halved rounding up, so that cell (i, j) of a
-    level covers the pixels from (i, j) times its stride on.
+    Every level is computed from that map alone: finer levels by transposed
+    convolutions that double the size, the level of the map's stride directly,
+    and the next coarser level by max pooling; each then has a 1 x 1 and a
+    3 x 3 convolution, each with a norm. Still coarser levels take every second
+    row and column of the level before, like P6 in the paper. Odd sizes are
+    halved rounding up, so that cell (i, j) of a level covers the pixels from
+    (i, j) times its stride on.
 
     Args:
         in_channels: Channels of the map, as a number or a list of one.
@@ -131,7 +132,7 @@ class SimpleFeaturePyramid(BaseModule):
             ...), finest first.
 
         Raises:
-            ValueError: If there are more maps, or other channels.
+            ValueError: If the input is not one map of ``in_channels``.
         """
         channels = [x.shape[1] for x in inputs]
         if channels != [self.in_channels]:
