@@ -45,8 +45,8 @@ from mmfrozen.transforms import CompactMasks
 CONFIGS = Path(__file__).parents[1] / 'configs'
 OBJECTS, NEAR = 11, 300
 #: State of the backbone, whether heads are batched, and what is added: a CUDA
-#: graph of the part that does not depend on objects, FrozenEngine, features that
-#: are computed one batch ahead.
+#: graph of the part that does not depend on objects, FrozenEngine, features
+#: computed one batch ahead.
 KINDS = {
     'fine-tuned': ('finetuned', False, ()),
     "MMDetection's default": ('default', False, ()),
