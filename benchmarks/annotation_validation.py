@@ -113,7 +113,7 @@ def main() -> int:
     print(
         f'{args.images} images, {args.turns} turns, median (range)\n'
         f'CPU seconds of loading: {spread(whole, ".2f")}\n'
-        f'of the look in it: {spread(inside, ".2f")}, a share of '
+        f'of the validation in it: {spread(inside, ".2f")}, a share of '
         f'{spread(inside / whole, ".1%")}\n'
         f'by the difference to loading without it: '
         f'{spread(1 - without / whole, ".1%")}'

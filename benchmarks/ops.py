@@ -32,7 +32,7 @@ from mmfrozen.tracing.fake_targets import make_samples
 EXAMPLES = """examples:
   python benchmarks/ops.py
   python benchmarks/ops.py --device cuda --dtype float16
-  python benchmarks/ops.py --only NMS --step \
+  python benchmarks/ops.py --only NMS --step \\
       configs/frozen/mask_rcnn_r101_lvis.py
 """
 DTYPES = {
@@ -216,15 +216,18 @@ def medians(
     ]
 
 
-def training_step(path: str, size: int) -> Callable[[], Tensor]:
-    """Return a function that computes a model's loss on two images."""
+def training_step(path: str, size: int, device: str) -> Callable[[], Tensor]:
+    """Return a function that computes a model's fp32 loss on two images."""
     cfg = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope('mmdet'):
         cfg.model.backbone.pop('init_cfg', None)
         model = MODELS.build(cfg.model)
-    model.train()
-    samples = make_samples(2, (size, size), objects=10, num_classes=2)
-    images = torch.randn(2, 3, size, size)
+    model.train().to(device)
+    samples = [
+        sample.to(device)
+        for sample in make_samples(2, (size, size), objects=10, num_classes=2)
+    ]
+    images = torch.randn(2, 3, size, size, device=device)
 
     def call() -> Tensor:
         torch.manual_seed(0)
@@ -279,12 +282,12 @@ def main() -> None:
             both = has_compiled and (args.device != 'cpu' or name in ON_CPU)
             add_row(table, name, medians(call, leaves, args, both))
     if args.step:
-        step = training_step(args.step, args.size)
+        step = training_step(args.step, args.size, args.device)
         # a leaf, so that the backward pass is measured
-        one = torch.ones((), requires_grad=True)
+        one = torch.ones((), device=args.device, requires_grad=True)
         add_row(
             table,
-            f'step, 2 x {args.size}',
+            f'step, 2 x {args.size}, float32',
             medians(lambda x: step() * x, [one], args, has_compiled),
         )
     Console().print(table)

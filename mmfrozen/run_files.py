@@ -539,7 +539,7 @@ class RunFile(Generic[T]):
         path = self._file(path)
         if not path.is_file():
             return None
-        remedy = 'Remove it, or train again.'
+        remedy = f'Remove it; {self.writer} writes it again.'
         text = read_record(path, remedy)
         try:
             with memory_limit():

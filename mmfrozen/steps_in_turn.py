@@ -25,6 +25,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
 
 from .engine import FrozenEngine
+from .errors import require
 from .freezing import find_faults
 from .hooks.runner_access import optimizer_groups
 from .run_files import Spread, StepsInTurn
@@ -162,7 +163,17 @@ def load_batches(cfg: Config, dataset: Any = None) -> Iterator[Any]:
         loader.dataset = dataset
     built = Runner.build_dataloader(loader, seed=0)
     while True:
-        yield from built
+        is_empty = True
+        for batch in built:
+            is_empty = False
+            yield batch
+        require(
+            not is_empty,
+            'train_dataloader',
+            'a loader of at least one batch',
+            f'none of {len(built.dataset)} images',
+            'Reduce batch_size, or correct the data set.',
+        )
 
 
 def spread_of(values: list[float]) -> Spread:

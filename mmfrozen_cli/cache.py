@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from rich.progress import track
 
 from . import add_cfg_options, make_parser, print_error, print_line
@@ -170,8 +169,8 @@ def read_share(text: str) -> tuple[int, int]:
 def run_fill(args: argparse.Namespace) -> tuple[int, str]:
     """Compute the views that a cache lacks."""
     from mmfrozen.feature_cache import fill
-    from mmfrozen.freeze_config import locate
     from mmfrozen.tracing.largest_batch import parse_bytes
+    from mmfrozen.tracing.pair import load_config
 
     for name, least in (('views', 1), ('seed', 0), ('batch', 1)):
         value = getattr(args, name)
@@ -181,7 +180,7 @@ def run_fill(args: argparse.Namespace) -> tuple[int, str]:
             )
     share = read_share(args.share)
     max_bytes = args.max_bytes and parse_bytes(args.max_bytes, '--max-bytes')
-    config = Config.fromfile(locate(args.config))
+    config = load_config(args.config)
     config.merge_from_dict(args.cfg_options)
     filled = fill(
         config,

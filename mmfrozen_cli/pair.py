@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmfrozen.atomic_write import write_text
 from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, config_in_state
 from mmfrozen.reports.config_text import read_plain_config
@@ -201,7 +203,8 @@ class Training:
         """Train and evaluate, or resume and complete an interrupted run.
 
         Raises:
-            ValueError: If the work dir has a run of another length.
+            ValueError: If the work dir has a run of another length or with
+                other options.
         """
         before = self.work_dir / self.config.name
         if before.is_file():
@@ -215,6 +218,16 @@ class Training:
                     f'{self.unit}, got one of {had[1]} {had[0]}. Remove it, '
                     'or choose another folder with --work-dirs.'
                 )
+        options = self.work_dir / '.options'
+        text = shlex.join(self.args.cfg_options)
+        if options.is_file() and options.read_text() != text:
+            raise ValueError(
+                f'{self.work_dir} must hold a run with the options '
+                f'{text or "(none)"}, got one with '
+                f'{options.read_text() or "(none)"}. Remove it, or choose '
+                'another folder with --work-dirs.'
+            )
+        write_text(options, text)
         self._train()
 
     def _train(self) -> None:

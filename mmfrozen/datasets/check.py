@@ -187,17 +187,16 @@ def check(
 def _names(
     images: list[Any], categories: list[Any]
 ) -> Iterator[tuple[str, str]]:
-    for kind, entries, key in (
-        ('file_name', images, 'file_name'),
-        ('category name', categories, 'name'),
+    files = [file_of(image) for image in images]
+    for kind, names in (
+        ('file_name', files),
+        ('category name', [one.get('name') for one in categories]),
     ):
-        names = Counter(str(entry.get(key)) for entry in entries)
-        for name, count in names.items():
+        for name, count in Counter(map(str, names)).items():
             if count > 1:
                 yield f'{kind} of several entries', f'{name!r}: {count} times'
-    for image in images:
-        name = image.get('file_name', image.get('coco_url'))
-        if not isinstance(name, str):
+    for image, name in zip(images, files, strict=True):
+        if name is None:
             yield 'no file_name', f'image {image.get("id")!r}'
         elif '\\' in name:
             yield 'file_name with backslashes', name

@@ -100,7 +100,7 @@ def load_once_per_machine(key: str, load: Callable[[], Any]) -> Any:
     if first != rank:
         try:
             result = pickle.loads(pickle.loads(outcomes[first]))
-        except (OSError, TypeError):  # no access, or no result
+        except Exception:  # no access, no result, or it cannot be unpickled
             result = None
     barrier()  # keep `content` and its files until all have read them
     return load() if result is None else result

@@ -166,7 +166,13 @@ class FrozenEngine:
             with torch.no_grad():
                 self._runs[key] = self._prepare(images, kind)
         elif self._may_compile and images.is_cuda:
-            self._consider_compiling(images, kind, key)
+            try:
+                self._consider_compiling(images, kind, key)
+            except Exception as error:  # recording may raise anything
+                self._log(
+                    f'The backbone is not compiled at {_size(images)}: '
+                    f'{one_line(error)}'
+                )
         run = self._runs[key]
         if run is None:
             return self._eager(images)
@@ -232,7 +238,9 @@ class FrozenEngine:
         self._report(
             eager, best, variants, images, time.perf_counter() - start
         )
-        choice = _Choice(levels, seconds=best.seconds)
+        choice = _Choice(
+            levels, dtype=self._dtypes(images)[0], seconds=best.seconds
+        )
         if isinstance(best.run, GraphRun):
             choice.run, choice.dtype = best.run, best.run.dtype
             choice.graph_key = recordings[choice.dtype].graph_key
@@ -287,8 +295,8 @@ class FrozenEngine:
             return
         self._may_compile = False
         choice, start = self._choices[kind], time.perf_counter()
-        if choice is None:
-            return
+        if choice is None or not math.isfinite(choice.seconds):
+            return  # no variant could be used
         expected = COMPILE_SECONDS * max(len(choice.graph_key), 100)
         saved = COMPILE_SAVES * choice.seconds * self._steps_left()
         if saved < 2 * expected:

@@ -21,8 +21,8 @@ def strata_path(
     """Return the path to which the strata are written.
 
     Args:
-        strata_file: A path; True for the work dir of the current run; False
-            for no file.
+        strata_file: A file or an existing folder; True for the work dir of the
+            current run; False for no file.
         dataset_prefix: Folder in the work dir, if a run evaluates several
             data sets; None for the work dir itself.
 
@@ -30,7 +30,8 @@ def strata_path(
         The path; None if no file is wanted, or outside of a run.
     """
     if isinstance(strata_file, str):
-        return Path(strata_file)
+        file = Path(strata_file)
+        return file / STRATA.name if file.is_dir() else file
     folder = work_dir() if strata_file else None
     return folder and folder / (dataset_prefix or '') / STRATA.name
 
@@ -58,7 +59,6 @@ def write_strata(
         settings=settings,
     )
     with _log_write_errors():
-        strata.parent.mkdir(parents=True, exist_ok=True)
         STRATA.write(strata, evaluation)
 
 

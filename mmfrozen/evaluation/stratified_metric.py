@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mmengine.dist import (
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
+from ..categories import ABSENT
 from ..errors import did_you_mean
 from ..run_files import StrataRecord
 from .bootstrap import RESAMPLES, image_weights
@@ -304,11 +306,25 @@ class StratifiedMetric(CocoMetric):
         """Write result files as MMDetection's metric does."""
         pairs = collect_results(self.results, size, self.collect_device)
         if is_main_process():
-            self.results2json([p for _, p in pairs], self.outfile_prefix)
+            known = [self._without_absent(p) for _, p in pairs]
+            self.results2json(known, self.outfile_prefix)
             print_log(
                 f'results are in {self.outfile_prefix}.*.json',
                 logger='current',
             )
+
+    def _without_absent(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of an image without the detections of classes
+        that the annotation file lacks."""
+        keep = np.asarray(self.cat_ids)[result['labels']] != ABSENT
+        return {
+            key: list(compress(value, keep))
+            if isinstance(value, list)
+            else value[keep]
+            if isinstance(value, np.ndarray)
+            else value
+            for key, value in result.items()
+        }
 
     def _refuse_repeated(self, shares: list[tuple[Any, set, int]]) -> None:
         """Refuse more repeated image ids than padding explains.

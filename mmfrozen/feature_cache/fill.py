@@ -139,9 +139,11 @@ def fill(
         remove_parts(folder)
     batches = DataLoader(
         _Views(dataset, jobs, seed),
-        batch_size=batch_size or loader.batch_size,
+        batch_size=batch_size or loader.get('batch_size', 1),
         num_workers=(
-            loader.num_workers if num_workers is None else num_workers
+            loader.get('num_workers', 0)
+            if num_workers is None
+            else num_workers
         ),
         collate_fn=pseudo_collate,
     )

@@ -141,7 +141,7 @@ class FeatureStore:
         found = self.usable(images)
         wanted = num_views or 1
         if num_views is None:
-            while all((d, wanted) in found for d in images.digests):
+            while found and all((d, wanted) in found for d in images.digests):
                 wanted += 1
         fewer = sum(
             not all((digest, k) in found for k in range(wanted))

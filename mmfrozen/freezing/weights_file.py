@@ -41,11 +41,12 @@ def check_file(path: str, key: str, expected: str | None = None) -> None:
             f'got {path!r}. Correct the path or download the file.'
         )
     match = HASH_IN_NAME.search(file.name)
+    source = '' if expected or not match else ', as its name says'
     expected = expected or (match[1] if match else '')
     actual = sha256(file) if expected else ''
     if not actual.startswith(expected):
         raise ValueError(
-            f'{key} must have SHA-256 {expected}, as its name says, got '
+            f'{key} must have SHA-256 {expected}{source}, got '
             f'{actual[: len(expected)]} for {path!r}. Download it again, or '
             'rename it if it is meant to differ.'
         )

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..engine import DTYPES, FrozenEngine
+from ..errors import is_number, require
 from ..freezing import find_faults
 from ..registry import HOOKS
 from .runner_access import find_model, optimizer_groups
@@ -46,7 +47,7 @@ class FrozenEngineHook(Hook):
             one cannot serve all (transformers).
 
     Raises:
-        ValueError: If an option is unknown.
+        ValueError: If the value of an option is not allowed.
 
     Example config::
 
@@ -64,6 +65,20 @@ class FrozenEngineHook(Hook):
     ) -> None:
         _check('dtype', dtype, ('auto', *DTYPES))
         _check('compiled', compiled, ('auto', True, False))
+        require(
+            tolerance is None or (is_number(tolerance) and tolerance > 0),
+            f'{KEY}.tolerance',
+            'a number above 0, or None',
+            tolerance,
+            'Correct it.',
+        )
+        require(
+            type(max_sizes) is int and max_sizes > 0,
+            f'{KEY}.max_sizes',
+            'a whole number from 1 on',
+            max_sizes,
+            'Correct it.',
+        )
         self._options = dict(
             dtype=dtype,
             compiled=compiled,
@@ -127,10 +142,14 @@ class FrozenEngineHook(Hook):
 
 
 def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        raise ValueError(
-            f'{KEY}.{name} must be one of {known}, got {value!r}. Correct it.'
-        )
+    types = {type(one) for one in known}  # 1 equals True
+    require(
+        value in known and type(value) in types,
+        f'{KEY}.{name}',
+        f'one of {known}',
+        value,
+        'Correct it.',
+    )
 
 
 def _unsupported_reason(runner: Runner) -> str | None:

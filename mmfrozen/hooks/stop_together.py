@@ -13,6 +13,7 @@ from mmengine.dist import (
 )
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
+from torch.utils.data import IterableDataset
 
 #: Seconds for the main process to print, before the exit of the others makes
 #: the launcher kill it.
@@ -54,6 +55,8 @@ def check_equal_shares(runner: Runner) -> None:
     Otherwise some processes would wait for the others until a time-out.
     """
     loader = runner.train_dataloader
+    if isinstance(loader.dataset, IterableDataset):
+        return  # its length is not known
     own = len(loader.dataset), len(loader)
     shares = all_gather_object(own)
     unlike = [rank for rank, share in enumerate(shares) if share != shares[0]]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..cost.shape_mode import ShapeMode
+from ..errors import require
 from .pair import Variant
 from .trace_pair import Savings
 from .training_step import trace_step
@@ -55,16 +56,10 @@ def parse_bytes(text: str, option: str = '--memory') -> int:
     Raises:
         ValueError: If the text is not a positive number with a known unit.
     """
-    match = re.fullmatch(r'\s*([\d.]+)\s*([a-zA-Z]+)\s*', text)
-    try:
-        assert match is not None
-        nbytes = int(float(match[1]) * UNITS[match[2].upper()])
-        assert nbytes > 0
-    except (AssertionError, KeyError, ValueError) as error:
-        raise ValueError(
-            f'{option} must be a size such as 24GB or 23.5GiB, got {text!r}. '
-            'Correct it.'
-        ) from error
+    match = re.fullmatch(r'\s*(\d{1,15}\.?\d*)\s*([a-zA-Z]+)\s*', text)
+    unit = UNITS.get(match[2].upper(), 0) if match else 0
+    nbytes = int(float(match[1]) * unit) if match else 0
+    require(nbytes > 0, option, 'a size such as 24GB', text, 'Correct it.')
     return nbytes
 
 

@@ -154,6 +154,13 @@ class ObjectBank:
         for image, info, chosen in _by_image(images, plans):
             for number in chosen:
                 used += self._store(used, image, info, number)
+        require(
+            bool(self.entries),
+            'Images of ObjectBank',
+            'readable, with 8 bits per channel',
+            'none',
+            'Load them without to_float32.',
+        )
         self.buffer = self.buffer[:used]
         self._count(index)
 
@@ -251,7 +258,7 @@ class ObjectBank:
         bitmap = crop.bitmap
         if stored != bitmap.shape:
             pixels = cv2.resize(pixels, stored[::-1])
-            bitmap = decode_resized(bitmap, stored)
+            bitmap = resize_bitmap(bitmap, stored)
         parts = np.ascontiguousarray(pixels).ravel(), np.packbits(bitmap)
         data = np.concatenate(parts)
         if start + len(data) > len(self.buffer):
@@ -302,7 +309,7 @@ class ObjectBank:
         y = round(where[0] * (height - size[0]))
         x = round(where[1] * (width - size[1]))
         pixels, bitmap = self._cut_out(entry)
-        bitmap = decode_resized(bitmap, size)
+        bitmap = resize_bitmap(bitmap, size)
         pixels = cv2.resize(pixels, size[::-1])
         if flips:
             pixels, bitmap = pixels[:, ::-1], bitmap[:, ::-1]
@@ -329,7 +336,7 @@ class ObjectBank:
         return pixels, bitmap.reshape(entry.shape[:2])
 
 
-def decode_resized(bitmap: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def resize_bitmap(bitmap: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Resize a bitmap as MMDetection resizes masks."""
     rows = nearest(bitmap.shape[0], size[0])
     columns = nearest(bitmap.shape[1], size[1])

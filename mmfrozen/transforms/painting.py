@@ -51,6 +51,9 @@ class Piece:
             crop=seen,
             pixels=inside.window(self.pixels),
             box=np.array(seen.box, self.box.dtype),
+            segments=None
+            if self.segments is None
+            else inside.window(self.segments),
         )
 
 

@@ -19,6 +19,14 @@ def cfg(tmp_path, mini_lvis, resnet18):
     return tiny_config(tmp_path, mini_lvis, resnet18)
 
 
+def test_loader_without_a_batch_is_refused(cfg):
+    init_default_scope('mmdet')
+    cfg.train_dataloader.update(batch_size=1000, drop_last=True)
+    cfg.train_dataloader.pop('batch_sampler', None)
+    with pytest.raises(ValueError, match='at least one batch, got .none of'):
+        next(load_batches(cfg))
+
+
 def test_features_of_all_ways_are_the_same(cfg):
     init_default_scope('mmdet')
     stepper = Stepper(cfg, None, engine=False)

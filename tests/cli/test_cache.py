@@ -74,6 +74,14 @@ def test_wrong_use_is_one_line(config, call, tmp_path, options, words):
     assert not list(tmp_path.glob('x/*'))
 
 
+def test_a_config_that_does_not_load_is_one_line(call, tmp_path):
+    (tmp_path / 'x.py').write_text('model = dict(')
+    status, out, err = call(
+        'fill', tmp_path / 'x.py', '--out', tmp_path, '--views', 1
+    )
+    assert (status, out) == (2, '') and 'A config must load' in err
+
+
 def test_a_folder_that_is_no_cache_is_said(call, tmp_path):
     status, out, err = call('info', tmp_path)
     assert (status, out) == (2, '') and 'must be a folder with' in err

@@ -314,6 +314,7 @@ def test_a_good_data_set_has_status_0(mini_lvis, monkeypatch, capsys):
     assert run(monkeypatch, ann, mini_lvis) == 0
     output = capsys.readouterr().out
     assert 'no errors' in output
+    assert 'file_name' not in output  # LVIS has a coco_url in its place
 
 
 def test_what_is_right_beside_a_fault_is_counted(

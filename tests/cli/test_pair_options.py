@@ -40,6 +40,18 @@ def test_run_of_another_length_is_not_taken_for_this_one(parse, monkeypatch):
     assert len(trained) == 1
 
 
+def test_run_with_other_options_is_not_taken_for_this_one(parse, monkeypatch):
+    trained = []
+    monkeypatch.setattr(pair.Training, '_train', lambda x: trained.append(x))
+    same = '--cfg-options', 'train_dataloader.batch_size=2'
+    for _ in range(2):
+        pair.Training(CONFIG, parse(*same))()
+    with pytest.raises(ValueError, match='engine.type=mmfrozen.*, got one wi'):
+        pair.Training(CONFIG, parse('--engine'))()
+    pair.Training(CONTROL, parse('--engine'))()
+    assert len(trained) == 3
+
+
 def test_engine_is_for_the_frozen_run_and_options_come_before_lengths(parse):
     args = parse('--engine', '--cfg-options', 'train_cfg.max_iters=40')
     run, control = (pair.Training(c, args) for c in (CONFIG, CONTROL))

@@ -232,6 +232,15 @@ def test_an_engine_that_is_no_faster_is_declined(net, monkeypatch):
     assert 'runs without an engine, 1000 ms (oneDNN' in lines[0]
 
 
+def test_a_later_compilation_has_the_dtype_of_autocast(net, monkeypatch):
+    monkeypatch.setattr(measure, 'seconds', lambda *_: 1.0)
+    engine, _ = install(net)
+    with torch.autocast('cpu', torch.bfloat16):
+        net(images(*SMALL))
+    [choice] = engine._choices.values()
+    assert choice.run is None and choice.dtype == torch.bfloat16
+
+
 def test_what_cannot_be_recorded_runs_plainly():
     class Decides(Net):
         def forward(self, x):

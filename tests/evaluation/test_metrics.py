@@ -252,6 +252,33 @@ def test_results_are_written_as_mmdetection_writes_them(
     assert (tmp_path / 'both.bbox.json').exists()
 
 
+def test_results_of_classes_that_the_file_lacks_are_not_written(
+    case, tmp_path
+):
+    content, results, path = case
+    metric = ours('coco', path, outfile_prefix=str(tmp_path / 'r'))
+    names = [x['name'] for x in content['categories']]
+    lacking = ('zebu', *names[1:])
+    metric.dataset_meta = dict(classes=lacking, labels_follow_classes=True)
+    samples = data_samples(content, results)
+    metric.process({}, list(samples))
+    metric.evaluate(len(content['images']))
+    written = json.loads((tmp_path / 'r.bbox.json').read_text())
+    first = content['categories'][0]['id']
+    kept = [x for x in results if x['category_id'] != first]
+    assert 0 < len(written) == len(kept) < len(results)
+    assert {x['category_id'] for x in written} == {
+        x['category_id'] for x in kept
+    }
+
+
+def test_strata_go_into_a_folder_that_is_named(case, tmp_path):
+    content, results, path = case
+    run(ours('coco', path, strata_file=str(tmp_path)), content, results)
+    assert (tmp_path / 'strata.json').is_file()
+    assert (tmp_path / 'matches.bbox.npz').is_file()
+
+
 def test_metric_items_choose_among_the_metrics(case):
     content, results, path = case
     metric = ours('lvis', path, metric_items=['APr', 'AP'])

@@ -253,9 +253,18 @@ def test_hooks_inside_the_backbone_are_called(config):
     assert 'without hooks inside, got one on layer1' in watch.lines[0]
 
 
-@pytest.mark.parametrize('option', [dict(dtype='int8'), dict(compiled='yes')])
+@pytest.mark.parametrize(
+    'option',
+    [
+        dict(dtype='int8'),
+        dict(compiled='yes'),
+        dict(compiled=1),
+        dict(tolerance=0),
+        dict(max_sizes=0.5),
+    ],
+)
 def test_unknown_options_are_refused(option):
-    with pytest.raises(ValueError, match='must be one of .*, got') as caught:
+    with pytest.raises(ValueError, match='must be .*, got') as caught:
         FrozenEngineHook(**option)
     assert 'custom_hooks.FrozenEngineHook.' in str(caught.value)
 

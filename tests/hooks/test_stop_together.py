@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmfrozen.hooks import stop_together
 from tests.two_processes import in_two_processes
@@ -40,6 +42,18 @@ def test_without_a_launcher_a_dead_process_ends_the_others(tmp_path):
     assert second is None
     kept = sorted(path.name for path in tmp_path.glob('*.pth'))
     assert 'iter_1.pth' in kept and 'iter_3.pth' not in kept
+
+
+class Stream(IterableDataset):
+    """Batches without a known number."""
+
+    def __iter__(self):
+        return iter(())
+
+
+def test_streams_have_no_number_of_batches_to_compare():
+    loader = DataLoader(Stream())
+    stop_together.check_equal_shares(SimpleNamespace(train_dataloader=loader))
 
 
 class Check(Hook):

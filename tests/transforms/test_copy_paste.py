@@ -11,7 +11,9 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 
+from mmfrozen.mask_crops import Crop
 from mmfrozen.transforms import CompactMasks, SimpleCopyPaste
+from mmfrozen.transforms.painting import Piece
 
 from .scenes import HEIGHT, WIDTH, freeze, pair, scene, with_polygons
 
@@ -394,3 +396,18 @@ def test_a_missing_image_to_paste_from_is_refused():
 )
 def test_wrong_options_are_refused_at_construction(options, words):
     refused(None, *words, **options)
+
+
+def test_a_cut_piece_has_pixels_and_labels_of_its_part():
+    grid = np.arange(12).reshape(3, 4)
+    whole = Piece(
+        Crop(10, 20, np.ones((3, 4), np.uint8)),
+        np.stack([grid] * 3, axis=-1),
+        np.array([10, 20, 14, 23], np.float32),
+        label=0,
+        segments=grid,
+    )
+    part = whole.cut_to(Crop(11, 21, np.ones((2, 2), np.uint8)))
+    assert part.segments.tolist() == [[5, 6], [9, 10]]
+    assert (part.pixels[..., 0] == part.segments).all()
+    assert part.box.tolist() == [11, 21, 13, 23]

@@ -45,6 +45,13 @@ def test_it_keeps_the_pixels_and_masks_of_every_object(mini_lvis):
     assert len(made) == len(expected) > 50
 
 
+def test_images_that_do_not_have_8_bits_are_refused(mini_lvis):
+    config = lvis_config(mini_lvis)
+    config['pipeline'] = [dict(type='LoadImageFromFile', to_float32=True)]
+    with pytest.raises(ValueError, match='with 8 bits per channel, got'):
+        bank(DATASETS.build(config), max_class_images=24)
+
+
 @pytest.mark.parametrize('max_bytes', [20_000, 60_000])
 def test_it_stays_within_its_memory_and_takes_the_rarest_first(
     mini_lvis, max_bytes

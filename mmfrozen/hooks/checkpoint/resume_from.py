@@ -118,12 +118,13 @@ def _choose(runner: Runner, folder: Path, steps: dict[str, int]) -> str | None:
     for place in {work_dir, folder}:
         remove_parts(place)
     if given is not None:
-        if '://' not in given and not Path(given).expanduser().is_file():
+        path = Path(given).expanduser()
+        if '://' not in given and not path.is_file():
             raise FileNotFoundError(
                 f'load_from must be an existing checkpoint, got {given!r}. '
                 'Correct the path, or set None.'
             )
-        why = why_broken(Path(given)) if _is_zip(Path(given)) else None
+        why = why_broken(path) if _is_zip(path) else None
         if why:
             raise ValueError(
                 f'load_from must be a complete checkpoint, got {given!r} '

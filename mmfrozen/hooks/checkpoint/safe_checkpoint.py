@@ -332,10 +332,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_after(self, runner: Runner, done: int) -> None:
         meta = dict(epoch=runner.epoch, iter=done)
-        per = len(runner.train_dataloader)
         if not self.by_epoch:
             self._save_checkpoint_with_step(runner, done, meta)
-        elif done == runner.epoch * per:
+        elif done == runner.epoch * len(runner.train_dataloader):
             self._save_checkpoint_with_step(runner, runner.epoch, meta)
         else:  # mid-epoch: kept until the next one
             name = f'iter_{done}.pth'

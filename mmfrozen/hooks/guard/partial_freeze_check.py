@@ -69,6 +69,7 @@ class PartialFreezeCheck(Hook):
                 'Give weights that contain them.'
             )
         self._before = self._fingerprint(model)
+        self._is_checked = False
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None

@@ -61,7 +61,7 @@ def _build_again(config: Any) -> dict[str, Tensor]:
     if not isinstance(config, dict):
         return {}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.default_generator.manual_seed(SEED)  # not those of GPUs
         module = MODELS.build(copy.deepcopy(config))
         if hasattr(module, 'init_weights'):
             module.init_weights()

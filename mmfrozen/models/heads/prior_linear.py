@@ -40,6 +40,13 @@ class PriorLinear(nn.Linear):
             prior_prob,
             "CenterNet2's is 0.01.",
         )
+        require(
+            self.bias is not None,
+            'PriorLinear.bias',
+            'True',
+            False,
+            'Its initial value is the prior.',
+        )
         self.prior_prob = prior_prob
         self.init_weights()
 

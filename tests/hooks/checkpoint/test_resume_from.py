@@ -124,6 +124,16 @@ def test_broken_load_from_is_refused_in_one_line(work_dir, tmp_path):
     assert str(path) in str(caught.value) and '\n' not in str(caught.value)
 
 
+def test_broken_load_from_below_the_home_folder_is_refused(
+    work_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('HOME', str(work_dir))
+    path = work_dir / 'iter_6.pth'
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="complete checkpoint, got '~/iter_6"):
+        make(tmp_path / 'new', load_from='~/iter_6.pth').train()
+
+
 def test_checkpoint_of_an_epoch_is_older_than_one_within_the_next(tmp_path):
     make(tmp_path, epochs=2).train()
     (tmp_path / 'epoch_2.pth').rename(tmp_path / 'iter_5.pth')

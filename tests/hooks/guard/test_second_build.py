@@ -8,6 +8,7 @@ import torch
 from mmdet.models import ResNet
 from mmdet.registry import MODELS
 
+from mmfrozen.hooks.guard.second_build import loaded_fraction
 from tests.tiny import build, tiny_config
 
 
@@ -77,6 +78,19 @@ def test_backbone_that_fills_itself_runs_frozen_and_is_recorded(
     assert record['classifier'].startswith(f'{cls}(')
     assert f'weights={str(resnet18)!r}' in record['classifier']
     assert record['verified_iter'] is not None
+
+
+def test_seeds_of_gpus_and_of_the_cpu_stay_as_they_were(
+    tmp_path, mini_lvis, resnet18, monkeypatch
+):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeds.append)
+    backbone = config_of(
+        'FillsInConstructor', tmp_path, mini_lvis, resnet18, 'scratch'
+    ).model.backbone
+    module, before = MODELS.build(backbone), torch.get_rng_state()
+    assert loaded_fraction(module, backbone) == 1
+    assert seeds == [] and torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize('cls', ['FillsInConstructor', 'FillsInInitWeights'])

@@ -197,6 +197,18 @@ def test_prior_that_is_no_probability_is_refused(prior):
         )
 
 
+def test_prior_without_a_bias_is_refused():
+    with pytest.raises(ValueError, match='PriorLinear.bias must be True'):
+        MODELS.build(
+            dict(
+                type='mmfrozen.PriorLinear',
+                in_features=2,
+                out_features=2,
+                bias=False,
+            )
+        )
+
+
 def categories(counts):
     return [
         dict(id=i, name=f'c{i}', image_count=n)
