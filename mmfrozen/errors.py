@@ -53,6 +53,13 @@ def _distance(one: str, other: str, most: int) -> int:
     return row[-1]
 
 
+def one_line(error: BaseException) -> str:
+    """Return type and message of an error on one line, cut at 200
+    characters, without a period."""
+    text = ' '.join(f'{type(error).__name__}: {error}'.split()).rstrip(':.')
+    return text if len(text) <= 200 else f'{text[:200]}...'
+
+
 def remedy_for(error: BaseException) -> str:
     """Suggest a remedy for an error of a config or of third-party code.
 
@@ -94,6 +101,30 @@ def require(
     """
     if not holds:
         raise ValueError(f'{where} must be {what}, got {got!r}. {remedy}')
+
+
+def check_count(
+    where: str, value: object, least: int = 1, *, optional: bool = False
+) -> None:
+    """Refuse a value that is not an int of at least ``least``.
+
+    Args:
+        where: The option, as typed in a config.
+        value: Its value.
+        least: Smallest number that is allowed.
+        optional: Whether None is allowed, too.
+
+    Raises:
+        ValueError: If the value is not allowed.
+    """
+    require(
+        (optional and value is None)
+        or (type(value) is int and value >= least),
+        where,
+        f'a whole number of at least {least}',
+        value,
+        'Correct it.',
+    )
 
 
 def is_number(value: object) -> bool:

@@ -21,6 +21,7 @@ from rich.progress import track
 
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.atomic_write import atomic_path
+from mmfrozen.errors import one_line
 from mmfrozen.freeze_config import locate
 from mmfrozen.reports.augmentation_sheet import (
     GROUPS,
@@ -110,10 +111,9 @@ def build_dataset(args: argparse.Namespace) -> Any:
         if dataset is not None:
             dataset = DATASETS.build(dataset)
     except Exception as error:  # a config may raise anything
-        lines = str(error).strip().splitlines() or ['']
         raise ValueError(
-            f'CONFIG must build its training data, got '
-            f'{type(error).__name__}: {lines[-1]} Correct {args.config}, or '
+            f'CONFIG must build its training data, got {one_line(error)}. '
+            f'Correct {args.config}, or '
             'set keys with --cfg-options.'
         ) from error
     if dataset is None or not len(dataset):
@@ -151,11 +151,9 @@ def run(args: argparse.Namespace) -> str:
         classes = class_names(dataset)
         counts = index_classes(dataset).num_images
     except Exception as error:  # transforms may raise anything
-        lines = str(error).strip().splitlines() or ['']
         raise ValueError(
             'The training pipeline must give samples, got '
-            f'{type(error).__name__}: {lines[-1]} Correct it in '
-            f'{args.config}.'
+            f'{one_line(error)}. Correct it in {args.config}.'
         ) from error
     figure = draw_sheet(samples, classes, counts, Path(args.config).name)
     with atomic_path(out) as part:

@@ -205,7 +205,7 @@ def measure(
         ValueError: If a training step cannot run here.
     """
     from mmfrozen.cache_advice.steps import measure_steps
-    from mmfrozen.freeze_config.decide import explain
+    from mmfrozen.errors import one_line
 
     try:
         return measure_steps(
@@ -216,7 +216,7 @@ def measure(
     except Exception as error:  # model, loader and GPU can raise anything
         raise ValueError(
             'A training step must run on this machine to be timed, got '
-            f'{explain(error)}. Set --no-measure, or a smaller --batch-size.'
+            f'{one_line(error)}. Set --no-measure, or a smaller --batch-size.'
         ) from error
 
 

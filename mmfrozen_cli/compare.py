@@ -20,12 +20,8 @@ from mmfrozen.reports.runs.page import (
     write_pictures,
 )
 from mmfrozen.reports.runs.record import RunsRecord, summarise
-from mmfrozen.reports.runs.tables import (
-    draw_table,
-    make_tables,
-    markdown,
-    short_names,
-)
+from mmfrozen.reports.runs.tables import make_tables, short_names
+from mmfrozen.reports.text_table import draw_table, markdown
 from mmfrozen.run_files import replace_non_finite
 
 from . import make_parser, plain, print_line

@@ -18,15 +18,17 @@ from rich.table import Table
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.atomic_write import write_text
 from mmfrozen.reports.experiments import (
+    BEGIN,
+    END,
     HEADS,
     count_flops,
     find_experiments,
     list_experiments,
     markdown,
     read_flops,
-    replace_table,
     row,
 )
+from mmfrozen.reports.marked_text import replace_between
 
 from . import make_parser, print_line
 from .console import PlainConsole
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace, console: PlainConsole) -> int:
             args.folder, flops=flops, report=status.update
         )
     if args.write or args.check:
-        new = replace_table(text, markdown(experiments))
+        new = replace_between(readme, text, BEGIN, END, markdown(experiments))
         if args.check:
             if new == text:
                 print(f'{readme} is up to date')

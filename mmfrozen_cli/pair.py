@@ -18,13 +18,15 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmfrozen.atomic_write import write_text
+from mmfrozen.errors import one_line
 from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, config_in_state
 from mmfrozen.reports.config_text import read_plain_config
 from mmfrozen.reports.pair.comparison import compare_pair
 from mmfrozen.reports.pair.page import describe, write_pair_page
-from mmfrozen.reports.pair.tables import draw_table, make_tables
+from mmfrozen.reports.pair.tables import make_tables
 from mmfrozen.reports.runs.work_dir import read_run
+from mmfrozen.reports.text_table import draw_table
 from mmfrozen.run_files import STEPS_IN_TURN, StepsInTurn
 from mmfrozen.schedule import length_of, stretch
 from mmfrozen.steps_in_turn import measure_in_turn
@@ -272,8 +274,8 @@ def time_steps(
         except Exception as error:  # from a model, a loader or a device
             raise ValueError(
                 'Both models must step in one process to be timed, got '
-                f'{type(error).__name__}: {error}. Correct it, or skip the '
-                'timing with --in-turn 0.'
+                f'{one_line(error)}. Correct it, or skip the timing with '
+                '--in-turn 0.'
             ) from error
         folder.mkdir(parents=True, exist_ok=True)
         STEPS_IN_TURN.write(folder, times)

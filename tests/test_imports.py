@@ -48,12 +48,17 @@ PARTS = {
 }
 #: A cache stores masks as crops, and a hook trains on it. Tracing freezes the
 #: config that it is given, and gives batched heads numbers to decide on.
-#: Advice on a cache traces and takes steps. Reports read what the others
-#: wrote, with the means that wrote it.
+#: Advice on a cache traces, takes steps, and depends on how a cache stores
+#: features. Reports read what the others wrote, with the means that wrote it.
 READS = {
     'feature_cache': {'transforms'},
     'hooks': {'feature_cache'},
-    'cache_advice': {'freeze_config', 'steps_in_turn', 'tracing'},
+    'cache_advice': {
+        'feature_cache',
+        'freeze_config',
+        'steps_in_turn',
+        'tracing',
+    },
     'tracing': {'freeze_config', 'models'},
     'reports': {'cache_advice', 'evaluation', 'freeze_config', 'tracing'},
 }

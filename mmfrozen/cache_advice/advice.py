@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+from ..feature_cache.storage import STORAGES, amount
 from .disk import Disk
-from .features import STORAGES, Shapes, view_bytes
+from .features import Shapes, view_bytes
 from .steps import Measured
 
 #: A way is preferred only if it takes less than this share of another's time.
@@ -244,12 +245,3 @@ def decide(
         f'a step takes {cached / best:.2f} of the time without one; filling '
         f'pays after {prediction.break_even:.3g} of {epochs} epochs',
     )
-
-
-def amount(nbytes: float) -> str:
-    """Return a number of bytes as text in a decimal unit: 62.9 MB."""
-    for unit in ('B', 'kB', 'MB', 'GB'):
-        if nbytes < 999.5:
-            return f'{nbytes:.3g} {unit}'
-        nbytes /= 1000
-    return f'{nbytes:,.3g} TB'

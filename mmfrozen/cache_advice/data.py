@@ -14,8 +14,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ..errors import remedy_for
-from ..freeze_config.decide import explain
+from ..errors import one_line, remedy_for
 from ..steps_in_turn import load_batches
 from ..tracing.fake_targets import make_samples
 from ..tracing.workload import Workload
@@ -37,7 +36,7 @@ def build_dataset(cfg: Config) -> Any:
     except Exception as error:  # a data set can raise anything
         raise ValueError(
             'train_dataloader.dataset must build in this environment, got '
-            f'{explain(error)}. {remedy_for(error)}'
+            f'{one_line(error)}. {remedy_for(error)}'
         ) from error
 
 

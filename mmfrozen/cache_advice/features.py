@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..cost.shape_mode import ShapeMode, drop_data, empty
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
+from ..feature_cache.storage import STORAGES
 from ..freeze_config import meta
-from ..freeze_config.decide import explain
 from ..freezing import backbone_config, find_faults
 from ..freezing.stages import ADAPTERS
 from ..tracing.workload import find_varying
 
-#: Bytes per stored number, by the name of the dtype.
-STORAGES = {'fp32': 4, 'fp16': 2, 'bf16': 2, 'int8': 1}
 REMEDY = 'Train without a cache'
 
 Shapes = list[tuple[int, ...]]
@@ -54,7 +52,7 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
     except Exception as error:  # a constructor can raise anything
         raise ValueError(
             'model.backbone must build in this environment, got '
-            f'{explain(error)}. {remedy_for(error)}'
+            f'{one_line(error)}. {remedy_for(error)}'
         ) from error
     backbone.train()  # some backbones freeze only there
     _check_frozen(backbone)
@@ -64,7 +62,7 @@ def trace_features(cfg: Config, size: tuple[int, int]) -> Shapes:
             levels = tree_leaves(backbone(empty(1, 3, *size)))
     except Exception as error:  # a layer can raise anything
         raise ValueError(
-            f'model.backbone must run on shapes alone, got {explain(error)} '
+            f'model.backbone must run on shapes alone, got {one_line(error)} '
             f'at {size[0]} x {size[1]}. Set another --shape.'
         ) from error
     _require(
@@ -99,4 +97,4 @@ def _require(holds: bool, what: str, got: str, remedy: str) -> None:
 
 def view_bytes(shapes: Shapes, storage: str) -> int:
     """Return the bytes of the features of one view of an image."""
-    return STORAGES[storage] * sum(map(prod, shapes))
+    return STORAGES[storage].itemsize * sum(map(prod, shapes))

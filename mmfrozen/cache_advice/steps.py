@@ -17,8 +17,9 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ..engine import DTYPES, FrozenEngine
+from ..engine import FrozenEngine
 from ..engine.variants import Levels
+from ..feature_cache.storage import STORAGES
 from ..run_files import Spread
 from ..steps_in_turn import Stepper, spread_of
 from ..tracing.workload import Workload, set_rois
@@ -27,7 +28,6 @@ from .data import timed_batches
 WAYS = ('plain', 'engine', 'cache')
 #: Rounds that are not timed. On a GPU the engine may compile after ten.
 WARM_UP, WARM_UP_CUDA = 2, 12
-STORED = {**DTYPES, 'int8': torch.int8}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def measure_steps(
         cfg: Config of the experiment, with a frozen backbone.
         work: Batch size, image size and objects of a step.
         dataset: Train data set; None for synthetic images.
-        storage: Dtype in which features are given, a key of ``STORED``.
+        storage: Dtype in which features are given, a key of ``STORAGES``.
         num_steps: Number of timed steps of each way, at least 2.
 
     Returns:
@@ -98,7 +98,7 @@ def measure_steps(
     stepper.model.init_weights()
     batches = timed_batches(cfg, work, dataset)
     said: list[str] = []
-    ways = Ways(stepper, STORED[storage], said.append)
+    ways = Ways(stepper, STORAGES[storage], said.append)
     warm_up = WARM_UP_CUDA if stepper.device == 'cuda' else WARM_UP
     loads, forwards, rounds = [], [], []
     for number in range(warm_up + num_steps):

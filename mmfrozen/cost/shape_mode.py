@@ -74,9 +74,6 @@ class ShapeMode(TorchDispatchMode):
     """Dispatch mode that runs operators on tensors without data by shape
     inference.
 
-    Args:
-        seed: Seed of the synthetic values.
-
     Attributes:
         recorders: Functions called with each operator call: the operator, its
             arguments and its result.
@@ -84,14 +81,13 @@ class ShapeMode(TorchDispatchMode):
 
     current: ShapeMode | None = None
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._known: dict[Any, Any] = {}
         self._known_without_constants: dict[Any, Any] = {}
         self._keeps_constants = True
         self._synthetic = WeakTensorKeyDictionary()
         self._random = torch.Generator()
-        self._seed = seed
         self.recorders: list[Callable[[Any, Any, Any], None]] = []
 
     @cached_property
@@ -108,7 +104,7 @@ class ShapeMode(TorchDispatchMode):
 
     def __enter__(self) -> ShapeMode:
         ShapeMode.current = ShapeTensor.mode = self
-        self._random.manual_seed(self._seed)  # same values in each step
+        self._random.manual_seed(0)  # same values in each step
         super().__enter__()
         return self
 

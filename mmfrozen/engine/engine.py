@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..errors import one_line
 from .autocast import autocast_dtype
-from .measure import Variant, one_line, pick_fastest
+from .measure import Variant, pick_fastest
 from .variants import DTYPES, NAMES, GraphRun, Levels, Recording
 from .weights import WeightsWatch
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import one_line
+
 Run = Callable[[Tensor], list[Tensor]]
 ROUNDS = 3
 #: A variant is chosen only if it takes less than this fraction of the eager
@@ -119,9 +121,3 @@ def seconds(run: Run, images: Tensor) -> float:
 def _wait(images: Tensor) -> None:
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's type and the first line of its message."""
-    text = str(error).strip().partition('\n')[0][:200]
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import check_count
 from ..registry import METRICS
 from .lvis_metric import SIZES, log_classes
 from .matches import Matches
-from .options import check_count
 from .strata import mean
 from .stratified_metric import StratifiedMetric
 
@@ -68,7 +68,7 @@ class StratifiedCocoMetric(StratifiedMetric):
         **options: Any,
     ) -> None:
         for number in proposal_nums or (None,):
-            check_count(type(self).__name__, 'proposal_nums', number, 1)
+            check_count(f'{type(self).__name__}.proposal_nums', number)
         self._recall_nums = sorted(proposal_nums)
         self._sort_categories = sort_categories
         super().__init__(ann_file, metric, **options)

@@ -9,9 +9,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ..categories import check_positions
+from ..errors import check_count
 from ..registry import METRICS
 from .matches import Matches
-from .options import check_count
 from .strata import frequency_bins, mean
 from .stratified_metric import StratifiedMetric
 
@@ -87,7 +87,7 @@ class StratifiedLVISMetric(StratifiedMetric):
         **options: Any,
     ) -> None:
         name = type(self).__name__
-        check_count(name, 'dets_per_class', dets_per_class, 1, optional=True)
+        check_count(f'{name}.dets_per_class', dets_per_class, optional=True)
         self.dets_per_class = dets_per_class
         super().__init__(ann_file, metric, **options)
 

@@ -66,20 +66,3 @@ def check_metric(name: str, metric: str | list[str]) -> list[str]:
             'Correct it.'
         )
     return kinds
-
-
-def check_count(
-    name: str, key: str, value: Any, least: int, *, optional: bool = False
-) -> None:
-    """Refuse a value that is not an int of at least ``least``.
-
-    Raises:
-        ValueError: If it is not; the message names the option.
-    """
-    if optional and value is None:
-        return
-    if type(value) is not int or value < least:
-        raise ValueError(
-            f'{name}.{key} must be a whole number of at least {least}, got '
-            f'{value!r}. Correct it.'
-        )

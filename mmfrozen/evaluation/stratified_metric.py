@@ -22,7 +22,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
 from ..categories import ABSENT
-from ..errors import did_you_mean
+from ..errors import check_count, did_you_mean
 from ..run_files import StrataRecord
 from .bootstrap import RESAMPLES, image_weights
 from .detections import DetectionArrays
@@ -35,7 +35,7 @@ from .error_strata import (
 from .ground_truth import GroundTruth
 from .masks import Masks
 from .matches import Matches, Protocol
-from .options import check_count, check_metric, refuse_unknown
+from .options import check_metric, refuse_unknown
 from .publish import show_strata, strata_path, write_matches, write_strata
 from .result_files import from_predictions, label_ids
 from .strata import default_bins, stated_counts, stratify, training_counts
@@ -87,8 +87,8 @@ class StratifiedMetric(CocoMetric):
         self._name = name = type(self).__name__
         refuse_unknown(name, unknown, self._options())
         kinds = check_metric(name, metric)
-        check_count(name, 'resamples', resamples, 0)
-        check_count(name, 'max_dets', max_dets, 1, optional=True)
+        check_count(f'{name}.resamples', resamples, 0)
+        check_count(f'{name}.max_dets', max_dets, optional=True)
         if not 0 < confidence < 1:
             raise ValueError(
                 f'{name}.confidence must be between 0 and 1, got '

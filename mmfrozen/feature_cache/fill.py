@@ -16,8 +16,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from ..atomic_write import remove_parts
-from ..engine.measure import one_line
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
 from ..freezing import backbone_config
 from ..seeds import NumberedIndex, seeded
 from .forward import Forwarder, build_model

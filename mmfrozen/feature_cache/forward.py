@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..engine import FrozenEngine
-from ..engine.measure import one_line
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
 from ..freezing import find_faults
 
 CONTAINERS = {tuple: 'tuple', list: 'list', Tensor: 'tensor'}

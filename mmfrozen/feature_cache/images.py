@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ class Images:
             ``ClassBalancedDataset``, ``RepeatDataset``, ``ConcatDataset`` or
             a multi-image data set.
         known: Digests of files by their :func:`stamp`.
-        progress: Function that wraps the images to show progress.
 
     Attributes:
         rows: (len(dataset),) int64, number of the image of each sample.
@@ -43,10 +42,7 @@ class Images:
     """
 
     def __init__(
-        self,
-        dataset: Any,
-        known: Mapping[str, str] | None = None,
-        progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda x: x,
+        self, dataset: Any, known: Mapping[str, str] | None = None
     ) -> None:
         samples = _samples(dataset)
         first: dict[tuple[int, int], int] = {}
@@ -61,7 +57,7 @@ class Images:
         self.digests: list[str] = []
         self.stamps: list[dict[str, str]] = []
         self.by_path: dict[str, str] = {}
-        for place in progress(self.places):
+        for place in self.places:
             base, number = samples[place]
             info = base.get_data_info(number)
             stamps = _stamps(info, known or {})

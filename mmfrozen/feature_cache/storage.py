@@ -15,6 +15,15 @@ STORAGES = {
 }
 
 
+def amount(nbytes: float) -> str:
+    """Return a number of bytes as text in a decimal unit: 62.9 MB."""
+    for unit in ('B', 'kB', 'MB', 'GB'):
+        if nbytes < 999.5:
+            return f'{nbytes:.3g} {unit}'
+        nbytes /= 1000
+    return f'{nbytes:,.3g} TB'
+
+
 def pack(level: Tensor, storage: str) -> list[Tensor]:
     """Convert the feature maps of one level to their storage dtype.
 

@@ -16,7 +16,7 @@ from .forward import Batch
 from .images import Images
 from .samples import encode
 from .shard import View, write_shard
-from .storage import errors, pack
+from .storage import amount, errors, pack
 from .store import FACTS, Facts, FeatureStore, check_key
 
 #: A shard is written when it has this many bytes or is this many seconds old.
@@ -230,11 +230,3 @@ class Writer:
         self.num_bytes += path.stat().st_size
         self._there |= {(view.image, view.number) for view in self._views}
         self._begin()
-
-
-def amount(size: float) -> str:
-    """Return a number of bytes as text, such as ``'1.5 GB'``."""
-    units = ['bytes', 'kB', 'MB', 'GB', 'TB']
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f'{size:.3g} {units[0]}'

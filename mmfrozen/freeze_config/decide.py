@@ -12,7 +12,7 @@ from mmdet.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
 from ..freezing import checkpoint_of, find_faults
 from ..type_names import find_type, known_name, type_name
 from . import meta
@@ -200,7 +200,7 @@ def plan_backbone(path: str, cfg: Any, detector: str | None) -> BackbonePlan:
         control = thaw(Key(inner), is_keyed=stages is not None)
     except Exception as error:  # a constructor can raise anything
         raise CannotFreezeError(
-            f'{path} must build in this environment, got {explain(error)}. '
+            f'{path} must build in this environment, got {one_line(error)}. '
             f'{remedy_for(error)}'
         ) from error
     reload: dict[str, Any] = {}
@@ -291,12 +291,3 @@ def merge_imports(own: Any) -> dict[str, Any] | None:
         'imports': [*imports, 'mmfrozen'],
         'allow_failed_imports': own.get('allow_failed_imports', False),
     }
-
-
-def explain(error: Exception) -> str:
-    """Return type and message of an exception on one line, cut at 160
-    characters."""
-    text = ' '.join(str(error).split())
-    if len(text) > 160:
-        text = f'{text[:160]}...'
-    return f'{type(error).__name__}: {text.rstrip(".")}'

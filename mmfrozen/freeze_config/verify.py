@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
 from ..freezing import find_faults
 from ..freezing.capacity import capacity_warning
 from ..run_files import ParameterCounts
 from . import meta
-from .decide import CannotFreezeError, explain, find_backbones, is_detectors
+from .decide import CannotFreezeError, find_backbones, is_detectors
 
 
 def load(path: Path) -> Config:
@@ -24,7 +24,7 @@ def load(path: Path) -> Config:
         cfg = None if is_lazy else Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         raise CannotFreezeError(
-            f'A config must load in this environment, got {explain(error)}. '
+            f'A config must load in this environment, got {one_line(error)}. '
             f'{remedy_for(error)}'
         ) from error
     if cfg is None:
@@ -91,7 +91,7 @@ def _build(cfg: Config, base: Config) -> tuple[nn.Module, list[str]]:
     try:
         return meta.build(cfg.model), []
     except Exception as error:  # a constructor may raise anything
-        why = explain(error)
+        why = one_line(error)
     if _builds(base.model):
         raise CannotFreezeError(
             f'model must build from the written config, got {why}. Please '

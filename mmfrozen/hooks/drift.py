@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..atomic_write import log_write_errors
+from ..errors import check_count
 from ..freezing import digest
 from ..freezing.components import backbone_namer
 from ..freezing.drift import measure
@@ -57,11 +58,7 @@ class DriftHook(Hook):
     priority = 'LOW'
 
     def __init__(self, interval: int = 500) -> None:
-        if type(interval) is not int or interval < 1:
-            raise ValueError(
-                'default_hooks.drift.interval must be a positive number of '
-                f'steps, got {interval!r}. Correct it.'
-            )
+        check_count('default_hooks.drift.interval', interval)
         self.interval = interval
         self._is_active = False
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..engine import DTYPES, FrozenEngine
-from ..errors import is_number, require
+from ..errors import check_count, is_number, require
 from ..freezing import find_faults
 from ..registry import HOOKS
 from .runner_access import find_model, optimizer_groups
@@ -72,13 +72,7 @@ class FrozenEngineHook(Hook):
             tolerance,
             'Correct it.',
         )
-        require(
-            type(max_sizes) is int and max_sizes > 0,
-            f'{KEY}.max_sizes',
-            'a whole number from 1 on',
-            max_sizes,
-            'Correct it.',
-        )
+        check_count(f'{KEY}.max_sizes', max_sizes)
         self._options = dict(
             dtype=dtype,
             compiled=compiled,

@@ -7,33 +7,29 @@ from typing import Any
 import cv2
 import numpy as np
 
-COLUMNS = 4
+NUM_IMAGES, COLUMNS = 12, 4
 WIDTH = 512  # pixels of an image on the sheet
 GAP = 8  # pixels between images
 MASK_OPACITY = 0.2
 
 
-def contact_sheet(
-    root: Path, split: str = 'train', num_images: int = 12
-) -> np.ndarray:
-    """Draw the first images of a split with masks, boxes and class names.
+def contact_sheet(root: Path) -> np.ndarray:
+    """Draw the first training images with masks, boxes and class names.
 
     Args:
         root: Folder of the dataset.
-        split: 'train' or 'val'.
-        num_images: Maximum number of images.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
-    path = Path(root) / 'annotations' / f'lvis_v1_{split}.json'
+    path = Path(root) / 'annotations/lvis_v1_train.json'
     content = json.loads(path.read_text())
     labels = {
         item['id']: f'{item["name"]} ({item["frequency"]})'
         for item in content['categories']
     }
     tiles = []
-    for image in content['images'][:num_images]:
+    for image in content['images'][:NUM_IMAGES]:
         pixels = cv2.imread(
             str(Path(root, *image['coco_url'].split('/')[-2:]))
         )

@@ -107,13 +107,11 @@ def softmax_focal_loss_backward(
     factor = alpha * (
         gamma * (1 - p) ** (gamma - 1) * p * _log(p) - (1 - p) ** gamma
     )
-    buffer.copy_(_labelled(factor, weight, target))
+    factor = _labelled(factor, weight, target)
+    buffer.copy_(factor)
     columns = torch.arange(softmax.shape[1], device=target.device)
     is_target = (columns == target[:, None]).to(factor.dtype)
-    grad.copy_(
-        _labelled(factor, weight, target)[:, None]
-        * (is_target - upcast(softmax))
-    )
+    grad.copy_(factor[:, None] * (is_target - upcast(softmax)))
 
 
 def _probabilities(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ others are plain torch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -54,7 +54,8 @@ def roi_align_forward(
         pool_mode: 0 for the maximum, 1 for the average.
         aligned: Whether pixel centres are at 0.5.
     """
-    x, boxes = upcast(features), rois.to(upcast(features).dtype)
+    x = upcast(features)
+    boxes = rois.to(x.dtype)
     if pool_mode != MAX:
         pooled = torch.ops.torchvision.roi_align(
             x,
@@ -128,16 +129,34 @@ def roi_align_backward(
             )
         )
         return
+    height, width = grad_features.shape[-2:]
+    y, x = upcast(argmax_y), upcast(argmax_x)
+    shares = (
+        (row * width + column, (grad_out * weight).where(y != -1, 0))
+        for row, column, weight in _corners(y, x, height, width)
+    )
+    _add_up(grad_features, rois, shares)
+
+
+def _add_up(
+    grad_features: Tensor,
+    rois: Tensor,
+    shares: Iterable[tuple[Tensor, Tensor]],
+) -> None:
+    """Write the sum of gradients of pixels.
+
+    Args:
+        grad_features: Output, (N, C, H, W).
+        rois: (K, 5), whose first column is the image index.
+        shares: Pixels as y * W + x and their gradients, each (K, C, h, w).
+    """
     _, channels, height, width = grad_features.shape
     batch = rois[:, 0].long()[:, None, None, None]
-    channel = torch.arange(channels, device=grad.device)[:, None, None]
+    channel = torch.arange(channels, device=rois.device)[:, None, None]
     plane = (batch * channels + channel) * height * width
-    total = torch.zeros_like(grad_features, dtype=grad_out.dtype).flatten()
-    y, x = upcast(argmax_y), upcast(argmax_x)
-    for row, column, weight in _corners(y, x, height, width):
-        index = plane + row * width + column
-        share = (grad_out * weight).where(y != -1, 0)
-        total.index_add_(0, index.flatten(), share.flatten())
+    total = upcast(torch.zeros_like(grad_features)).flatten()
+    for pixels, share in shares:
+        total.index_add_(0, (plane + pixels).flatten(), share.flatten())
     grad_features.copy_(total.view_as(grad_features))
 
 
@@ -211,15 +230,8 @@ def roi_pool_backward(
         pooled_width: Number of bins in width.
         spatial_scale: Ratio of feature map size to image size.
     """
-    _, channels, height, width = grad_features.shape
-    batch = rois[:, 0].long()[:, None, None, None]
-    channel = torch.arange(channels, device=grad.device)[:, None, None]
-    plane = (batch * channels + channel) * height * width
-    index = plane + argmax.long().clamp(min=0)
     share = upcast(grad).where(argmax >= 0, 0)
-    total = torch.zeros_like(grad_features, dtype=share.dtype).flatten()
-    total.index_add_(0, index.flatten(), share.flatten())
-    grad_features.copy_(total.view_as(grad_features))
+    _add_up(grad_features, rois, [(argmax.long().clamp(min=0), share)])
 
 
 def _edges(

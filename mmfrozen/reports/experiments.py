@@ -169,14 +169,14 @@ def row(experiment: Experiment) -> list[str]:
 
 
 def markdown(experiments: Iterable[Experiment]) -> str:
-    """Return the table in Markdown, between its begin and end marks."""
+    """Return the table in Markdown, without its begin and end marks."""
     rows = [
         '| ' + ' | '.join([f'`{cells[0]}`', *cells[1:]]) + ' |'
         for cells in map(row, experiments)
     ]
     ruler = '|---|' + '---:|' * (len(HEADS) - 2) + '---|'
     head = '| ' + ' | '.join(HEADS) + ' |'
-    return '\n'.join([BEGIN, '', head, ruler, *rows, '', END])
+    return '\n'.join(['', '', head, ruler, *rows, '', ''])
 
 
 def read_flops(table: str) -> dict[str, tuple[float | None, float | None]]:
@@ -191,19 +191,3 @@ def read_flops(table: str) -> dict[str, tuple[float | None, float | None]]:
         except ValueError:  # the line between head and rows
             continue
     return found  # type: ignore[return-value]
-
-
-def replace_table(text: str, table: str) -> str:
-    """Replace the table in a text.
-
-    Raises:
-        ValueError: If the text has no marks for it.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(
-            f'README.md must have the lines {BEGIN!r} and {END!r}, got '
-            'neither or one. Put them where the table belongs.'
-        )
-    return before + table + after

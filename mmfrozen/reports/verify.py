@@ -13,6 +13,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..errors import one_line
 from ..freeze_config import meta
 from ..freezing import REFERENCE, LoadRecorder, is_output_norm
 from ..freezing.components import backbone_namer
@@ -228,10 +229,9 @@ def _build(
             recorder = LoadRecorder(backbone)
             backbone.init_weights()
     except Exception as error:  # a class of the config may raise anything
-        reason = str(error).strip().splitlines()[-1:] or ['']
         raise ValueError(
             f'model.backbone of the checkpoint must load {classifier!r}, got '
-            f'{type(error).__name__}: {reason[0]}. Give the weights that the '
+            f'{one_line(error)}. Give the weights that the '
             'run began with.'
         ) from error
     missing = recorder.stop()

@@ -10,9 +10,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
 from ..freeze_config import locate
-from ..freeze_config.decide import explain, is_detectors
+from ..freeze_config.decide import is_detectors
 from ..freezing import freeze, is_kept_in_eval
 from ..pairing import CONTROLS, config_in_state, state_of_folder
 from ..type_names import find_type, known_name
@@ -63,7 +63,7 @@ def load_config(config: str) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         raise ValueError(
-            f'A config must load in this environment, got {explain(error)} '
+            f'A config must load in this environment, got {one_line(error)} '
             f'from {config}. {remedy_for(error)}'
         ) from error
     if not isinstance(cfg.get('model'), dict):

@@ -21,10 +21,9 @@ from ..cost import FlopCounter, Flops
 from ..cost.shape_mode import ShapeMode, drop_data, empty
 from ..cost.storage_tracker import SavedBytes, StorageTracker
 from ..empty_weights import empty_weights
-from ..errors import remedy_for
+from ..errors import one_line, remedy_for
 from ..fit import check_fit
 from ..freeze_config import meta
-from ..freeze_config.decide import explain
 from ..freezing.components import OTHER, component_namer
 from ..gc_paused import gc_paused
 from .cuda_autocast import CudaAutocast
@@ -234,7 +233,7 @@ class _Trace:
             if self.progress is None:
                 raise
             part = _failed_module(error, self.model)
-            self.progress.failure = f'{explain(error)} in {part}'
+            self.progress.failure = f'{one_line(error)} in {part}'
             return self.progress.loss()
 
     def _whole_loss(self, images: Tensor) -> Tensor:
@@ -388,7 +387,7 @@ def _name_failed_part(
             remedy = remedy_of_build(error).rstrip('.')
         raise CannotTraceError(
             f'A training step must run on shapes alone, got '
-            f'{explain(error)} in the {phase} of {part}. {remedy}.'
+            f'{one_line(error)} in the {phase} of {part}. {remedy}.'
         ) from error
 
 

@@ -241,7 +241,7 @@ def _datasets(cfg: Config) -> Iterator[dict[str, Any]]:
     innermost first."""
     loader = cfg.get('train_dataloader') or {}
     datasets = [loader.get('dataset') or {}]
-    while datasets and isinstance(datasets[-1], dict):
+    while isinstance(datasets[-1], dict):
         inner = datasets[-1].get('dataset') or datasets[-1].get('datasets')
         if not inner:
             break

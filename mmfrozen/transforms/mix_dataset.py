@@ -96,7 +96,9 @@ class CopyPasteDataset(MultiImageMixDataset):
         results = self.dataset[index]
         skipped = {k.rpartition('.')[2] for k in self._skip_type_keys or ()}
         for transform in self.pipeline:  # a hook may replace it
-            if results is None or type(transform).__name__ in skipped:
+            if results is None:
+                return None
+            if type(transform).__name__ in skipped:
                 continue
             if hasattr(transform, 'get_indexes'):
                 indexes = transform.get_indexes(self.dataset)

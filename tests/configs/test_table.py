@@ -3,11 +3,14 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mmfrozen.freezing import count_parameters
 from mmfrozen.reports.experiments import (
+    BEGIN,
+    END,
     Experiment,
     count_flops,
     find_experiments,
@@ -15,9 +18,9 @@ from mmfrozen.reports.experiments import (
     markdown,
     read_flops,
     read_head,
-    replace_table,
     row,
 )
+from mmfrozen.reports.marked_text import replace_between
 from tests.tiny import ROOT
 
 from .pack import FROZEN, PACK, build
@@ -113,15 +116,17 @@ def test_names_in_the_readme_exist():
 def test_table_replaces_the_one_before_and_keeps_what_is_around_it():
     experiment = Experiment('x', 2_000_000, 1_000_000, 3e12, 4e12, True, '')
     table = markdown([experiment])
-    text = f'head\n{table}\nfoot\n'
+    text = f'head\n{BEGIN}{table}{END}\nfoot\n'
     assert (
         '| `x` | 2.00 | 1.00 | 50.0% | 3.000 | 4.000 | 25% | not run |' in text
     )
     assert read_flops(text) == {'x': (3e12, 4e12)}
     other = markdown([])
-    assert replace_table(text, other) == f'head\n{other}\nfoot\n'
-    with pytest.raises(ValueError, match='must have the lines'):
-        replace_table('no marks', table)
+    page = Path('README.md')
+    replaced = replace_between(page, text, BEGIN, END, other)
+    assert replaced == f'head\n{BEGIN}{other}{END}\nfoot\n'
+    with pytest.raises(ValueError, match='README.md must have the lines'):
+        replace_between(page, 'no marks', BEGIN, END, table)
 
 
 def test_flops_are_those_of_the_table_until_they_are_counted_anew(tmp_path):

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ...engine.measure import one_line
+from ...errors import one_line
 from ...run_files import NON_FINITE, NonFiniteRecord
 from ..runner_access import find_model
 

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ...errors import require
+from ...errors import check_count, require
 from ...registry import HOOKS
 from ...run_files import NON_FINITE, NonFiniteRecord
 from ..runner_access import find_model, replace_method
@@ -82,13 +82,7 @@ class NonFiniteHook(Hook):
             policy,
             'Correct it.',
         )
-        require(
-            type(max_in_a_row) is int and max_in_a_row >= 0,
-            f'{KEY}.max_in_a_row',
-            'a number of updates from 0',
-            max_in_a_row,
-            'Correct it.',
-        )
+        check_count(f'{KEY}.max_in_a_row', max_in_a_row, 0)
         self.policy, self.max_in_a_row = policy, max_in_a_row
         self._undo: list[Callable[[], None]] = []
         self._is_registered = False

@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from ...atomic_write import log_write_errors
+from ...errors import check_count, one_line
 from ...registry import HOOKS
 from ...run_files import STEP_COST, StepCost
 from .step_context import describe
@@ -84,15 +85,8 @@ class StepCostHook(Hook):
         count_flops: bool = True,
         clock: Clock | None = None,
     ) -> None:
-        for name, value, least in (
-            ('interval', interval, 1),
-            ('warmup', warmup, 0),
-        ):
-            if type(value) is not int or value < least:
-                raise ValueError(
-                    f'default_hooks.step_cost.{name} must be a number of '
-                    f'steps from {least}, got {value!r}. Correct it.'
-                )
+        check_count('default_hooks.step_cost.interval', interval)
+        check_count('default_hooks.step_cost.warmup', warmup, 0)
         self.interval = interval
         self.warmup = warmup
         self.count_flops = count_flops
@@ -182,8 +176,7 @@ class StepCostHook(Hook):
         """Stop measuring; the run goes on."""
         runner.logger.warning(
             'StepCostHook must not end a run, so it stops measuring after '
-            f'{type(error).__name__}: {error}. {STEP_COST.name} keeps the '
-            'records so far.'
+            f'{one_line(error)}. {STEP_COST.name} keeps the records so far.'
         )
         self._stop()
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...cost import FlopCounter
+from ...errors import one_line
 from ...freezing.components import component_namer
 from ...run_files import StepFlops
 
@@ -98,5 +99,4 @@ class StepFlopsCounter:
             self.result = StepFlops(step, batch_shape, components, uncounted)
 
     def _fail(self, error: Exception) -> None:
-        text = str(error).partition('\n')[0]
-        self.note = f'Not counted: {type(error).__name__}: {text}'
+        self.note = f'Not counted: {one_line(error)}'

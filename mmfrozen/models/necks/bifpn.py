@@ -11,9 +11,9 @@ from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...errors import check_count
 from ...registry import MODELS
 from .levels import (
-    check_count,
     check_in_channels,
     check_levels,
     check_start_level,
@@ -82,8 +82,8 @@ class AnySizeBiFPN(BaseModule):
             init_cfg=init_cfg or dict(type='Caffe2Xavier', layer='Conv2d')
         )
         check_in_channels(in_channels)
-        check_count('out_channels', out_channels, 256)
-        check_count('stack_times', stack_times, 3)
+        check_count('model.neck.out_channels', out_channels)
+        check_count('model.neck.stack_times', stack_times)
         if type(num_outs) is not int or num_outs < 2:
             raise option_error(
                 'num_outs must be at least 2 levels to merge',

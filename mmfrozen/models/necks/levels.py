@@ -18,16 +18,6 @@ def is_count(value: Any, least: int = 1) -> bool:
     return type(value) is int and value >= least
 
 
-def check_count(key: str, value: Any, example: int) -> None:
-    """Raise an error unless a value is a positive integer."""
-    if not is_count(value):
-        raise option_error(
-            f'{key} must be a positive integer',
-            value,
-            f'Set {key}={example}',
-        )
-
-
 def check_in_channels(in_channels: Any) -> None:
     """Raise an error unless a value is a list of positive integers."""
     is_list = isinstance(in_channels, (list, tuple)) and len(in_channels) > 0

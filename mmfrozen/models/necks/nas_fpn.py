@@ -10,9 +10,9 @@ from mmcv.cnn import build_activation_layer
 from mmdet.models.necks import NASFPN
 from torch import Tensor, nn
 
+from ...errors import check_count
 from ...registry import MODELS
 from .levels import (
-    check_count,
     check_in_channels,
     check_levels,
     check_start_level,
@@ -172,12 +172,12 @@ def _check_options(
 ) -> None:
     """Raise an error for options that cannot be built, in argument order."""
     check_in_channels(in_channels)
-    check_count('out_channels', out_channels, 256)
+    check_count('model.neck.out_channels', out_channels)
     if num_outs != _NUM_LEVELS:
         raise option_error(
             f'num_outs must be {_NUM_LEVELS}, as in the searched cell',
             num_outs,
             'Leave it out',
         )
-    check_count('stack_times', stack_times, 5)
+    check_count('model.neck.stack_times', stack_times)
     check_start_level(start_level, len(in_channels), _NUM_LEVELS)

@@ -12,9 +12,9 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...errors import check_count
 from ...registry import MODELS
-
-KEY = 'model.neck'
+from .levels import option_error
 
 
 @MODELS.register_module()
@@ -73,12 +73,7 @@ class SimpleFeaturePyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.in_channels = _check_channels(in_channels)
-        if type(out_channels) is not int or out_channels < 1:
-            raise _refuse(
-                'out_channels must be a positive integer',
-                out_channels,
-                'Set out_channels=256',
-            )
+        check_count('model.neck.out_channels', out_channels)
         self.out_channels = out_channels
         octaves = _octaves(in_stride, strides)
         self.norm_cfg = norm_cfg
@@ -136,7 +131,7 @@ class SimpleFeaturePyramid(BaseModule):
         """
         channels = [x.shape[1] for x in inputs]
         if channels != [self.in_channels]:
-            raise _refuse(
+            raise option_error(
                 'in_channels must be those of the one map of the backbone, '
                 f'which gives {channels}',
                 self.in_channels,
@@ -152,7 +147,7 @@ def _check_channels(in_channels: Any) -> int:
     listed = isinstance(in_channels, (list, tuple))
     value = in_channels[0] if listed and len(in_channels) == 1 else in_channels
     if type(value) is not int or value < 4 or value % 4:
-        raise _refuse(
+        raise option_error(
             'in_channels must be a multiple of 4, of one map',
             in_channels,
             "Give the transformer's width",
@@ -163,7 +158,7 @@ def _check_channels(in_channels: Any) -> int:
 def _octaves(in_stride: Any, strides: Any) -> list[int]:
     """Return log2 of each level's stride relative to the map's."""
     if type(in_stride) is not int or in_stride < 1:
-        raise _refuse(
+        raise option_error(
             'in_stride must be the patch size', in_stride, 'Set in_stride=16'
         )
     listed = isinstance(strides, (list, tuple)) and len(strides) > 0
@@ -175,14 +170,10 @@ def _octaves(in_stride: Any, strides: Any) -> list[int]:
     if first not in (0.25, 0.5, 1) or ratios != [
         first * 2**i for i in range(len(ratios))
     ]:
-        raise _refuse(
+        raise option_error(
             f'strides must double from one to the next and begin at '
             f'{in_stride / 4:g}, {in_stride / 2:g} or {in_stride}',
             strides,
             'Set strides=(4, 8, 16, 32, 64) for patches of 16',
         )
     return [int(math.log2(ratio)) for ratio in ratios]
-
-
-def _refuse(required: str, got: Any, what_to_do: str) -> ValueError:
-    return ValueError(f'{KEY}.{required}, got {got!r}. {what_to_do}.')

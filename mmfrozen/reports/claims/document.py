@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from ...atomic_write import write_text
+from ..marked_text import replace_between
 from ..page import save_png
-from ..runs.tables import RunsTable, markdown
+from ..text_table import TextTable, markdown
 from .cells import (
     CAPACITIES,
     CLAIMS,
@@ -47,19 +48,13 @@ def write_document(document: Path, folder: Path, records: Records) -> None:
         ValueError: If the document lacks one of the lines.
         OSError: If it does not exist or cannot be written.
     """
-    before, begin, rest = document.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(
-            f'{document} must have the lines {BEGIN!r} and {END!r}, got '
-            'neither or one. Put them where the results belong.'
-        )
     charts = draw_charts(records)
+    pictures = {name: caption for name, (_, caption) in charts.items()}
+    content = f'\n\n{generate(records, pictures, folder.name)}\n'
+    text = replace_between(document, document.read_text(), BEGIN, END, content)
     for name, (chart, _) in charts.items():
         save_png(chart, folder / f'{name}.png', dpi=110)
-    pictures = {name: caption for name, (_, caption) in charts.items()}
-    text = generate(records, pictures, folder.name)
-    write_text(document, f'{before}{BEGIN}\n\n{text}\n{END}{after}')
+    write_text(document, text)
 
 
 def generate(
@@ -89,7 +84,7 @@ def generate(
 
 
 def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
-    return markdown(RunsTable('', list(head), list(rows), [])).lstrip('\n')
+    return markdown(TextTable('', head, list(rows))).lstrip('\n')
 
 
 def _budget(records: Records) -> str:

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from ...run_files import Spread
-from ..runs.costs import show
+from ..runs.costs import show, show_ratio
 from ..strata.record import Estimate
 from ..strata.text import points
+from ..text_table import TextTable
 from .comparison import ApGain, Budget, PairComparison
 
 DASH = '\N{EN DASH}'
 
 
-@dataclass(frozen=True)
-class PairTable:
-    """A table with formatted cells.
-
-    Attributes:
-        title: Title of the table.
-        head: Titles of the columns.
-        rows: Text of the cells.
-    """
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-
-
-def make_tables(pair: PairComparison) -> list[PairTable]:
+def make_tables(pair: PairComparison) -> list[TextTable]:
     """Make the table of costs, and one of AP for each budget."""
     return [_cost(pair), *(_aps(pair, budget) for budget in pair.budgets)]
 
 
-def _cost(pair: PairComparison) -> PairTable:
+def _cost(pair: PairComparison) -> TextTable:
     rows = []
     if pair.times is not None:
         times = pair.times
@@ -50,18 +30,17 @@ def _cost(pair: PairComparison) -> PairTable:
             ]
         )
     for row in pair.costs:
-        ratio = '-' if row.ratio is None else f'x {row.ratio:.2f}'
         a, b = (show(x, row.unit) for x in (row.run, row.control))
         name = row.name.replace('trainable', 'trainable parameters')
-        rows.append([name, a, b, ratio])
-    return PairTable(
+        rows.append([name, a, b, show_ratio(row.ratio)])
+    return TextTable(
         'Cost of a training step',
         ['', pair.state, pair.control, 'ratio'],
         rows,
     )
 
 
-def _aps(pair: PairComparison, budget: Budget) -> PairTable:
+def _aps(pair: PairComparison, budget: Budget) -> TextTable:
     steps = f'{budget.run_steps:,}'
     if budget.run_steps != budget.control_steps:
         steps += f' and {budget.control_steps:,}'
@@ -69,7 +48,7 @@ def _aps(pair: PairComparison, budget: Budget) -> PairTable:
     if pair.times is not None:
         a, b = pair.seconds(budget)
         lengths += f', {a:,.0f} and {b:,.0f} s'
-    return PairTable(
+    return TextTable(
         f'AP in %, {budget.title}: {lengths}',
         ['', pair.state, pair.control, 'difference [95 %]', ''],
         [
@@ -102,19 +81,3 @@ def _spread(spread: Spread, form: str) -> str:
         format(x, form) for x in (spread.lower, spread.median, spread.upper)
     )
     return f'{median} [{lower}{DASH}{upper}]'
-
-
-def draw_table(table: PairTable) -> Table:
-    """Draw a table for the console."""
-    drawn = Table(
-        title=table.title,
-        box=SIMPLE_HEAD,
-        title_justify='left',
-        min_width=len(table.title),
-    )
-    for index, title in enumerate(table.head):
-        justify: Any = 'right' if index else 'left'
-        drawn.add_column(title, justify=justify, no_wrap=index > 0)
-    for row in table.rows:
-        drawn.add_row(*row)
-    return drawn

@@ -206,9 +206,14 @@ def comparison_table(comparison: CostComparison) -> Table:
             row.name,
             show(row.run, unit),
             show(row.control, unit),
-            '-' if row.ratio is None else f'x {row.ratio:.2f}',
+            show_ratio(row.ratio),
         )
     return table
+
+
+def show_ratio(ratio: float | None) -> str:
+    """Format a ratio to the control, as ``'x 0.83'``."""
+    return '-' if ratio is None else f'x {ratio:.2f}'
 
 
 def show(value: float | None, unit: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from .. import page
 from .charts import draw_costs, draw_learning
 from .comparison import ComparedRun, Pair
-from .costs import show
+from .costs import show, show_ratio
 from .drift_charts import draw_drift, draw_parts
 from .record import RunsRecord
 from .tables import make_tables
@@ -70,7 +70,7 @@ def write_compare_page(
     parts = [page.paragraph(CONVENTION, note=True)]
     for table in make_tables(record):
         pairs = [[_glue(cell) for cell in row] for row in table.pairs]
-        rows = [*table.runs, *pairs]
+        rows = [*table.rows, *pairs]
         drawn = page.table(table.head, rows, totals=len(table.pairs))
         parts.append(page.section(table.title, [drawn]))
     for name, chart in charts.items():
@@ -82,7 +82,7 @@ def write_compare_page(
                 row.name,
                 show(row.run, row.unit),
                 show(row.control, row.unit),
-                '-' if row.ratio is None else f'x {row.ratio:.2f}',
+                show_ratio(row.ratio),
             ]
             for row in pair.costs
         ]

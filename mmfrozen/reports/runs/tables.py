@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from .costs import LOGGED
+from ..text_table import TextTable
+from .costs import LOGGED, show_ratio
 from .learning_curves import AP_NAMES
 from .record import PairSummary, RunsRecord, RunSummary
 from .seeds import CONFIDENCE, SeedSummary
@@ -26,23 +23,6 @@ RATIOS = (
 LONG = 16
 
 
-@dataclass(frozen=True)
-class RunsTable:
-    """A table with formatted cells; absent values are ``-``.
-
-    Attributes:
-        title: Title, with units and conventions.
-        head: Titles of the columns.
-        runs: One row per run.
-        pairs: One row per pair: differences or ratios.
-    """
-
-    title: str
-    head: list[str]
-    runs: list[list[str]]
-    pairs: list[list[str]]
-
-
 def short_names(record: RunsRecord) -> dict[str, str]:
     """Return names for narrow tables by label: numbers if labels are long."""
     labels = [run.label for run in record.runs]
@@ -55,7 +35,7 @@ def short_names(record: RunsRecord) -> dict[str, str]:
 
 def make_tables(
     record: RunsRecord, names: dict[str, str] | None = None
-) -> list[RunsTable]:
+) -> list[TextTable]:
     """Make the tables of AP, of AP over seeds, and of step costs.
 
     Args:
@@ -74,8 +54,8 @@ def make_tables(
     return [t for t in map(_without_empty, tables) if len(t.head) > 1]
 
 
-def _aps(record: RunsRecord, names: dict[str, str]) -> RunsTable:
-    return RunsTable(
+def _aps(record: RunsRecord, names: dict[str, str]) -> TextTable:
+    return TextTable(
         'AP of the last evaluation, %; differences in points',
         ['run', *AP_NAMES, 'at step'],
         [
@@ -97,9 +77,9 @@ def _aps(record: RunsRecord, names: dict[str, str]) -> RunsTable:
     )
 
 
-def _seeds(summary: SeedSummary) -> RunsTable:
+def _seeds(summary: SeedSummary) -> TextTable:
     seeds = ', '.join(map(str, summary.seeds))
-    return RunsTable(
+    return TextTable(
         f'{summary.experiment}, seeds {seeds}: AP, %, mean and deviation',
         ['', summary.run, summary.control, f'difference [{CONFIDENCE:.0%}]'],
         [
@@ -120,12 +100,12 @@ def _spread(mean: float, deviation: float) -> str:
     return f'{100 * mean:.1f} \N{PLUS-MINUS SIGN} {100 * deviation:.1f}'
 
 
-def _costs(record: RunsRecord, names: dict[str, str]) -> RunsTable:
+def _costs(record: RunsRecord, names: dict[str, str]) -> TextTable:
     most = max(
         (run.flops.total for run in record.runs if run.flops), default=0
     )
     unit, flops = flops_unit(most)
-    return RunsTable(
+    return TextTable(
         'One training step of one process; a multiply-add is 2 FLOPs',
         ['run', flops, 'GiB', 's', 'J', 'trained M', 'drift'],
         [[names[run.label], *_run_costs(run, unit)] for run in record.runs],
@@ -161,12 +141,11 @@ def number(value: float | None, form: str, factor: float = 1) -> str:
 def _ratio(pair: PairSummary, names: Sequence[str]) -> str:
     ratios = {row.name: row.ratio for row in pair.costs}
     found = (ratios[name] for name in names if ratios.get(name) is not None)
-    ratio = next(found, None)
-    return '-' if ratio is None else f'x {ratio:.2f}'
+    return show_ratio(next(found, None))
 
 
-def _without_empty(table: RunsTable) -> RunsTable:
-    rows = [*table.runs, *table.pairs]
+def _without_empty(table: TextTable) -> TextTable:
+    rows = [*table.rows, *table.pairs]
     used = [
         i for i in range(len(table.head)) if any(row[i] != '-' for row in rows)
     ]
@@ -174,41 +153,9 @@ def _without_empty(table: RunsTable) -> RunsTable:
     def keep(row: list[str]) -> list[str]:
         return [row[i] for i in used]
 
-    return RunsTable(
+    return TextTable(
         table.title,
         keep(table.head),
-        [keep(row) for row in table.runs],
+        [keep(row) for row in table.rows],
         [keep(row) for row in table.pairs],
     )
-
-
-def draw_table(table: RunsTable) -> Table:
-    """Draw a table for the console; long names are folded."""
-    drawn = Table(
-        title=table.title,
-        box=SIMPLE_HEAD,
-        title_justify='left',
-        min_width=len(table.title),
-    )
-    drawn.add_column(table.head[0], overflow='fold')
-    for title in table.head[1:]:
-        drawn.add_column(
-            title.replace(' ', '\n'), justify='right', no_wrap=True
-        )
-    for row in table.runs:
-        drawn.add_row(*row)
-    if table.pairs:
-        drawn.add_section()
-    for row in table.pairs:
-        drawn.add_row(*row)
-    return drawn
-
-
-def markdown(table: RunsTable) -> str:
-    """Return a table in Markdown, with its title above it."""
-    lines = [table.head, ['---'] * len(table.head), *table.runs, *table.pairs]
-    rows = [
-        f'| {" | ".join(cell.replace("|", "&#124;") for cell in line)} |'
-        for line in lines
-    ]
-    return '\n'.join([table.title, '', *rows, ''])

@@ -14,6 +14,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import list_from_file
 
+from ...errors import one_line
 from ...evaluation.detections import DetectionArrays
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.result_files import label_ids
@@ -77,10 +78,10 @@ def read_label_ids(
             classes, by_class = _dataset_classes(cfg)
             numbers = set(_head_classes(cfg.get('model'), False))
         except Exception as error:  # a config may raise anything
-            why = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise ValueError(
                 f'A config must be one of MMDetection, got {str(path)!r} '
-                f'({why}). Name the config of the run with --config.'
+                f'({one_line(error)}). Name the config of the run with '
+                '--config.'
             ) from error
         ids = label_ids(gt, classes, by_class=by_class)
         number = len(ids)

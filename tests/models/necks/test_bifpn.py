@@ -143,8 +143,8 @@ def test_parameters_of_a_separable_repeat_are_as_counted_by_hand():
     [
         (dict(in_channels=[]), 'in_channels must be a list of positive'),
         (dict(in_channels=[256, 0]), r'got \[256, 0\]'),
-        (dict(out_channels=0), 'out_channels must be a positive integer'),
-        (dict(stack_times=True), 'stack_times must be a positive .* got True'),
+        (dict(out_channels=0), 'out_channels must be a whole number of at'),
+        (dict(stack_times=True), 'stack_times must be a whole .* got True'),
         (dict(num_outs=1), 'num_outs must be at least 2 .* got 1'),
         (dict(start_level=4), 'leave 1 to 5 of the 4 .* got 4'),
         (dict(num_outs=3), 'leave 1 to 3 of the 4 .* got 0'),
