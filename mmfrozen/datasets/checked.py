@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from mmdet.datasets import CocoDataset, LVISV1Dataset
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, is_main_process
 from mmengine.logging import print_log
 
 from ..annotation_faults import (
@@ -127,7 +128,7 @@ class _CheckedMixin(LoadOnce):
             )
         raise_first_fault(self._names_outside(used), self.ann_file)
         local = [info for info in used if '://' not in info['img_path']]
-        if self._check_images and local and is_main_process():
+        if self._check_images and local and _is_first_on_machine():
             check_images(local, turns=not self._loads_as_stored())
         return kept
 
@@ -155,6 +156,12 @@ class _CheckedMixin(LoadOnce):
         """Return whether images are loaded without their EXIF rotation."""
         colours = map(str, self._options('color_type'))
         return any('ignore_orientation' in colour for colour in colours)
+
+
+def _is_first_on_machine() -> bool:
+    """Return whether this is the first process of its machine, by the
+    launcher; another machine may have its own copy of the images."""
+    return int(os.environ.get('LOCAL_RANK', get_rank())) == 0
 
 
 @DATASETS.register_module()

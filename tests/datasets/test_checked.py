@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 import mmfrozen  # noqa: F401  (registers)
+from mmfrozen.datasets import checked
 
 
 @pytest.fixture
@@ -131,6 +132,17 @@ def test_only_the_images_of_a_subset_are_looked_at(root):
     first_image(root).unlink()
     build(root, indices=[5, 6])
     refused(ValueError, '1 of 2', root=root, indices=2)
+
+
+def test_images_are_checked_by_the_first_process_of_each_machine(
+    root, monkeypatch
+):
+    first_image(root).unlink()
+    monkeypatch.setattr(checked, 'get_rank', lambda: 8)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    refused(ValueError, 'does not exist', root=root)
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    build(root)
 
 
 def test_images_are_not_looked_at_when_switched_off(root):
