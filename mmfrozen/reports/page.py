@@ -40,6 +40,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
        background: var(--paper); max-width: 72rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+h1, h2 { overflow-wrap: anywhere; }  /* names of runs may be long */
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
