@@ -75,7 +75,8 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=0,
         metavar='N',
-        help='number of GPUs of a run; 0 trains on the CPU (default: 0)',
+        help='number of GPUs with --launcher pytorch; without a launcher a '
+        'run uses one GPU, if there is one (default: 0)',
     )
     parser.add_argument(
         '--launcher',

@@ -67,7 +67,7 @@ class SimpleFeaturePyramid(BaseModule):
         out_channels: int = 256,
         *,
         in_stride: int = 16,
-        strides: Sequence[int] = (4, 8, 16, 32, 64),
+        strides: Sequence[float] = (4, 8, 16, 32, 64),
         norm_cfg: dict[str, Any] | None = None,
         init_cfg: Any = None,
     ) -> None:
