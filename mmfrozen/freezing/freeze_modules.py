@@ -1,6 +1,6 @@
 """Functions that freeze modules, as a whole or in part; they need torch only.
 
-A frozen module satisfies the six meanings of "frozen" (docs/design.md): no
+A frozen module satisfies the six meanings of "frozen" (docs/freezing.md): no
 parameter requires grad, no running statistic changes, dropout and stochastic
 depth are off, no activations are kept for a backward pass, the weights came
 from a classifier, and they stay bitwise the same.

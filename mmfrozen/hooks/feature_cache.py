@@ -21,6 +21,7 @@ from ..feature_cache.forward import check_preprocessor
 from ..feature_cache.store import check_key
 from ..freezing import find_faults
 from ..registry import HOOKS
+from .cuda_graph import CUDAGraphHook
 from .runner_access import find_model, optimizer_groups
 
 KEY = 'custom_hooks.FeatureCacheHook'
@@ -92,6 +93,13 @@ class FeatureCacheHook(Hook):
         self.after_train(runner)
         # the training loop sets this mode only later
         model = find_model(runner).train()
+        require(
+            hasattr(model, 'backbone'),
+            f'The model for {KEY}',
+            'a detector with a backbone',
+            type(model).__name__,
+            'Remove the hook.',
+        )
         faults = find_faults(
             model.backbone, optimizer_groups(runner.optim_wrapper)
         )
@@ -165,6 +173,11 @@ def _check(runner: Runner) -> None:
     """
     check_preprocessor(find_model(runner))
     for hook in runner.hooks:
+        if isinstance(hook, CUDAGraphHook):  # its graph copies the images
+            raise ValueError(
+                f'custom_hooks must have no CUDAGraphHook for {KEY}, got one. '
+                'Remove one of them.'
+            )
         if isinstance(hook, (PipelineSwitchHook, YOLOXModeSwitchHook)):
             name = type(hook).__name__
             raise ValueError(

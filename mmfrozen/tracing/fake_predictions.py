@@ -85,7 +85,7 @@ def patch_predictions(
             _drop_anchors(module._anchors)
         if isinstance(module, BatchedRPNHead):
             # the number of boxes after NMS would depend on values
-            module._stock_proposals = lambda _: True
+            module._needs_stock_proposals = lambda _: True
         if isinstance(module, FederatedLoss):
             # its file of frequencies may be missing
             module._weights = torch.ones(module.num_classes)

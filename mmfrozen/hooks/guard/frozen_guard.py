@@ -40,8 +40,8 @@ class FrozenGuardHook(Hook):
 
     Before the first step this hook checks that the parts of the detector fit
     one another; that a frozen backbone is frozen in all six meanings
-    (docs/design.md); that the controls train every stage; that every tensor of
-    ``frozen`` and ``finetuned`` backbones was loaded from a classifier's
+    (docs/freezing.md); that the controls train every stage; that every tensor
+    of ``frozen`` and ``finetuned`` backbones was loaded from a classifier's
     weights, and that ``scratch`` ones are random. The backbone of a control
     must have changed by its first checkpoint. A frozen backbone is checked
     again at every checkpoint, before the file is written, and at the end, and

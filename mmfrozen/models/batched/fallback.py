@@ -25,8 +25,10 @@ def first_reason(reasons: Iterable[str | None]) -> str | None:
 
 
 def log_fallback(part: Any, reason: str | None) -> str | None:
-    """Log a warning if there is a reason to fall back; return the reason."""
-    if reason:
+    """Log a reason to fall back once for each part; return the reason."""
+    logged = vars(part).setdefault('_logged_fallbacks', set())
+    if reason and reason not in logged:
+        logged.add(reason)
         print_log(
             f'{type(part).__name__} works image by image, as MMDetection '
             f'does: {reason} has no batched form.',

@@ -313,7 +313,7 @@ class BatchedRoIs:
         """Return why a batch needs MMDetection's code; None if it does not."""
         if self.fallback_reason or not self.with_mask:  # type: ignore[attr-defined]
             return self.fallback_reason
-        return masks_fallback_reason(truth.masks)
+        return fallback.log_fallback(self, masks_fallback_reason(truth.masks))
 
     def pack_masks(self, truth: BatchGroundTruth) -> PackedMasks | None:
         """Copy the masks of a batch to the device; None without a mask

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...registry import MODELS
+from . import fallback
 from .anchor_head import BatchedAnchorHead
 from .dense import FlatPredictions, flatten, gather, largest, sizes_of
 from .sample import sample, sampler_fallback_reason
@@ -111,7 +112,7 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
     ) -> InstanceList:
         """Override MMDetection's method of the same name."""
         settings = self.test_cfg if cfg is None else cfg
-        if rescale or not with_nms or self._stock_proposals(settings):
+        if rescale or not with_nms or self._needs_stock_proposals(settings):
             return super().predict_by_feat(  # type: ignore[no-any-return]
                 cls_scores,
                 bbox_preds,
@@ -153,15 +154,17 @@ class BatchedRPNHead(BatchedAnchorHead, RPNHead):
             At most ``max_per_img`` boxes per image; None if the settings have
             no batched form.
         """
-        if self._stock_proposals(settings):
+        if self._needs_stock_proposals(settings):
             return None
         return self._propose(outputs, truth.shapes, settings)[0]
 
-    def _stock_proposals(self, settings: ConfigType) -> bool:
+    def _needs_stock_proposals(self, settings: ConfigType) -> bool:
         nms = settings.get('nms', {})
         known = {'type', 'iou_threshold', 'class_agnostic'}
+        other = nms.get('type') != NMS or set(nms) - known
+        reason = f'nms={dict(nms)} of proposals' if other else None
         return bool(
-            self.fallback_reason or nms.get('type') != NMS or set(nms) - known
+            self.fallback_reason or fallback.log_fallback(self, reason)
         )
 
     @torch.no_grad()
