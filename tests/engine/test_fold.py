@@ -136,10 +136,13 @@ def test_a_norm_behind_a_shared_result_or_in_training_mode_stays():
             y = self.conv1(x)
             return [self.norm1(y), y]
 
-    net = Shared(batch_norm, nn.ReLU()).eval().requires_grad_(False)
-    module = recorded(net)
-    assert sum('batch_norm' in o for o in operators(module)) == 1
-    assert difference(module(IMAGES), net(IMAGES)) < 1e-6
+    shared = Shared(batch_norm, nn.ReLU()).eval()
+    training = Block(batch_norm, nn.ReLU()).eval()
+    training.norm1.train()
+    for net in (shared, training):
+        module = recorded(net.requires_grad_(False))
+        assert sum('batch_norm' in o for o in operators(module)) == 1
+        assert difference(module(IMAGES), net(IMAGES)) < 1e-6
 
 
 def test_weights_that_are_used_as_they_are_share_memory():

@@ -16,9 +16,11 @@ from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_utils
 
 from mmfrozen.evaluation import StratifiedCocoMetric, StratifiedLVISMetric
+from mmfrozen.evaluation.bootstrap import image_weights
 from mmfrozen.evaluation.match_detections import Matches
+from mmfrozen.evaluation.strata import stratify
 
-from .official import make_case
+from .official import lvis_tables, make_case
 from .samples import data_samples
 
 OURS = {'lvis': StratifiedLVISMetric, 'coco': StratifiedCocoMetric}
@@ -115,6 +117,24 @@ def test_metrics_are_mmdetections_without_its_rounding(
     assert mine[key] != round(mine[key], 3)
 
 
+def test_ap_fixed_is_that_of_the_best_detections_of_each_class(tmp_path):
+    content, results, path = make(tmp_path, categories=9, levels=10**6)
+    kept = []
+    for category in content['categories']:
+        own = [x for x in results if x['category_id'] == category['id']]
+        kept += sorted(own, key=lambda x: -x['score'])[:8]
+    assert len(kept) < len(results)
+    *_, official = lvis_tables(content, kept, 'bbox', -1)
+    metric = ours('lvis', path, dets_per_class=8, max_dets=5)
+    found = run(metric, content, results)
+    for name in ('AP', 'APr', 'APc', 'APf'):
+        assert official[name] > 0
+        assert found[f'lvis/bbox_{name}_fixed'] == pytest.approx(
+            official[name], abs=1e-9
+        )
+    assert found['lvis/bbox_AP'] != found['lvis/bbox_AP_fixed']
+
+
 @both
 def test_streaming_gives_the_same_at_any_batch(case, protocol, monkeypatch):
     content, results, path = case
@@ -172,12 +192,16 @@ def test_mask_scores_rank_the_masks(case):
 
 
 @both
-def test_strata_and_matches_are_written(case, tmp_path, protocol):
-    content, results, path = case
+def test_strata_and_matches_are_written(tmp_path, protocol):
+    content, results, path = make(
+        tmp_path, images=30, annotations=200, detections=300
+    )
     metric = OURS[protocol](
         path,
         metric=['bbox', 'segm'],
         resamples=20,
+        confidence=0.5,
+        seed=3,
         strata_file=str(tmp_path / 'new' / 'strata.json'),
     )
     metrics = run(metric, content, results)
@@ -190,11 +214,15 @@ def test_strata_and_matches_are_written(case, tmp_path, protocol):
             for x in frequency:
                 name = f'lvis/{part["iou_type"]}_AP{x["name"]}'
                 assert x['ap'] == metrics[name]
-                if x['ap_low'] is not None:
-                    assert x['ap_low'] <= x['ap_high']
         matches = Matches.load(
             tmp_path / 'new' / f'matches.{part["iou_type"]}.npz'
         )
+        weights = image_weights(30, 20, seed=3)
+        sizes = stratify(matches, [], weights, confidence=0.5)[:3]
+        assert [x['ap_low'] for x in part['strata'] if x['by'] == 'size'] == [
+            x.ap_low for x in sizes
+        ]
+        assert None not in {x.ap_low for x in sizes}
         name = {'lvis': 'AP', 'coco': 'mAP'}[protocol]
         assert np.nanmean(matches.ap_per_class()) == pytest.approx(
             metrics[f'{protocol}/{part["iou_type"]}_{name}']
@@ -314,6 +342,19 @@ def test_labels_of_some_classes_are_those_of_mmdetection(case):
     for name, value in stock.items():
         expected = None if value == -1 else pytest.approx(value, abs=6e-4)
         assert mine[name] == expected, name
+
+
+def test_labels_by_sorted_categories_are_those_of_mmdetection(case):
+    content, results, path = case
+    categories = sorted(content['categories'], key=lambda x: x['id'])
+    assert categories != content['categories']
+    content = dict(content, categories=categories)
+    options = dict(ann_file=path, sort_categories=True)
+    mine = run(ours('coco', **options), content, results)
+    with contextlib.redirect_stdout(io.StringIO()):
+        stock = run(STOCK_METRICS['coco'](**options), content, results)
+    for name, value in stock.items():
+        assert mine[name] == pytest.approx(value, abs=6e-4), name
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_absent_categories_are_none_and_counted():
     assert sum(x.num_absent for x in bins) == 1
 
 
-def test_interval_holds_the_value_and_needs_twenty_images():
+def test_interval_is_that_of_resamples_and_needs_twenty_images():
     content, results = case(images=30, annotations=300)
     lonely = content['categories'][1]['id']
     image = content['images'][0]['id']
@@ -141,8 +141,14 @@ def test_interval_holds_the_value_and_needs_twenty_images():
         x for x in strata if x.name == content['categories'][1]['name']
     )
     assert alone.ap is not None and alone.ap_low is None
-    sizes = [x for x in strata if x.by == 'size']
-    assert all(x.ap_low <= x.ap <= x.ap_high for x in sizes)
+    weights = image_weights(30, 100)
+    narrow = stratify(matches, [], weights, confidence=0.5)
+    for wide, half in zip(strata[:3], narrow[:3], strict=True):
+        drawn = matches.ap_per_class(area=wide.name, image_weights=weights)
+        error = np.nanmean(drawn, axis=1).std(ddof=1)
+        for one, quantile in ((wide, 1.96), (half, 0.674)):
+            for bound in (one.ap_high - one.ap, one.ap - one.ap_low):
+                assert bound == pytest.approx(quantile * error, rel=0.2)
 
 
 def test_training_counts_are_those_of_the_file(tmp_path):

@@ -201,7 +201,7 @@ def _losses(model, samples):
     }
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def runner(cached, tmp_path_factory):
     """A runner that is about to train."""
     config = copy.deepcopy(cached[0])
@@ -244,16 +244,15 @@ def test_wherever_features_lie_they_are_those_of_the_view(
 
 
 def test_features_have_the_dtype_of_autocast(cached, runner):
-    hook = begin(runner, cached[1])
+    begin(runner, cached[1])
     images = runner.model.data_preprocessor(batch_of(runner), True)['inputs']
     with torch.autocast('cpu', torch.bfloat16):
         found = runner.model.backbone(images)
-    hook.after_train(runner)
     assert {x.dtype for x in found} == {torch.bfloat16}
 
 
 def test_the_view_follows_from_the_draw_alone(cached, runner):
-    hook = begin(runner, cached[1])
+    begin(runner, cached[1])
     views = runner.train_loop.dataloader.dataset.__getitems__
 
     def places(draws):
@@ -263,7 +262,6 @@ def test_the_view_follows_from_the_draw_alone(cached, runner):
     found = places(range(20))
     assert places([7, 3]) == [found[7], found[3]]
     assert len(set(found)) == 2
-    hook.after_train(runner)
 
 
 def test_copies_of_the_model_run_plainly(cached, runner):
@@ -322,39 +320,30 @@ def test_a_flipped_bit_is_found_when_its_view_is_drawn(
     folder = tmp_path / 'cache'
     shutil.copytree(cached[1], folder)
     damage(folder)
-    hook = begin(runner, folder, resident=False)
+    begin(runner, folder, resident=False)
     with pytest.raises(ValueError, match='got other bits in view'):
         for _ in range(20):
             batch_of(runner, range(4))
-    hook.after_train(runner)
 
 
 def test_weights_of_another_classifier_are_refused(cached, runner):
-    bias = runner.model.backbone.bn1.bias
-    before = bias.detach().clone()
     with torch.no_grad():
-        bias += 1
+        runner.model.backbone.bn1.bias += 1
     with pytest.raises(ValueError, match='other weights of the backbone'):
         begin(runner, cached[1])
-    with torch.no_grad():
-        bias.copy_(before)
 
 
 def test_weights_that_change_while_training_end_the_run(cached, runner):
     hook = begin(runner, cached[1])
     hook.before_train_iter(runner, 0)
-    weight = runner.model.backbone.conv1.weight
     with torch.no_grad():
-        before = weight.clone()
-        weight += 1
-        with pytest.raises(RuntimeError, match='got others during training'):
-            hook.before_train_iter(runner, 1)
-        weight.copy_(before)
-    hook.after_train(runner)
+        runner.model.backbone.conv1.weight += 1
+    with pytest.raises(RuntimeError, match='got others during training'):
+        hook.before_train_iter(runner, 1)
 
 
 def test_what_is_no_batch_of_the_cache_is_not_mistaken_for_one(cached, runner):
-    hook = begin(runner, cached[1])
+    begin(runner, cached[1])
     model = runner.model
     images = model.data_preprocessor(batch_of(runner), True)['inputs']
     with pytest.raises(RuntimeError, match='as it leaves the data prep'):
@@ -363,16 +352,14 @@ def test_what_is_no_batch_of_the_cache_is_not_mistaken_for_one(cached, runner):
         ValueError, match='must only be trained on, got a test'
     ):
         model.data_preprocessor(batch_of(runner), False)
-    hook.after_train(runner)
 
 
 def test_pixels_that_are_not_there_are_no_fault(cached, runner):
-    hook = begin(runner, cached[1])
+    begin(runner, cached[1])
     batch = Batch(1, batch_of(runner), dict(loss=torch.tensor(torch.nan)))
     assert diagnose(runner, [batch], [], '').found_in == ''
     batch.data['data_samples'][0].gt_instances.bboxes[:] = torch.inf
     assert diagnose(runner, [batch], [], '').found_in == 'boxes'
-    hook.after_train(runner)
 
 
 def test_hooks_that_change_the_pipeline_are_refused(cached, runner):
@@ -380,13 +367,8 @@ def test_hooks_that_change_the_pipeline_are_refused(cached, runner):
         type='PipelineSwitchHook', switch_epoch=1, switch_pipeline=[]
     )
     runner.register_hook(switch)
-    try:
-        with pytest.raises(ValueError, match='got PipelineSwitchHook'):
-            begin(runner, cached[1])
-    finally:
-        runner._hooks = [
-            h for h in runner.hooks if type(h).__name__ != switch['type']
-        ]
+    with pytest.raises(ValueError, match='got PipelineSwitchHook'):
+        begin(runner, cached[1])
 
 
 def test_a_backbone_that_trains_is_given_images(cached, runner):
@@ -399,9 +381,6 @@ def test_a_backbone_that_trains_is_given_images(cached, runner):
     handler.emit = lambda record: warnings.append(record.getMessage())
     runner.logger.addHandler(handler)
     begin(runner, cached[1])
-    runner.logger.removeHandler(handler)
-    backbone.frozen_stages = 4
-    backbone.train()  # freezes again
     [line] = warnings
     assert 'require grad' in line and 'trains on images instead' in line
     dataset = runner.train_loop.dataloader.dataset

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import random
+import socket
 import sys
 import time
 import warnings
@@ -151,7 +152,9 @@ def train(cfg, rank, size, port):
 
 
 def start(cfg, size):
-    port = random.randint(20000, 60000)
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
     processes = [
         multiprocessing.Process(target=train, args=(cfg, rank, size, port))
         for rank in range(size)

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import mmengine
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 
+from mmfrozen.loops import train_loops
 from tests.loops.noisy import noisy_config
 from tests.tiny import build
 
@@ -153,9 +155,12 @@ def test_checkpoints_between_gradients_are_named(config, capsys):
     assert 'got 2' in printed
 
 
-def test_seeds_of_processes_make_one_order(config):
+def test_seeds_of_processes_make_one_order(config, monkeypatch):
+    for module in (mmengine.runner.utils, train_loops):
+        monkeypatch.setattr(module, 'get_rank', lambda: 3)
     cfg = config('Epoch', evaluate=False)
     cfg.randomness = dict(seed=5, diff_rank_seed=True)
     runner = build(cfg)
+    assert runner.seed == 8
     batches = runner.train_loop.batches
     assert batches.seed == batches.sampler.seed == 5

@@ -124,10 +124,15 @@ def test_full_disk_at_the_end_is_an_error_and_keeps_what_there_was(tmp_path):
 
 def test_best_that_does_not_fit_leaves_the_best_before(tmp_path):
     options = dict(scores=[0.2, 0.5, 0.3], save_best='acc', interval=10)
-    make(tmp_path, hooks=while_full(3, 4), **options).train()
-    assert [n for n in names(tmp_path) if 'best' in n] == [
-        'best_acc_iter_6.pth'
-    ]
+    seen = []
+
+    def look(runner=None):
+        seen.extend(n for n in names(tmp_path) if 'best' in n)
+
+    hook = dict(type='Call', stage='before_train_iter', function=look, at=4)
+    make(tmp_path, hooks=[*while_full(3, 4), hook], **options).train()
+    look()
+    assert seen == ['best_acc_iter_2.pth', 'best_acc_iter_6.pth']
     assert last(tmp_path) == 'iter_6.pth'  # 0.3 beats what is on the disk
 
 

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -165,7 +165,6 @@ def test_second_sigterm_after_three_seconds_ends_at_once(
     tmp_path, monkeypatch
 ):
     times = iter((100.0, 101.0, 104.0))
-    monkeypatch.setattr(time, 'monotonic', lambda: next(times))
     killed = []
 
     def thrice(runner):
@@ -183,6 +182,8 @@ def test_second_sigterm_after_three_seconds_ends_at_once(
             killed.append((pid, number, signal.getsignal(number)))
 
     monkeypatch.setattr(stop_request, 'os', Os)
+    clock = SimpleNamespace(monotonic=lambda: next(times))
+    monkeypatch.setattr(stop_request, 'time', clock)
     hook = dict(type='Call', stage='before_train_iter', function=thrice, at=2)
     assert stopped(make(tmp_path, hooks=[hook])) == 143
     assert killed == [(os.getpid(), TERM, signal.SIG_DFL)]

@@ -76,11 +76,6 @@ def refused(cfg, *words):
     assert files(cfg) == []
 
 
-def test_stem_alone_trainable_is_refused(config):
-    config.model.backbone.frozen_stages = -1
-    refused(config, 'got -1')
-
-
 def test_missing_checkpoint_is_refused(config):
     config.model.backbone.init_cfg.checkpoint = 'no/such.pth'
     refused(config, 'model.backbone.init_cfg.checkpoint', 'no/such.pth')
