@@ -362,12 +362,28 @@ def test_pixels_that_are_not_there_are_no_fault(cached, runner):
     assert diagnose(runner, [batch], [], '').found_in == 'boxes'
 
 
-def test_hooks_that_change_the_pipeline_are_refused(cached, runner):
-    switch = dict(
-        type='PipelineSwitchHook', switch_epoch=1, switch_pipeline=[]
-    )
-    runner.register_hook(switch)
-    with pytest.raises(ValueError, match='got PipelineSwitchHook'):
+@pytest.mark.parametrize(
+    ('hook', 'words'),
+    [
+        (
+            dict(
+                type='PipelineSwitchHook', switch_epoch=1, switch_pipeline=[]
+            ),
+            'must have one pipeline .* got PipelineSwitchHook',
+        ),
+        (dict(type='mmfrozen.CUDAGraphHook'), 'must have no CUDAGraphHook'),
+    ],
+    ids=['pipeline', 'graph'],
+)
+def test_hooks_that_need_images_are_refused(cached, runner, hook, words):
+    runner.register_hook(hook)
+    with pytest.raises(ValueError, match=words):
+        begin(runner, cached[1])
+
+
+def test_a_model_without_a_backbone_is_refused(cached, runner):
+    runner.model = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="with a backbone, got 'Linear'"):
         begin(runner, cached[1])
 
 

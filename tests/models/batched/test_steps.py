@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.structures.mask import PolygonMasks
 
-from .conftest import assert_equal_steps, config, make_batch
+from mmfrozen.models.batched import fallback
+
+from .conftest import assert_equal_steps, build_pair, config, make_batch, run
 
 
 def boxes(count, seed, size=128):
@@ -116,3 +119,23 @@ def test_any_boxes_give_the_step_of_mmdetection(
 def test_crowded_images_give_the_step_of_mmdetection():
     batch = make_batch([boxes(500, 0), boxes(3, 1)], masks=False)
     assert_equal_steps(config(masks=False), batch)
+
+
+def test_what_has_no_batched_form_is_logged_once(monkeypatch):
+    lines = []
+    monkeypatch.setattr(fallback, 'print_log', lambda x, **_: lines.append(x))
+    _, detector = build_pair(config())
+    detector.train_cfg.rpn_proposal.nms.type = 'soft_nms'
+    batch = make_batch([boxes(5, 0), boxes(1, 1)])
+    for sample in batch['data_samples']:
+        masks = sample.gt_instances.masks
+        sample.gt_instances.masks = PolygonMasks(
+            [[np.array([0.0, 0, 9, 0, 9, 9])] for _ in masks],
+            masks.height,
+            masks.width,
+        )
+    for _ in range(2):
+        run(detector, batch)
+    assert len(lines) == 2
+    assert 'masks of type PolygonMasks has no batched form' in lines[0]
+    assert "'soft_nms'" in lines[1] and 'of proposals' in lines[1]
