@@ -509,13 +509,6 @@ def test_tool_tries_many_and_says_how_many_can_be_frozen(
     assert '"SwinTransformer"' in record.read_text()
 
 
-def test_help_ends_with_two_examples(tool, capsys):
-    with pytest.raises(SystemExit) as stop:
-        tool('--help')
-    assert stop.value.code == 0
-    assert capsys.readouterr().out.count('mmfrozen freeze ') == 2
-
-
 @pytest.fixture
 def swin_base(tmp_path, mini_lvis, resnet18):
     """A small Swin detector as the stock MMDetection would say it."""

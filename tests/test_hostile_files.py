@@ -506,7 +506,7 @@ def test_image_outside_of_its_folder_is_refused_and_never_opened(
     assert 'data_prefix.img' in line
     record = dict(id=1, file_name=name)
     files = ImageFiles({1: record}, images / 'x' / 'y.json')
-    assert files.find(1) != images.parent / 'a.jpg'
+    assert files.find(1) in (None, images.resolve() / 'a.jpg')
 
 
 @pytest.mark.parametrize(

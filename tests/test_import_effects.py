@@ -38,7 +38,7 @@ def look():
         'warnings': len(warnings.filters),
         'dtype': str(torch.get_default_dtype()),
         'finders': [id(f) for f in sys.meta_path],
-        'path': sys.path,
+        'path': list(sys.path),
         'hooks': [id(sys.excepthook), id(sys.displayhook)],
     }
 

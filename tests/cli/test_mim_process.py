@@ -12,16 +12,23 @@ import pytest
 
 from mmfrozen_cli import mim_child, mim_process
 
+#: A process that waits for another, as mim does for the training.
 CHILD = """
-import os, signal, sys, time
+import os, pathlib, signal, sys, time
+ready, received = map(pathlib.Path, sys.argv[1:])
 def end(number, frame):
+    received.write_text(signal.Signals(number).name)
     sys.exit(128 + number)
-for number in (signal.SIGTERM, signal.SIGUSR1):
-    signal.signal(number, end)
+numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+for number in numbers:
+    signal.signal(number, lambda *_: None)
 if os.fork():
-    os.wait()  # as mim does
-open(sys.argv[1], 'a').close()
-time.sleep(60)
+    os.wait()
+    sys.exit()
+for number in numbers:
+    signal.signal(number, end)
+ready.touch()
+time.sleep(20)
 """
 
 
@@ -34,21 +41,23 @@ def test_signal_reaches_the_training_and_is_reported(
 ):
     number = getattr(signal, sent)
     before = {n: signal.getsignal(n) for n in mim_process.FORWARDED}
-    ready, lock = tmp_path / 'ready', tmp_path / 'lock'
+    ready, received = tmp_path / 'ready', tmp_path / 'received'
 
     def send():
-        while not ready.exists():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if ready.exists():
+                os.kill(os.getpid(), number)
+                return
             time.sleep(0.01)
-        os.kill(os.getpid(), number)
 
-    assert mim_process.FORWARDED[number] == getattr(signal, handed_on)
-    with lock.open('w') as file:
-        threading.Thread(target=send).start()
+    child = sys.executable, '-c', CHILD, str(ready), str(received)
+    with (tmp_path / 'lock').open('w') as file:
+        threading.Thread(target=send, daemon=True).start()
         with pytest.raises(mim_process.Stopped) as stopped:
-            mim_process._run(
-                sys.executable, '-c', CHILD, str(ready), lock=file.fileno()
-            )
+            mim_process._run(*child, lock=file.fileno())
     assert stopped.value.args == (number,)
+    assert received.read_text() == handed_on
     assert before == {n: signal.getsignal(n) for n in mim_process.FORWARDED}
 
 

@@ -81,6 +81,34 @@ def test_options_that_do_not_go_are_refused_in_one_line(
     assert error.value.code == 2 and words in line
 
 
+def test_runs_that_cannot_be_timed_are_refused_in_one_line(
+    parse, monkeypatch, tmp_path
+):
+    args = parse()
+    runs = [pair.Training(c, args) for c in (CONFIG, CONTROL)]
+    folder = tmp_path / 'pairs'
+
+    def save(run):
+        run.work_dir.mkdir(parents=True)
+        file = run.work_dir / 'last_checkpoint'
+        file.write_text(str(run.work_dir / 'iter_350.pth'))
+
+    def fail(*args, **options):
+        raise RuntimeError('no\nmemory')
+
+    monkeypatch.setattr(pair, 'measure_in_turn', fail)
+    save(runs[0])
+    words = f'checkpoint to be timed, got {runs[1].work_dir} without one'
+    with pytest.raises(ValueError, match=words):
+        pair.time_steps(folder, runs, args)
+    save(runs[1])
+    words = 'step in one process to be timed, got .*no memory'
+    with pytest.raises(ValueError, match=words) as caught:
+        pair.time_steps(folder, runs, args)
+    assert '\n' not in str(caught.value)
+    assert not folder.exists()
+
+
 def test_time_left_is_told_from_parts_that_took_time(monkeypatch, capsys):
     clock = iter([0, 0, 1, 121, 301])
     monkeypatch.setattr(time, 'monotonic', lambda: float(next(clock)))

@@ -280,10 +280,15 @@ def test_names_that_others_may_have_are_said_with_our_scope():
 def test_pipelines_in_the_loaders_are_the_top_level_ones():
     for path in FROZEN:
         cfg = load(path)
-        loaders = flat(cfg.train_dataloader.to_dict())
-        steps = [v for k, v in loaders.items() if k.endswith('.type')]
-        for step in cfg.train_pipeline:
-            assert step.type in steps, path.stem
+        dataset, pasting = cfg.train_dataloader.dataset, []
+        if dataset.type == 'mmfrozen.CopyPasteDataset':
+            dataset, pasting = dataset.dataset, dataset.pipeline
+        while 'pipeline' not in dataset:
+            dataset = dataset.dataset
+        number = len(dataset.pipeline)
+        assert dataset.pipeline == cfg.train_pipeline[:number], path.stem
+        after = cfg.train_pipeline[number:]
+        assert after == pasting[len(pasting) - len(after) :], path.stem
         assert cfg.val_dataloader.dataset.pipeline == cfg.test_pipeline
 
 

@@ -45,10 +45,6 @@ def setting(request):
     return detector, fpn, epochs, load(path), path
 
 
-def test_there_are_twelve():
-    assert len(set(TWELVE)) == 12
-
-
 def test_schedule(setting):
     detector, _, epochs, cfg, _ = setting
     family = 'retinanet' if detector == 'retinanet' else 'rcnn'

@@ -21,6 +21,7 @@ from mmfrozen.reports.experiments import (
     row,
 )
 from mmfrozen.reports.marked_text import replace_between
+from mmfrozen_cli.experiments import main
 from tests.tiny import ROOT
 
 from .pack import FROZEN, PACK, build
@@ -129,19 +130,48 @@ def test_table_replaces_the_one_before_and_keeps_what_is_around_it():
         replace_between(page, 'no marks', BEGIN, END, table)
 
 
-def test_flops_are_those_of_the_table_until_they_are_counted_anew(tmp_path):
-    folder = tmp_path / 'frozen'
-    folder.mkdir()
+@pytest.fixture
+def small_pack(tmp_path):
+    """A pack of one experiment, whose table has old sizes."""
+    (tmp_path / 'frozen').mkdir()
     base = PACK / 'frozen/retinanet_r50_fpn_12e_coco.py'
-    (folder / 'x.py').write_text(
+    (tmp_path / 'frozen/x.py').write_text(
         f'"""AP: not run."""\n_base_ = {str(base)!r}\n'
     )
-    text = markdown([Experiment('x', 1, 1, 3e12, 4e12, True, '')])
-    kept = list_experiments(tmp_path, flops=read_flops(text))
+    table = markdown([Experiment('x', 1, 1, 3e12, 4e12, True, '')])
+    (tmp_path / 'README.md').write_text(f'head\n{BEGIN}{table}{END}\nfoot\n')
+    return tmp_path
+
+
+def test_flops_are_those_of_the_table_until_they_are_counted_anew(small_pack):
+    text = (small_pack / 'README.md').read_text()
+    kept = list_experiments(small_pack, flops=read_flops(text))
     assert (kept[0].frozen_flops, kept[0].finetuned_flops) == (3e12, 4e12)
     assert kept[0].parameters > 1e7
-    unknown = list_experiments(tmp_path, flops={})
+    unknown = list_experiments(small_pack, flops={})
     assert row(unknown[0])[4:7] == ['-', '-', '-']
+
+
+def test_old_table_fails_the_check_until_it_is_written(
+    small_pack, monkeypatch, capsys
+):
+    readme = small_pack / 'README.md'
+    before = readme.read_text()
+
+    def call(option):
+        words = ['mmfrozen experiments', str(small_pack), option]
+        monkeypatch.setattr(sys, 'argv', words)
+        return main(), capsys.readouterr().out
+
+    assert call('--check') == (
+        1,
+        f'{readme} is out of date: run with --write\n',
+    )
+    assert readme.read_text() == before
+    assert call('--write') == (0, f'wrote 1 experiments to {readme}\n')
+    table = markdown(list_experiments(small_pack, flops=read_flops(before)))
+    assert readme.read_text() == f'head\n{BEGIN}{table}{END}\nfoot\n'
+    assert call('--check') == (0, f'{readme} is up to date\n')
 
 
 def test_config_without_a_docstring_has_no_reported_ap(tmp_path):

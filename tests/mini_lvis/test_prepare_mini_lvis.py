@@ -67,10 +67,3 @@ def test_changed_set_fails_the_check_with_exit_code_1(run, tmp_path, capsys):
     next((tmp_path / 'set' / 'val2017').iterdir()).unlink()
     assert run('--out', tmp_path / 'set', *TINY, '--force') == 1
     assert 'Traceback' not in capsys.readouterr().err
-
-
-def test_help_ends_with_two_examples(run, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run('--help')
-    assert stop.value.code == 0
-    assert capsys.readouterr().out.count('mmfrozen mini-lvis') == 2

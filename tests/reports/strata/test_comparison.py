@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import runpy
 import sys
 
@@ -302,12 +301,6 @@ def test_wrong_use_is_refused_in_one_line(tool, data, args, named):
     assert err.strip().startswith('error: ') and named in err
     assert err.strip().count('\n') == 0
     assert sorted(data.rglob('*')) == before
-
-
-def test_pickle_that_runs_code_is_refused(tool, data):
-    (data / 'evil.pkl').write_bytes(pickle.dumps(os.system))
-    code, out, err = tool(data, 'evil.pkl', *OPTIONS)
-    assert code == 2 and err.startswith('error: ')
 
 
 def test_run_that_saw_few_images_is_noted(tool, data):

@@ -159,13 +159,22 @@ def test_running_mean_stays_between_the_extremes(gains, counts):
     assert (known <= gains.max() + 1e-9).all()
 
 
-def test_running_mean_is_empty_where_no_class_is_near():
-    counts = np.array([1, 1, 1, 10**5, 10**5, 10**5])
-    curve = running_mean([Samples.of([0.1] * 6)], counts, 0.95)
+def test_running_mean_is_of_the_classes_near_and_empty_where_none_is():
+    near = np.array([1, 1, np.exp(-0.5), 0, 0, 0])  # 1778 is DECADES away
+    far = np.array([0, 0, 0, 1, 1, 1])
+    counts = np.array([1000, 1000, 1778, 10**8, 10**8, 10**8])
+    ap = np.array([0.1, 0.2, 0.3, 0.5, 0.6, 0.8])
+    draws = ap + np.random.default_rng(0).normal(size=(50, 6))
+    curve = running_mean([Samples(ap, draws)], counts, 0.95)
+    for end, weights in ((0, near), (-1, far)):
+        value = np.average(ap, weights=weights)
+        spread = np.average(draws, axis=1, weights=weights).std(ddof=1)
+        ours = (curve.value[end], curve.low[end], curve.high[end])
+        expected = (value, value - 1.96 * spread, value + 1.96 * spread)
+        assert ours == pytest.approx(expected, rel=1e-3)
     at = np.array(curve.annotations)
     value = np.array(curve.value)
-    assert np.isnan(value[(at > 100) & (at < 1000)]).all()
-    assert value[0] == pytest.approx(0.1) and value[-1] == pytest.approx(0.1)
+    assert np.isnan(value[(at > 10**5) & (at < 10**7)]).all()
 
 
 def test_running_mean_needs_classes_with_annotations():
