@@ -2,7 +2,10 @@
 
 import logging
 import os
+import signal
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # run with `&`
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if 'PYTEST_XDIST_WORKER' in os.environ:  # a process a core: before torch
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 

@@ -101,15 +101,21 @@ def _budget(records: Records) -> str:
         seen |= set(new)
         rows.append([name, text, *_counts(new, records)])
     rows.append(['', 'all', *_counts(all_cells(), records)])
-    head = ['claim', '', 'further runs', 'CPU hours expected', 'recorded']
-    head.append('hours of their steps')
+    head = [
+        'claim',
+        'statement',
+        'runs that no claim above has',
+        'expected CPU hours',
+        'recorded runs',
+        'hours of their steps',
+    ]
     variants = [
         [f'`{name}`', v.text, f'`{v.config}`'] for name, v in VARIANTS.items()
     ]
     return (
         _table(head, rows)
         + '\n'
-        + _table(['variant', 'what it is', 'config'], variants)
+        + _table(['variant', 'description', 'config'], variants)
     )
 
 
@@ -142,10 +148,10 @@ def _verdicts(records: Records) -> str:
     rows = [_verdict(answer(question, records)) for question in QUESTIONS]
     head = [
         'claim',
-        'it predicts that',
+        'prediction',
         'figure',
-        'difference, over seeds',
-        'over images',
+        'mean difference (interval over seeds)',
+        'interval over images',
         'seeds',
         'verdict',
     ]
