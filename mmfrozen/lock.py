@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+class InUseError(BlockingIOError):
+    """Another process has the lock."""
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int]:
     """Lock an existing file or folder; yield the descriptor with the lock.
@@ -17,12 +21,15 @@ def locked(path: Path) -> Iterator[int]:
     process can inherit.
 
     Raises:
-        BlockingIOError: If another process has locked it.
+        InUseError: If another process has locked it.
         OSError: If the file system has no locks.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InUseError(*error.args) from error
         yield handle
     finally:
         os.close(handle)

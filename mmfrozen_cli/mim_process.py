@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from mmfrozen.lock import locked
+from mmfrozen.lock import InUseError, locked
 
 from . import print_line
 
@@ -107,15 +107,14 @@ def _lock(work_dir: Path) -> Iterator[int]:
     work_dir.mkdir(parents=True, exist_ok=True)
     file = work_dir / '.lock'
     file.touch()
-    with contextlib.ExitStack() as held:
-        try:
-            lock = held.enter_context(locked(file))
-        except BlockingIOError:
-            raise ValueError(
-                f'{work_dir} must not be in use, got a folder in which an '
-                'earlier run still trains. Wait for that run, or stop it.'
-            ) from None
-        yield lock
+    try:
+        with locked(file) as lock:
+            yield lock
+    except InUseError:
+        raise ValueError(
+            f'{work_dir} must not be in use, got a folder in which an earlier '
+            'run still trains. Wait for that run, or stop it.'
+        ) from None
 
 
 def _run(*command: str, lock: int) -> None:

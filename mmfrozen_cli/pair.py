@@ -221,16 +221,17 @@ class Training:
                     f'{self.unit}, got one of {had[1]} {had[0]}. Remove it, '
                     'or choose another folder with --work-dirs.'
                 )
-        options = self.work_dir / '.options'
-        text = shlex.join(self.args.cfg_options)
-        if options.is_file() and options.read_text() != text:
+        file = self.work_dir / '.options'
+        options = shlex.join(self.args.cfg_options)
+        earlier = file.read_text() if file.is_file() else options
+        if earlier != options:
             raise ValueError(
                 f'{self.work_dir} must hold a run with the options '
-                f'{text or "(none)"}, got one with '
-                f'{options.read_text() or "(none)"}. Remove it, or choose '
-                'another folder with --work-dirs.'
+                f'{options or "(none)"}, got one with '
+                f'{earlier or "(none)"}. Remove it, or choose another folder '
+                'with --work-dirs.'
             )
-        write_text(options, text)
+        write_text(file, options)
         self._train()
 
     def _train(self) -> None:

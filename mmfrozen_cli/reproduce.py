@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmfrozen.config_path import find
-from mmfrozen.lock import locked
+from mmfrozen.lock import InUseError, locked
 from mmfrozen.mini_lvis.held_out import hold_out
 from mmfrozen.mini_lvis.weights import LITES, add_noise, export_lite
 from mmfrozen.reports.claims.cells import (
@@ -197,11 +197,8 @@ class Reproduction:
         while self.left:
             left = self.left
             for pair in self._pairs():
-                with contextlib.ExitStack() as held:
-                    try:
-                        held.enter_context(self._lock(pair[0]))
-                    except BlockingIOError:  # another process trains it
-                        continue
+                # a pair in use is trained by another process
+                with contextlib.suppress(InUseError), self._lock(pair[0]):
                     self.records = read_records(self.args.records)
                     for cell in pair:
                         if cell in self.left and not self._run(cell):

@@ -317,14 +317,13 @@ class StratifiedMetric(CocoMetric):
         """Return the result of an image without the detections of classes
         that the annotation file lacks."""
         keep = np.asarray(self.cat_ids)[result['labels']] != ABSENT
-        return {
-            key: list(compress(value, keep))
-            if isinstance(value, list)
-            else value[keep]
-            if isinstance(value, np.ndarray)
-            else value
-            for key, value in result.items()
-        }
+        kept = dict(result)
+        for key, value in result.items():
+            if isinstance(value, np.ndarray):
+                kept[key] = value[keep]
+            elif isinstance(value, list):  # masks
+                kept[key] = list(compress(value, keep))
+        return kept
 
     def _refuse_repeated(self, shares: list[tuple[Any, set, int]]) -> None:
         """Refuse more repeated image ids than padding explains.

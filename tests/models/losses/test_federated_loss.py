@@ -184,29 +184,20 @@ def test_classifier_starts_at_its_prior_after_the_heads_own_init():
         assert 0.008 < classifier.weight.std() < 0.012  # MMDetection's
 
 
+def prior_linear(**options):
+    sizes = dict(in_features=2, out_features=2)
+    return MODELS.build(dict(type='mmfrozen.PriorLinear', **sizes, **options))
+
+
 @pytest.mark.parametrize('prior', [0, 1, None, True])
 def test_prior_that_is_no_probability_is_refused(prior):
     with pytest.raises(ValueError, match='PriorLinear.prior_prob must be bet'):
-        MODELS.build(
-            dict(
-                type='mmfrozen.PriorLinear',
-                in_features=2,
-                out_features=2,
-                prior_prob=prior,
-            )
-        )
+        prior_linear(prior_prob=prior)
 
 
 def test_prior_without_a_bias_is_refused():
     with pytest.raises(ValueError, match='PriorLinear.bias must be True'):
-        MODELS.build(
-            dict(
-                type='mmfrozen.PriorLinear',
-                in_features=2,
-                out_features=2,
-                bias=False,
-            )
-        )
+        prior_linear(bias=False)
 
 
 def categories(counts):
