@@ -32,9 +32,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 import mmfrozen  # noqa: F401
+from mmfrozen.config_file import build_train_dataset
 from mmfrozen.engine import FrozenEngine
 from mmfrozen.feature_cache import CachedTraining, FeatureStore, Images, fill
-from mmfrozen.feature_cache.fill import build_dataset
 from mmfrozen.feature_cache.forward import build_model
 from mmfrozen.seeds import NumberedIndex, seeded
 
@@ -53,7 +53,7 @@ class Kind:
     def __init__(self, config: Config, name: str, folder: Path) -> None:
         torch.manual_seed(0)
         self.name, self.model = name, build_model(config)
-        self.dataset = build_dataset(config.train_dataloader.dataset)
+        self.dataset = build_train_dataset(config)
         wrapper = copy.deepcopy(config.optim_wrapper)
         self.optimizer = build_optim_wrapper(self.model, wrapper)
         for group in self.optimizer.optimizer.param_groups:

@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmdet.registry import DATASETS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from rich.progress import track
 
 import mmfrozen  # noqa: F401  (registers)
 from mmfrozen.atomic_write import atomic_path
+from mmfrozen.config_file import build_train_dataset, load_config
 from mmfrozen.errors import one_line
-from mmfrozen.freeze_config import locate
 from mmfrozen.reports.augmentation_sheet import (
     GROUPS,
     Sample,
@@ -102,21 +99,9 @@ def check(args: argparse.Namespace) -> Path:
 
 def build_dataset(args: argparse.Namespace) -> Any:
     """Build the training data set of a config."""
-    path = locate(args.config)
-    try:
-        config = Config.fromfile(path)
-        config.merge_from_dict(args.cfg_options)
-        init_default_scope(config.get('default_scope', 'mmdet'))
-        dataset = (config.get('train_dataloader') or {}).get('dataset')
-        if dataset is not None:
-            dataset = DATASETS.build(dataset)
-    except Exception as error:  # a config may raise anything
-        raise ValueError(
-            f'CONFIG must build its training data, got {one_line(error)}. '
-            f'Correct {args.config}, or '
-            'set keys with --cfg-options.'
-        ) from error
-    if dataset is None or not len(dataset):
+    config = load_config(args.config, args.cfg_options, 'train_dataloader')
+    dataset = build_train_dataset(config)
+    if not len(dataset):
         raise ValueError(
             f'CONFIG must have images in train_dataloader.dataset, got none '
             f'in {args.config}. Give a config that trains.'

@@ -168,9 +168,9 @@ def read_share(text: str) -> tuple[int, int]:
 
 def run_fill(args: argparse.Namespace) -> tuple[int, str]:
     """Compute the views that a cache lacks."""
+    from mmfrozen.config_file import load_config
     from mmfrozen.feature_cache import fill
     from mmfrozen.tracing.largest_batch import parse_bytes
-    from mmfrozen.tracing.pair import load_config
 
     for name, least in (('views', 1), ('seed', 0), ('batch', 1)):
         value = getattr(args, name)
@@ -180,8 +180,7 @@ def run_fill(args: argparse.Namespace) -> tuple[int, str]:
             )
     share = read_share(args.share)
     max_bytes = args.max_bytes and parse_bytes(args.max_bytes, '--max-bytes')
-    config = load_config(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
     filled = fill(
         config,
         args.out,

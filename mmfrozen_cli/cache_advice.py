@@ -20,7 +20,7 @@ from typing import Any
 # building a model must not download weights
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
-from . import make_parser  # noqa: E402
+from . import add_cfg_options, make_parser  # noqa: E402
 from .console import PlainConsole, show_result  # noqa: E402
 from .savings import add_workload, int_at_least, read_work  # noqa: E402
 
@@ -89,6 +89,7 @@ def parse_args() -> argparse.Namespace:
         help='compute bytes and FLOPs only, without running a step',
     )
     add('--json', action='store_true', help='print JSON, not tables')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.dtype and not args.no_measure:
         parser.error(
@@ -110,9 +111,9 @@ def advise(
     from mmfrozen.cache_advice.data import build_dataset
     from mmfrozen.cache_advice.disk import Disk, free_bytes, measure_disk
     from mmfrozen.cache_advice.features import trace_features, view_bytes
-    from mmfrozen.tracing.pair import load_config
+    from mmfrozen.config_file import load_config
 
-    cfg = load_config(args.config)
+    cfg = load_config(args.config, args.cfg_options)
     work = read_work(args, cfg)
     report('tracing the features')
     shapes = trace_features(cfg, work.shape)

@@ -6,12 +6,11 @@ The model is built as in a training run. Neither data nor weights are needed.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 
+from mmfrozen.config_file import load_config
 from mmfrozen.freezing import describe
 from mmfrozen.reports.parameters import parameter_table
 
@@ -31,7 +30,9 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        'config', type=Path, metavar='CONFIG', help='path of a config'
+        'config',
+        metavar='CONFIG',
+        help='path of a config, or mmdet::NAME',
     )
     add_cfg_options(parser)
     return parser.parse_args()
@@ -39,22 +40,11 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace, console: PlainConsole) -> None:
     """Build the model and print its table."""
-    if not args.config.is_file():
-        raise FileNotFoundError(
-            f'CONFIG must be an existing file, got {str(args.config)!r}. '
-            'Correct the path.'
-        )
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    if 'model' not in cfg:
-        raise ValueError(
-            f'CONFIG must define model, got {str(args.config)!r} without '
-            'one. Name the config of an experiment.'
-        )
+    cfg = load_config(args.config, args.cfg_options)
     register_all_modules()
     model = MODELS.build(cfg.model)
     model.train()  # some layers are frozen only in training mode
-    console.print(parameter_table(describe(model), args.config.as_posix()))
+    console.print(parameter_table(describe(model), args.config))
 
 
 def main() -> int:

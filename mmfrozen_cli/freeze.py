@@ -27,13 +27,12 @@ from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from mmfrozen.atomic_write import write_text  # noqa: E402
+from mmfrozen.config_file import ZOO, locate  # noqa: E402
 from mmfrozen.freeze_config import (  # noqa: E402
-    ZOO,
     CannotFreezeError,
     Result,
     control_path,
     freeze_config,
-    locate,
 )
 
 from . import make_parser, print_error, print_line  # noqa: E402

@@ -18,6 +18,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmfrozen.atomic_write import write_text
+from mmfrozen.config_file import load_config
 from mmfrozen.errors import one_line
 from mmfrozen.memory_limit import read_record
 from mmfrozen.pairing import CONTROLS, config_in_state
@@ -30,7 +31,6 @@ from mmfrozen.reports.text_table import draw_table
 from mmfrozen.run_files import STEPS_IN_TURN, StepsInTurn
 from mmfrozen.schedule import length_of, stretch
 from mmfrozen.steps_in_turn import measure_in_turn
-from mmfrozen.tracing.pair import load_config
 
 from . import make_parser
 from .console import PlainConsole
@@ -153,9 +153,7 @@ def load(config: Path, options: list[str]) -> Config:
     """Load a config and merge ``--cfg-options`` into it."""
     parser = argparse.ArgumentParser()
     parser.add_argument('-o', nargs='*', action=DictAction, default={})
-    cfg = load_config(str(config))
-    cfg.merge_from_dict(parser.parse_args(['-o', *options]).o)
-    return cfg
+    return load_config(str(config), parser.parse_args(['-o', *options]).o)
 
 
 class Training:

@@ -26,7 +26,7 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 from rich.progress import track  # noqa: E402
 
-from . import make_parser, print_line  # noqa: E402
+from . import add_cfg_options, make_parser, print_line  # noqa: E402
 from .console import PlainConsole, show_result  # noqa: E402
 
 EXAMPLES = """exit status: 0 done, 1 a config of --all cannot be traced,
@@ -81,11 +81,14 @@ def parse_args() -> argparse.Namespace:
         'part before, and name the parts that are missing',
     )
     add('--all', action='store_true', help='trace every config of the pack')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if bool(args.config) == args.all:
         parser.error('give CONFIG, or --all')
     if args.all and (args.html or args.memory or args.ap or args.partial):
         parser.error('--html, --memory, --ap and --partial take one CONFIG')
+    if args.all and args.cfg_options:
+        parser.error('--cfg-options takes one CONFIG')
     if args.memory and args.partial:
         parser.error('--memory needs a whole step, so it excludes --partial')
     if args.ap and not args.html:
@@ -180,7 +183,7 @@ def analyze_pair(
         from mmfrozen.reports.page import check_new
 
         check_new(args.html)
-    pair = find_pair(args.config, args.control)
+    pair = find_pair(args.config, args.control, args.cfg_options)
     work = read_work(args, pair[0].cfg)
     mode = ShapeMode()
     savings = trace_pair(
@@ -285,8 +288,8 @@ def analyze_runs(args: argparse.Namespace) -> Callable[[PlainConsole], int]:
             f'CONTROL must be a work dir where CONFIG is one, got '
             f'{args.control!r}. Give the work dir of the control.'
         )
-    for name in ('html', 'memory', 'macs', 'ap', 'partial'):
-        if getattr(args, name):
+    for name in ('html', 'memory', 'macs', 'ap', 'partial', 'cfg-options'):
+        if getattr(args, name.replace('-', '_')):
             raise ValueError(
                 f'--{name} must be used with configs, got two work dirs. '
                 'Remove it; mmfrozen compare draws runs.'

@@ -13,14 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmfrozen.config_check import check_config
+from mmfrozen.config_file import ZOO, locate
 from mmfrozen.empty_weights import empty_weights
 from mmfrozen.freeze_config import (
-    ZOO,
     CannotFreezeError,
     control_path,
     convert,
     freeze_config,
-    locate,
     meta,
     text,
 )

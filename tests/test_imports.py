@@ -11,6 +11,7 @@ SHARED = {
     'categories',
     'compat',
     'config_check',
+    'config_file',
     'cost',
     'empty_weights',
     'engine',
@@ -110,6 +111,7 @@ def test_shared_modules_do_not_need_mmdetection():
         'fit',
         'registry',
         'config_check',
+        'config_file',
     }:
         folder = PACKAGE / name
         files = (

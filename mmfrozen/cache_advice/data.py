@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
-from ..errors import one_line, remedy_for
+from ..config_file import build_train_dataset
 from ..steps_in_turn import load_batches
 from ..tracing.fake_targets import make_samples
 from ..tracing.workload import Workload
@@ -30,14 +28,7 @@ def build_dataset(cfg: Config) -> Any:
     files = list(_annotation_files(settings))
     if not files or not all(file.is_file() for file in files):
         return None
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    try:
-        return DATASETS.build(settings)
-    except Exception as error:  # a data set can raise anything
-        raise ValueError(
-            'train_dataloader.dataset must build in this environment, got '
-            f'{one_line(error)}. {remedy_for(error)}'
-        ) from error
+    return build_train_dataset(cfg)
 
 
 def _annotation_files(settings: Any) -> Iterator[Path]:

@@ -11,9 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from ..cost.shape_mode import ShapeMode, drop_data, empty
 from ..errors import one_line, remedy_for
+from ..feature_cache.key import backbone_config
 from ..feature_cache.storage import STORAGES
 from ..freeze_config import meta
-from ..freezing import backbone_config, find_faults
+from ..freezing import find_faults
 from ..freezing.stages import ADAPTERS
 from ..tracing.workload import find_varying
 

@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from ..atomic_write import remove_parts
-from ..errors import one_line, remedy_for
-from ..freezing import backbone_config
+from ..config_file import build_train_dataset
 from ..seeds import NumberedIndex, seeded
 from .forward import Forwarder, build_model
 from .images import Images
-from .key import check_unchanging, key_of
+from .key import backbone_config, check_unchanging, key_of
 from .store import FACTS, FeatureStore
 from .writer import Job, Writer
 
@@ -102,14 +99,9 @@ def fill(
         WriteError: If a shard cannot be written or exceeds ``max_bytes``.
     """
     backbone_config(config)  # raises if the config has no backbone
-    loader = config.get('train_dataloader') or {}
-    if not loader.get('dataset'):
-        raise ValueError(
-            'For a cache train_dataloader.dataset must be set, got none. '
-            'Give the config that is trained.'
-        )
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    model, dataset = build_model(config), build_dataset(loader.dataset)
+    dataset = build_train_dataset(config)
+    check_unchanging(dataset)
+    model, loader = build_model(config), config.train_dataloader
     start = time.perf_counter()
     is_there = (folder / FACTS.name).exists()
     images = Images(dataset, FeatureStore(folder).stamps() if is_there else {})
@@ -170,26 +162,6 @@ def fill(
         seconds=time.perf_counter() - start,
         forward_seconds=forwarder.seconds,
     )
-
-
-def build_dataset(config: Any) -> Any:
-    """Return the data set of ``train_dataloader``, fully initialised.
-
-    Raises:
-        ValueError: If it cannot be built, or if its views depend on samples
-            that were loaded before.
-    """
-    try:
-        dataset = DATASETS.build(config)
-        if hasattr(dataset, 'full_init'):
-            dataset.full_init()
-    except Exception as error:  # a constructor can raise anything
-        raise ValueError(
-            'train_dataloader.dataset of CONFIG must be built, got '
-            f'{one_line(error)}. {remedy_for(error)}'
-        ) from error
-    check_unchanging(dataset)
-    return dataset
 
 
 class _Views:

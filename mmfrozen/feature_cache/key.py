@@ -7,12 +7,13 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from ..freezing import fingerprint
+from ..type_names import type_name
 from .images import Images
 
 #: Version of the file format and of the computation; raise it whenever the
@@ -20,6 +21,26 @@ from .images import Images
 FORMAT = 1
 #: Config keys that name weight files; the weights themselves are digested.
 WEIGHTS = {'init_cfg', 'checkpoint', 'pretrained'}
+
+
+def backbone_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of the backbone whose features can be cached.
+
+    Args:
+        cfg: Config of a run.
+
+    Raises:
+        ValueError: If its model has no ``backbone``.
+    """
+    model = cfg.get('model') or {}
+    backbone = model.get('backbone')
+    if not isinstance(backbone, dict):
+        raise ValueError(
+            'For a cache model.backbone must be set, got a '
+            f'{type_name(model.get("type")) or "model"} without one. Give the '
+            'config of a detector with a backbone of its own.'
+        )
+    return backbone
 
 
 def key_of(

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mmdet
 from mmengine.config import Config
 
 from ..atomic_write import write_bytes, write_text
-from ..errors import did_you_mean
+from ..config_file import ZOO
 from ..pairing import config_in_state
 from ..run_files import ParameterCounts
 from .batched import batched_types, image_by_image
@@ -23,8 +22,6 @@ from .notes import take_notes, warn
 from .reliable import reliable_settings
 from .text import control_text, frozen_text
 from .verify import load, verify
-
-ZOO = Path(mmdet.__file__).with_name('.mim').joinpath('configs').resolve()
 
 
 @dataclass(frozen=True)
@@ -45,24 +42,6 @@ class Result:
     counts: ParameterCounts | None
     notes: list[str]
     warnings: list[str]
-
-
-def locate(config: str) -> Path:
-    """Return the absolute path of a config, given by path or ``mmdet::`` name.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-    """
-    path = Path(config).expanduser()
-    if config.startswith('mmdet::'):
-        path = ZOO / config.removeprefix('mmdet::')
-    if not path.is_file():
-        siblings = [file.name for file in path.parent.glob('*.py')]
-        raise FileNotFoundError(
-            'CONFIG must be an existing config or mmdet::FOLDER/NAME.py, got '
-            f'{config!r}{did_you_mean(path.name, siblings)}. Correct the path.'
-        )
-    return path.resolve()
 
 
 def control_path(out: Path) -> Path:
@@ -86,7 +65,8 @@ def freeze_config(
     """Freeze a config, write it with its control, and verify the files.
 
     Args:
-        source: The config, as :func:`locate` returns it.
+        source: The config, as :func:`~mmfrozen.config_file.locate`
+            returns it.
         out: Path of the frozen config; its control is written to
             :func:`control_path`. Existing files are replaced. None writes
             only temporary files; the returned text is then meant for a file

@@ -9,7 +9,6 @@ from .freeze_modules import freeze_stages as freeze_stages
 from .freeze_modules import frozen_tensors as frozen_tensors
 from .freeze_modules import is_kept_in_eval as is_kept_in_eval
 from .freeze_modules import keep_in_eval as keep_in_eval
-from .inspection import backbone_config as backbone_config
 from .inspection import changed_tensors as changed_tensors
 from .inspection import count_parameters as count_parameters
 from .inspection import describe as describe

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..run_files import ModuleReport, ParameterCounts
-from ..type_names import type_name
 from .stages import ADAPTERS, num_stages, stage_numbers
 
 #: Pattern of Dropout, DropPath, DropBlock and StochasticDepth of any library.
 RANDOM_LAYER = re.compile(r'drop|stochastic_?depth', re.IGNORECASE)
-
-
-def backbone_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of the backbone whose features can be cached.
-
-    Args:
-        cfg: Config of a run.
-
-    Raises:
-        ValueError: If its model has no ``backbone``.
-    """
-    model = cfg.get('model') or {}
-    backbone = model.get('backbone')
-    if not isinstance(backbone, dict):
-        raise ValueError(
-            'For a cache model.backbone must be set, got a '
-            f'{type_name(model.get("type")) or "model"} without one. Give the '
-            'config of a detector with a backbone of its own.'
-        )
-    return backbone
 
 
 def find_faults(

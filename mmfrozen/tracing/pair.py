@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from ..errors import one_line, remedy_for
-from ..freeze_config import locate
+from ..config_file import load_config
 from ..freeze_config.decide import is_detectors
 from ..freezing import freeze, is_kept_in_eval
 from ..pairing import CONTROLS, config_in_state, state_of_folder
@@ -32,13 +32,15 @@ class Variant:
         label: Short name, used in column heads.
         config: Path or name as the user gave it.
         change: Change applied to the model that the config builds.
-        cfg: The loaded config.
+        cfg: The loaded config, with the options merged.
+        options: Values of ``--cfg-options``.
     """
 
     label: str
     config: str
     change: Change
     cfg: Config
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -48,34 +50,14 @@ class Variant:
             'freeze': 'with its backbone frozen in memory',
             'thaw': 'with every stage of its backbone trained',
         }
-        return f'{self.config}, {what[self.change]}'
-
-
-def load_config(config: str) -> Config:
-    """Load a config by path or ``mmdet::`` name.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it does not load, or has no model.
-    """
-    path = locate(config)
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program and may raise anything
-        raise ValueError(
-            f'A config must load in this environment, got {one_line(error)} '
-            f'from {config}. {remedy_for(error)}'
-        ) from error
-    if not isinstance(cfg.get('model'), dict):
-        raise ValueError(
-            f'A config must have a model, got {config} without one. Give the '
-            'config that is trained.'
-        )
-    return cfg
+        changed = [f'{key}={value}' for key, value in self.options.items()]
+        return ', '.join([self.config, what[self.change], *changed])
 
 
 def find_pair(
-    config: str, control: str | None = None
+    config: str,
+    control: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[Variant, Variant]:
     """Find the frozen config and the control to compare it with.
 
@@ -88,47 +70,41 @@ def find_pair(
         config: Path or ``mmdet::`` name.
         control: Path or ``mmdet::`` name, or ``'as-written'`` to compare the
             frozen config with the unchanged one; None to find the control.
+        options: Values of ``--cfg-options`` for both configs.
 
     Returns:
         The frozen variant and its control.
 
     Raises:
         FileNotFoundError: If a config is missing.
-        ValueError: If a config does not load.
+        ValueError: If a config does not load, or an option is not valid.
     """
-    cfg = load_config(config)
+    options = options or {}
+
+    def variant(label: str, config: str, change: Change = 'none') -> Variant:
+        cfg = load_config(config, options)
+        return Variant(label, config, change, cfg, options)
+
     if control == AS_WRITTEN:
         return (
-            Variant('frozen', config, 'freeze', cfg),
-            Variant('as written', config, 'none', cfg),
+            variant('frozen', config, 'freeze'),
+            variant('as written', config),
         )
     if control is not None:
-        return (
-            Variant('frozen', config, 'none', cfg),
-            Variant('control', control, 'none', load_config(control)),
-        )
+        return variant('frozen', config), variant('control', control)
     path = Path(config)
     folder = state_of_folder(path)
-    if folder in CONTROLS:
-        experiment = config_in_state(path, 'frozen')
-        if experiment.is_file():
-            frozen = load_config(str(experiment))
-            return (
-                Variant('frozen', str(experiment), 'none', frozen),
-                Variant('fine-tuned', config, 'none', cfg),
-            )
+    experiment = config_in_state(path, 'frozen')
+    if folder in CONTROLS and experiment.is_file():
+        return variant('frozen', str(experiment)), variant(
+            'fine-tuned', config
+        )
     sibling = config_in_state(path, 'finetuned')
     if folder == 'frozen' and sibling.is_file():
-        other = load_config(str(sibling))
-        return (
-            Variant('frozen', config, 'none', cfg),
-            Variant('fine-tuned', str(sibling), 'none', other),
-        )
-    ours = folder == 'frozen' or _says_frozen(cfg.model)
-    return (
-        Variant('frozen', config, 'none' if ours else 'freeze', cfg),
-        Variant('fine-tuned', config, 'thaw', cfg),
-    )
+        return variant('frozen', config), variant('fine-tuned', str(sibling))
+    thawed = variant('fine-tuned', config, 'thaw')
+    is_ours = folder == 'frozen' or _says_frozen(thawed.cfg.model)
+    return variant('frozen', config, 'none' if is_ours else 'freeze'), thawed
 
 
 def _says_frozen(cfg: object) -> bool:

@@ -93,6 +93,7 @@ def test_a_sheet_is_drawn_and_the_same_again(run, tmp_path):
             ],
             '/nowhere',
         ),
+        (['--cfg-options', 'train_dataloadr.batch_size=2'], 'dataloader'),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else '',
 )

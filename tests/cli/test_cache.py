@@ -62,7 +62,7 @@ def test_a_cache_is_filled_looked_at_and_verified(config, call):
         (['--views', '1', '--cfg-options', 'model.type=X'], 'must be built'),
         (
             ['--views', '1', '--cfg-options', 'model.backbone=None'],
-            'model.backbone must be set',
+            'model.backbone must be a dict',
         ),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmfrozen.atomic_write import WriteError
-from mmfrozen.freeze_config import freeze_config, locate
+from mmfrozen.config_file import locate
+from mmfrozen.freeze_config import freeze_config
 from mmfrozen.reports.page import write_page
 from mmfrozen.reports.runs.page import write_pictures
 from mmfrozen_cli import browse, check, lite0_weights, main, mini_lvis

@@ -46,6 +46,29 @@ def test_experiment_is_compared_with_its_control_in_a_fresh_process():
     assert record['work']['shape'] == [256, 256]
 
 
+def test_options_change_the_config_and_its_control(tool):
+    args = DEMO, '--shape', 64, 64, '--json'
+    options = '--cfg-options', 'model.neck.out_channels=64'
+    for part in ('rpn_head', 'roi_head.bbox_head', 'roi_head.mask_head'):
+        options += (f'model.{part}.in_channels=64',)
+    for part in ('bbox', 'mask'):
+        options += (f'model.roi_head.{part}_roi_extractor.out_channels=64',)
+
+    def trainable(*args):
+        status, out, err = tool(*args)
+        assert status == 0, err
+        record = json.loads(out)
+        for side in 'frozen', 'control':
+            has_options = 'in_channels=64' in record[side]['description']
+            assert has_options == (options[1] in args)
+        totals = {q['name']: q for q in record['totals']}
+        return totals['trainable']['frozen'], totals['trainable']['control']
+
+    wide, narrow = trainable(*args), trainable(*args, *options)
+    assert narrow[0] < wide[0]
+    assert narrow[1] - narrow[0] == wide[1] - wide[0]  # the backbone's
+
+
 def test_tables_report_and_batches_of_mmdetections_config(tool, tmp_path):
     report = tmp_path / 'report.html'
     status, out, err = tool(
@@ -86,6 +109,8 @@ def test_every_config_of_a_pack_is_a_line(tool, monkeypatch, tmp_path):
         ((DEMO, '--all'), 'give CONFIG, or --all'),
         (('--all', '--partial'), '--partial take one CONFIG'),
         ((DEMO, '--partial', '--memory', '1GB'), 'needs a whole step'),
+        ((DEMO, '--cfg-options', 'model.nck.type=FPN'), "'neck'"),
+        (('--all', '--cfg-options', 'a=1'), '--cfg-options takes one'),
         ((str(ROOT), DEMO), 'CONTROL must be a work dir'),
     ),
 )

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
+from mmfrozen.config_file import build_train_dataset
 from mmfrozen.feature_cache import FeatureStore, Images, fill, writer
-from mmfrozen.feature_cache.fill import build_dataset
 from mmfrozen.feature_cache.store import find_damage
 
 
@@ -42,7 +42,7 @@ def assert_same(found, wanted, **tolerance):
 
 def images_of(config):
     init_default_scope('mmdet')
-    return Images(build_dataset(config.train_dataloader.dataset))
+    return Images(build_train_dataset(config))
 
 
 def test_a_filling_that_was_ended_goes_on_with_the_same_bits(
@@ -140,7 +140,7 @@ def test_an_image_with_other_bytes_or_boxes_is_another(
     path.write_text(json.dumps(content))
     known = {k: x for stamps in moved.stamps for k, x in stamps.items()}
     init_default_scope('mmdet')
-    dataset = build_dataset(config.train_dataloader.dataset)
+    dataset = build_train_dataset(config)
     changed = Images(dataset, known)
     same = [
         a == b for a, b in zip(changed.digests, before.digests, strict=True)
@@ -210,7 +210,7 @@ def misspell(cfg):
         (vary_sizes, 'Views must have one size'),
         (keep_images, 'must not keep images.*CachedMixUp'),
         (lose_path, 'must pack the img_path'),
-        (misspell, 'train_dataloader.dataset of CONFIG must be built'),
+        (misspell, 'train_dataloader.dataset must build'),
         (nest_detector, 'model.backbone must be set.*got a SoftTeacher'),
         (lose_model, 'model.backbone must be set'),
         (lose_loader, 'train_dataloader.dataset must be set'),

@@ -12,13 +12,13 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 
+from mmfrozen.config_file import build_train_dataset
 from mmfrozen.feature_cache import (
     CachedTraining,
     FeatureStore,
     Images,
     fill,
 )
-from mmfrozen.feature_cache.fill import build_dataset
 from mmfrozen.feature_cache.forward import Forwarder, build_model
 from mmfrozen.hooks import FeatureCacheHook
 from mmfrozen.hooks.non_finite.diagnosis import Batch, diagnose
@@ -176,7 +176,7 @@ def test_other_detectors_have_the_losses_of_the_same_views(cached, change):
     config = copy.deepcopy(cached[0])
     change(config.model)
     model = build_model(config)
-    dataset = build_dataset(config.train_dataloader.dataset)
+    dataset = build_train_dataset(config)
     fresh = FreshViews(dataset)
     store = FeatureStore(cached[1])
     places = store.places(fresh.images, 2)

@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmfrozen.config_file import ZOO
 from mmfrozen.cost import FlopCounter
 from mmfrozen.cost.shape_mode import ShapeMode
 from mmfrozen.cost.storage_tracker import SavedBytes, StorageTracker
-from mmfrozen.freeze_config import ZOO
 from mmfrozen.freezing import count_parameters
 from mmfrozen.freezing.components import component_namer
 from mmfrozen.tracing.cuda_autocast import CudaAutocast

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 
-from mmfrozen.freeze_config import ZOO
+from mmfrozen.config_file import ZOO
 from mmfrozen.tracing.workload import (
     Workload,
     find_varying,

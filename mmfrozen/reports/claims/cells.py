@@ -178,7 +178,8 @@ class Claim:
 
 
 CLASSIFIERS = ('nas-fpn', 'noise-0.001', 'noise-0.002', 'lite1', 'lite2')
-CAPACITIES = ('fpn', 'nas-fpn', 'wide-heads')
+#: Variants of increasing capacity, with their names in charts.
+CAPACITIES = {'fpn': 'FPN', 'nas-fpn': 'NAS-FPN', 'wide-heads': 'wide heads'}
 CLAIMS = {
     1: Claim(
         'with a small neck freezing loses, with capacity it wins',

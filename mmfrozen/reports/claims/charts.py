@@ -75,6 +75,7 @@ def _draw_capacity(records: Records) -> Figure | None:
     if not known:
         return None
     chart, [axes] = _panels(1)
+    chart.set_figwidth(1.4 * chart.get_figwidth())
     for name, pairs in known.items():
         sizes = pairs[0][0].parameters
         share = 100 * sizes.trainable / sizes.total
@@ -82,7 +83,7 @@ def _draw_capacity(records: Records) -> Figure | None:
             100 * (run.last['box AP'] - control.last['box AP'])
             for run, control in pairs
         ]
-        axes.plot([share] * len(gaps), gaps, 'o', color='#bbb', ms=4)
+        axes.plot([share - 1.5] * len(gaps), gaps, 'o', color='#999', ms=4)
         error = None
         if len(gaps) > 1:
             gain = paired_gain(gaps, [0.0] * len(gaps))
@@ -96,17 +97,19 @@ def _draw_capacity(records: Records) -> Figure | None:
             capsize=3,
         )
         axes.annotate(
-            name,
-            (share, fmean(gaps)),
-            (7, 5),
+            f'{CAPACITIES[name]}\n{fmean(gaps):+.1f}',
+            (share, 1),
+            (0, 4),
+            xycoords=('data', 'axes fraction'),
             textcoords='offset points',
+            ha='center',
             fontsize=8,
         )
     axes.axhline(0, color='#222', lw=0.8)
     axes.set(
-        xlabel='trainable share when frozen, %',
+        xlabel='parameters that train when frozen, %',
         ylabel='box AP, frozen - fine-tuned',
-        xlim=(0, 110),
+        xlim=(20, 100),
     )
     return chart
 

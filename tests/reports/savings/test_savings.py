@@ -11,8 +11,8 @@ from mmdet.models.backbones import ResNet
 from mmengine.config import Config
 from rich.console import Console
 
+from mmfrozen.config_file import ZOO
 from mmfrozen.cost.shape_mode import ShapeMode
-from mmfrozen.freeze_config import ZOO
 from mmfrozen.reports.savings import tables
 from mmfrozen.reports.savings.all_configs import (
     PackEntry,
