@@ -9,6 +9,7 @@ from .checkpoint.safe_checkpoint import (
 from .cuda_graph import CUDAGraphHook as CUDAGraphHook
 from .drift import DriftHook as DriftHook
 from .feature_cache import FeatureCacheHook as FeatureCacheHook
+from .frozen_aware_ema import FrozenAwareEMAHook as FrozenAwareEMAHook
 from .frozen_engine import FrozenEngineHook as FrozenEngineHook
 from .guard.frozen_guard import FrozenGuardHook as FrozenGuardHook
 from .non_finite.non_finite_hook import NonFiniteHook as NonFiniteHook
