@@ -280,6 +280,13 @@ def test_layer_decay_is_dropped_when_frozen_and_kept_in_the_control(
     assert control.optim_wrapper == original
 
 
+def test_copies_of_frozen_weights_for_averages_are_noted(base, tmp_path):
+    for kind, is_noted in (('EMAHook', True), ('FrozenAwareEMAHook', False)):
+        source = base(f'custom_hooks = [dict(type={kind!r})]\n')
+        notes = convert_to(tmp_path / 'x.py', source)[0].notes
+        assert is_noted == any('FrozenAwareEMAHook' in n for n in notes)
+
+
 @pytest.mark.parametrize(
     'kind',
     [

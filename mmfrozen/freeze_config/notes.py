@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+from mmdet.registry import HOOKS
 from mmengine.config import Config
 
+from ..type_names import find_type, known_name
 from .decide import CONSTRUCTOR, Plan, find_backbones, is_detectors
 
 #: Options that add layers to a backbone which no classifier has.
@@ -39,6 +41,13 @@ def take_notes(cfg: Config, plan: Plan) -> Iterator[str]:
         yield (
             'find_unused_parameters is kept: the backbone does not need it, '
             'other parts may'
+        )
+    hooks = [x for x in cfg.get('custom_hooks') or () if isinstance(x, dict)]
+    kinds = [known_name(find_type(x.get('type'), HOOKS)) for x in hooks]
+    if 'EMAHook' in kinds:
+        yield (
+            'custom_hooks keeps EMAHook, which copies and averages frozen '
+            'weights, too: mmfrozen.FrozenAwareEMAHook does not'
         )
     if not plan.has_guard:
         yield (
