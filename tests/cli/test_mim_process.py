@@ -34,7 +34,12 @@ time.sleep(20)
 
 @pytest.mark.parametrize(
     ('sent', 'handed_on'),
-    (('SIGINT', 'SIGTERM'), ('SIGTERM', 'SIGTERM'), ('SIGUSR1', 'SIGUSR1')),
+    (
+        ('SIGINT', 'SIGTERM'),
+        ('SIGTERM', 'SIGTERM'),
+        ('SIGHUP', 'SIGTERM'),
+        ('SIGUSR1', 'SIGUSR1'),
+    ),
 )
 def test_signal_reaches_the_training_and_is_reported(
     tmp_path, sent, handed_on

@@ -70,6 +70,17 @@ def test_a_filling_that_was_ended_goes_on_with_the_same_bits(
     assert fill_quietly(config, folder).num_new == 0
 
 
+def test_a_forward_pass_in_bf16_gives_features_near_those_of_fp32(
+    cached, tmp_path
+):
+    config, whole = cached
+    fill_quietly(config, tmp_path / 'cache', forward='bf16')
+    found, wanted = contents(tmp_path / 'cache'), contents(whole)
+    assert_same(found, wanted, rtol=0.2, atol=0.2)
+    with pytest.raises(AssertionError):  # they are of bf16
+        assert_same(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_two_shares_in_two_folders_are_the_whole(cached, tmp_path):
     config, whole = cached
     filled = [

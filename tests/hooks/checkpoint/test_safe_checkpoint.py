@@ -61,6 +61,16 @@ def test_same_files_as_mmengines(tmp_path, options, left):
         assert last(tmp_path / hook) == f'{left[-1]}.pth'
 
 
+def test_files_in_another_folder_are_mmengines(tmp_path):
+    for hook in ('CheckpointHook', 'mmfrozen.SafeCheckpointHook'):
+        out = tmp_path / 'out' / hook
+        options = dict(iters=5, max_keep_ckpts=2, out_dir=str(out))
+        make(tmp_path / 'run', hook=hook, **options).train()
+        assert names(out / 'run') == ['iter_4.pth', 'iter_5.pth']
+        assert last(tmp_path / 'run') == 'iter_5.pth'
+        assert not names(tmp_path / 'run')
+
+
 def test_same_content_as_mmengines(tmp_path):
     loaded = []
     for hook in ('CheckpointHook', 'mmfrozen.SafeCheckpointHook'):

@@ -52,6 +52,10 @@ def checkpoints(folder):
             ],
         ),
         (
+            'pixels',
+            ['already the pixels are not finite, for 3 (3.jpg)', 'std'],
+        ),
+        (
             'half',
             [
                 'features of the frozen backbone are not finite, for 2 ',

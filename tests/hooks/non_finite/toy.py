@@ -17,10 +17,10 @@ NAN, INFINITY = float('nan'), float('inf')
 
 
 class Images(Dataset):
-    """Images of noise, numbered from 0."""
+    """Images of noise, numbered from 0; a pixel of some may be NaN."""
 
-    def __init__(self, num):
-        self.num = num
+    def __init__(self, num, harm):
+        self.num, self.harm = num, harm
 
     def __len__(self):
         return self.num
@@ -31,6 +31,8 @@ class Images(Dataset):
         boxes = InstanceData(bboxes=torch.ones(1, 4))
         sample = DetDataSample(metainfo=info, gt_instances=boxes)
         image = torch.randn(3, 8, 8, generator=generator)
+        if self.harm.get(index) == 'pixels':
+            image[0, 0, 0] = NAN
         return dict(inputs=image, data_samples=sample)
 
 
@@ -127,7 +129,7 @@ def run(
         str(folder),
         experiment_name=f'toy-{next(NUMBERS)}',
         train_dataloader=dict(
-            dataset=Images(int(2 * steps)),
+            dataset=Images(int(2 * steps), harm or {}),
             sampler=dict(
                 type='DefaultSampler', shuffle=False, **(sampler or {})
             ),
