@@ -23,6 +23,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
+from mmengine.utils import import_modules_from_strings
 
 from .engine import FrozenEngine
 from .errors import require
@@ -55,8 +56,9 @@ def measure_in_turn(
     Raises:
         Exception: Any error of a model, the loader or the device.
     """
-    # when the process ends, its memory is free again, also on the GPU
-    context = multiprocessing.get_context('fork')
+    # when the process ends, its memory is free again, also on the GPU; a
+    # fork would wait forever for threads that torch had started here
+    context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(
             _measure, configs, checkpoints, num_pairs, engine
@@ -69,6 +71,9 @@ def _measure(
     num_pairs: int,
     engine: bool,
 ) -> StepsInTurn:
+    for cfg in configs:
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(configs[0].get('default_scope', 'mmdet'))
     steppers = [
         Stepper(cfg, path, engine)

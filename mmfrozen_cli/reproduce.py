@@ -25,6 +25,7 @@ from mmfrozen.lock import InUseError, locked
 from mmfrozen.mini_lvis.held_out import hold_out
 from mmfrozen.mini_lvis.weights import LITES, add_noise, export_lite
 from mmfrozen.reports.claims.cells import (
+    CAPACITIES,
     CLAIMS,
     STEPS,
     VARIANTS,
@@ -39,18 +40,22 @@ from mmfrozen.reports.claims.record import (
     make_record,
     read_records,
     record_file,
+    steps_file,
 )
+from mmfrozen.run_files import STEPS_IN_TURN
+from mmfrozen.steps_in_turn import measure_in_turn
 from mmfrozen.tracing.training_step import trace_step
 from mmfrozen.tracing.workload import read_workload
 
 from . import make_parser
 from .mim_process import Stopped, report_failure
-from .pair import Training
+from .pair import Training, last_checkpoint
 
 DATA = Path('data/mini_lvis')
 ANNOTATIONS = DATA / 'annotations/lvis_v1_train.json'
 WEIGHTS = Path('data/weights')
 WAIT = 10.0  # seconds between reads of the records of other processes
+NUM_PAIRS = 30  # pairs of steps that are timed in turn
 
 EXAMPLES = """exit status: 0 done, 1 a run failed, 2 invalid input
 
@@ -266,17 +271,13 @@ class Reproduction:
             return self.args.out / cell.name
         return self.args.out / f'{cell.name}_rate{self._rate(cell):g}'
 
-    def _train(self, cell: Cell) -> ClaimRun:
-        """Train a run, write its record and remove its checkpoints."""
-        rate = self._rate(cell)
-        variant = VARIANTS[cell.variant]
-        write_weights(variant.weights)
-        name = f'{cell.state}/{variant.config}.py'
-        options = cell.options(rate)
+    def _training(self, cell: Cell) -> Training:
+        """Return a run with its config, options and work dir."""
+        options = cell.options(self._rate(cell))
         if cell.tuned:
             options += self._held_out()
-        training = Training(
-            find(name),
+        return Training(
+            find(_config(cell)),
             argparse.Namespace(
                 work_dirs=self.args.out,
                 cfg_options=options,
@@ -287,21 +288,60 @@ class Reproduction:
             ),
             self._work_dir(cell),
         )
+
+    def _train(self, cell: Cell) -> ClaimRun:
+        """Train a run, write its record and remove its checkpoints."""
+        write_weights(VARIANTS[cell.variant].weights)
+        training = self._training(cell)
         training()
         twin = self._twin(cell)
         record = make_record(
             cell,
-            name.removesuffix('.py'),
-            rate,
+            _config(cell).removesuffix('.py'),
+            self._rate(cell),
             training.work_dir,
             twin,
             lambda: trace_step(training.cfg, read_workload(training.cfg)),
         )
+        if twin:
+            self._time_steps(cell, training)
         CLAIM_RUN.write(record_file(self.args.records, cell), record)
-        if not self.args.keep:
-            for file in training.work_dir.glob('*.pth'):
-                file.unlink()
+        if not (self.args.keep or self._is_awaited(cell)):
+            for folder in filter(None, (training.work_dir, twin)):
+                for file in folder.glob('*.pth'):
+                    file.unlink()
         return record
+
+    def _time_steps(self, cell: Cell, finetuned: Training) -> None:
+        """Time steps of a pair in turn, once for each capacity."""
+        if not self._lacks_times(cell):
+            return
+        runs = [self._training(replace(cell, state='frozen')), finetuned]
+        found = [last_checkpoint(run.work_dir) for run in runs]
+        checkpoints = [path for path in found if path and path.is_file()]
+        if len(checkpoints) == len(runs):
+            times = measure_in_turn(
+                [run.cfg for run in runs],
+                checkpoints,
+                num_pairs=NUM_PAIRS,
+                engine=False,
+            )
+            file = steps_file(self.args.records, cell.variant)
+            STEPS_IN_TURN.write(file, times)
+
+    def _lacks_times(self, cell: Cell) -> bool:
+        file = steps_file(self.args.records, cell.variant)
+        return cell.variant in CAPACITIES and not file.exists()
+
+    def _is_awaited(self, cell: Cell) -> bool:
+        """Return whether a run's checkpoint is needed to time its steps beside
+        those of the fine-tuned run, which is still to be trained."""
+        return (
+            cell.state == 'frozen'
+            and not cell.tuned
+            and self._lacks_times(cell)
+            and replace(cell, state='finetuned') in self.left
+        )
 
     def _twin(self, cell: Cell) -> Path | None:
         """Return the work dir of a fine-tuned run's frozen twin; None if the
@@ -327,6 +367,10 @@ class Reproduction:
                 f'{part}_evaluator.ann_file={val}',
             ]
         return options
+
+
+def _config(cell: Cell) -> str:
+    return f'{cell.state}/{VARIANTS[cell.variant].config}.py'
 
 
 def check_data() -> None:

@@ -34,6 +34,7 @@ def pair(tmp_path, mini_lvis, resnet18):
         configs.append(cfg)
         files.append(file)
     configs[1].model.type = 'LateDetector'
+    configs[1].custom_imports = dict(imports=[__name__])
     return tuple(configs), tuple(files)
 
 
@@ -41,6 +42,7 @@ def test_time_that_a_model_loses_is_found_and_the_engine_says_what_it_did(
     pair,
 ):
     configs, files = pair
+    torch.randn(999, 999).sum()  # starts torch's threads in this process
     times = measure_in_turn(configs, files, num_pairs=PAIRS, engine=True)
     assert times.run.num == times.control.num == times.ratio.num == PAIRS
     assert times.control.lower > LATE

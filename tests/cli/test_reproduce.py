@@ -14,7 +14,12 @@ from mmfrozen.lock import locked
 from mmfrozen.mini_lvis.weights import export_lite0
 from mmfrozen.reports.claims import record
 from mmfrozen.reports.claims.cells import PAIR, VARIANTS, Cell
-from mmfrozen.reports.claims.record import CLAIM_RUN
+from mmfrozen.reports.claims.record import (
+    CLAIM_RUN,
+    record_file,
+    steps_file,
+)
+from mmfrozen.run_files import STEPS_IN_TURN
 from mmfrozen_cli import reproduce
 from tests.reports.claims.records import tuning
 
@@ -105,6 +110,25 @@ def test_killed_run_goes_on_and_is_recorded_once(main, tmp_path, capfd):
     shown = capfd.readouterr().out
     assert '1 of 2 runs are recorded; about 1.0 h left' in shown
     assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures('few_steps')
+def test_pair_takes_steps_in_turn_before_its_checkpoints_are_removed(
+    main, monkeypatch, tmp_path
+):
+    pair = [Cell('nas-fpn', state, steps=5) for state in PAIR]
+    rates = dict.fromkeys(PAIR, 1e-3)
+    for module in (reproduce, record):
+        monkeypatch.setattr(module, 'all_cells', lambda *_: pair)
+        monkeypatch.setattr(module, 'choose_rates', lambda _: rates)
+    monkeypatch.setattr(reproduce, 'NUM_PAIRS', 2)
+    assert main() == 0
+    results = tmp_path / 'docs/results'
+    times = STEPS_IN_TURN.read(steps_file(results, 'nas-fpn'))
+    assert times.ratio.num == 2 and times.images == 1
+    assert min(times.run.lower, times.control.lower) > 0
+    assert all(CLAIM_RUN.read(record_file(results, cell)) for cell in pair)
+    assert not list((tmp_path / 'work_dirs').rglob('*.pth'))
 
 
 def test_work_dir_is_of_a_rate_and_a_twin_of_the_same_seed(

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from ...atomic_write import write_text
+from ...run_files import StepsInTurn
 from ..marked_text import replace_between
 from ..page import save_png
 from ..text_table import TextTable, markdown
@@ -26,13 +27,15 @@ from .cells import (
 )
 from .charts import draw_charts
 from .findings import OTHERS, QUESTIONS, Finding, answer
-from .record import APS, ClaimRun, choose_rates
+from .record import APS, ClaimRun, choose_rates, read_times
 
 BEGIN = '<!-- results: written by mmfrozen reproduce --report -->'
 END = '<!-- end of results -->'
 NOT_RUN = 'not run'
 
 Records = Mapping[Cell, ClaimRun]
+#: Step times of a frozen and a fine-tuned run by variant.
+Times = Mapping[str, StepsInTurn]
 
 
 def write_document(document: Path, folder: Path, records: Records) -> None:
@@ -50,7 +53,8 @@ def write_document(document: Path, folder: Path, records: Records) -> None:
     """
     charts = draw_charts(records)
     pictures = {name: caption for name, (_, caption) in charts.items()}
-    content = f'\n\n{generate(records, pictures, folder.name)}\n'
+    results = generate(records, read_times(folder), pictures, folder.name)
+    content = f'\n\n{results}\n'
     text = replace_between(document, document.read_text(), BEGIN, END, content)
     for name, (chart, _) in charts.items():
         save_png(chart, folder / f'{name}.png', dpi=110)
@@ -58,12 +62,16 @@ def write_document(document: Path, folder: Path, records: Records) -> None:
 
 
 def generate(
-    records: Records, pictures: Mapping[str, str], folder: str
+    records: Records,
+    times: Times,
+    pictures: Mapping[str, str],
+    folder: str,
 ) -> str:
     """Return all sections as Markdown.
 
     Args:
         records: Records by cell.
+        times: Step times by variant.
         pictures: Captions by the name of the figure.
         folder: Name of the folder of the figures, beside the document.
     """
@@ -73,6 +81,7 @@ def generate(
         ('Verdicts', _verdicts(records)),
         ('AP of every cell', _aps(records)),
         ('Cost of a step', _costs(records)),
+        ('Time of a step, in turn', _times(times)),
         ('By training annotations', _bins(records)),
     ]
     parts = [f'### {title}\n\n{text}' for title, text in sections]
@@ -256,6 +265,27 @@ def _costs(records: Records) -> str:
         ],
         rows,
     )
+
+
+def _times(times: Times) -> str:
+    rows = []
+    for variant in CAPACITIES:
+        found = times.get(variant)
+        if found is None:
+            rows.append([f'`{variant}`', NOT_RUN, '-', '-', '-'])
+            continue
+        ratio = found.ratio
+        rows.append(
+            [
+                f'`{variant}`',
+                f'{found.run.median:.2f}',
+                f'{found.control.median:.2f}',
+                f'{ratio.median:.2f} ({ratio.lower:.2f} to {ratio.upper:.2f})',
+                f'{ratio.num}, {found.threads}',
+            ]
+        )
+    head = ['variant', 'frozen, s', 'fine-tuned, s', 'ratio', 'pairs, threads']
+    return _table(head, rows)
 
 
 def _bins(records: Records) -> str:

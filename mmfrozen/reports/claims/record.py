@@ -11,12 +11,25 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from ...run_files import STRATA, ParameterCounts, RunFile
+from ...run_files import (
+    STEPS_IN_TURN,
+    STRATA,
+    ParameterCounts,
+    RunFile,
+    StepsInTurn,
+)
 from ...tracing.traced_step import TracedStep
 from ..pair.comparison import compare_pair
 from ..runs.comparison import read_runs
 from ..runs.learning_curves import LoggedEvaluation
-from .cells import RATES, STATES, Cell, all_cells, tuning_cells
+from .cells import (
+    CAPACITIES,
+    RATES,
+    STATES,
+    Cell,
+    all_cells,
+    tuning_cells,
+)
 
 #: Names of the APs that are shown.
 APS = ('box AP', 'box APr', 'box APc', 'box APf', 'mask AP', 'mask APr')
@@ -120,6 +133,24 @@ CLAIM_RUN = RunFile('run.json', ClaimRun, 'mmfrozen reproduce')
 def record_file(folder: Path, cell: Cell) -> Path:
     """Return the path of a run's record."""
     return folder / f'{cell.name}.json'
+
+
+def steps_file(folder: Path, variant: str) -> Path:
+    """Return the path of a variant's step times, measured in turn."""
+    return folder / f'{variant}_steps_in_turn.json'
+
+
+def read_times(folder: Path) -> dict[str, StepsInTurn]:
+    """Read the step times of all variants for which they were measured.
+
+    Raises:
+        ValueError: If a file has other content.
+    """
+    return {
+        variant: times
+        for variant in CAPACITIES
+        if (times := STEPS_IN_TURN.read(steps_file(folder, variant)))
+    }
 
 
 def read_records(folder: Path) -> dict[Cell, ClaimRun]:

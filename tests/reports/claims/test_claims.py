@@ -28,10 +28,12 @@ from mmfrozen.reports.claims.record import (
     read_records,
     record_file,
 )
+from mmfrozen.run_files import STEPS_IN_TURN
 from mmfrozen.tracing.traced_step import ComponentCost, TracedStep
 from mmfrozen_cli.pair import load
 from tests.tiny import ROOT
 
+from ..pair.test_pair import TIMES
 from ..pair.test_pair import write as write_work_dir
 from ..runs.work_dirs import COST, drift, evaluation, step, write_run
 from .records import CHOSEN, make, pairs, tuning
@@ -209,6 +211,7 @@ def test_document_has_what_the_records_say_and_keeps_its_text(tmp_path):
     records = {**tuning(), **pairs('nas-fpn', (0.02, 0.03))}
     folder = tmp_path / 'results'
     write(folder, records)
+    STEPS_IN_TURN.write(record.steps_file(folder, 'fpn'), TIMES)
     page = tmp_path / 'results.md'
     page.write_text(f'before\n{document.BEGIN}\n{document.END}\nafter\n')
     document.write_document(page, folder, read_records(folder))
@@ -220,6 +223,8 @@ def test_document_has_what_the_records_say_and_keeps_its_text(tmp_path):
     assert '| 1-9 | 40 | 12.5 ± 0.7 | 10.0 ± 0.0 | +2.5 |' in text
     assert '| `nas-fpn` | frozen | 50% | 30.0 | 256 | 512 | 1.00 |' in text
     assert '| 2 of 3 seeds |' in text
+    assert '| `fpn` | 0.60 | 0.90 | 0.65 (0.60 to 0.70) | 12, 2 |' in text
+    assert '| `nas-fpn` | not run | - | - | - |' in text
     for name in re.findall(r'\(results/(\w+)\.png\)', text):
         assert (folder / f'{name}.png').stat().st_size > 1000
     assert text.count('.png') == 3
@@ -243,7 +248,8 @@ def test_results_of_the_repository_are_those_of_its_records():
         name: caption
         for name, (_, caption) in document.draw_charts(records).items()
     }
-    generated = document.generate(records, pictures, folder.name)
+    times = record.read_times(folder)
+    generated = document.generate(records, times, pictures, folder.name)
     assert f'{document.BEGIN}\n\n{generated}\n{document.END}' in text, (
         'run python tools/reproduce.py --report'
     )
