@@ -96,9 +96,8 @@ def find_pair(
     folder = state_of_folder(path)
     experiment = config_in_state(path, 'frozen')
     if folder in CONTROLS and experiment.is_file():
-        return variant('frozen', str(experiment)), variant(
-            'fine-tuned', config
-        )
+        frozen = variant('frozen', str(experiment))
+        return frozen, variant('fine-tuned', config)
     sibling = config_in_state(path, 'finetuned')
     if folder == 'frozen' and sibling.is_file():
         return variant('frozen', config), variant('fine-tuned', str(sibling))
