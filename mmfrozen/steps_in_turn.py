@@ -36,17 +36,18 @@ WARM_UP = 2  # pairs that are not timed
 
 def measure_in_turn(
     configs: Sequence[Config],
-    checkpoints: Sequence[Path],
+    checkpoints: Sequence[Path | None],
     *,
     num_pairs: int,
     engine: bool,
 ) -> StepsInTurn:
-    """Time steps of two trained models in turn, in a process of their own.
+    """Time steps of two models in turn, in a process of their own.
 
     Args:
         configs: Configs of the run and of its control.
-        checkpoints: Checkpoints of both. A trained detector has more positive
-            regions, so that its steps take longer. Weights are not changed.
+        checkpoints: Checkpoints of both, None for random weights. A trained
+            detector has more positive regions, so that its steps take longer.
+            Weights are not changed.
         num_pairs: Number of pairs of steps that are timed.
         engine: Whether a frozen backbone runs as an inference engine.
 
@@ -67,7 +68,7 @@ def measure_in_turn(
 
 def _measure(
     configs: Sequence[Config],
-    checkpoints: Sequence[Path],
+    checkpoints: Sequence[Path | None],
     num_pairs: int,
     engine: bool,
 ) -> StepsInTurn:

@@ -25,12 +25,13 @@ from mmfrozen.lock import InUseError, locked
 from mmfrozen.mini_lvis.held_out import hold_out
 from mmfrozen.mini_lvis.weights import LITES, add_noise, export_lite
 from mmfrozen.reports.claims.cells import (
-    CAPACITIES,
     CLAIMS,
+    PAIR,
     STEPS,
     VARIANTS,
     Cell,
     all_cells,
+    cells_of,
 )
 from mmfrozen.reports.claims.document import write_document
 from mmfrozen.reports.claims.record import (
@@ -49,7 +50,7 @@ from mmfrozen.tracing.workload import read_workload
 
 from . import make_parser
 from .mim_process import Stopped, report_failure
-from .pair import Training, last_checkpoint
+from .pair import Training
 
 DATA = Path('data/mini_lvis')
 ANNOTATIONS = DATA / 'annotations/lvis_v1_train.json'
@@ -203,7 +204,10 @@ class Reproduction:
             left = self.left
             for pair in self._pairs():
                 # a pair in use is trained by another process
-                with contextlib.suppress(InUseError), self._lock(pair[0]):
+                with (
+                    contextlib.suppress(InUseError),
+                    self._lock(pair[0].pair),
+                ):
                     self.records = read_records(self.args.records)
                     for cell in pair:
                         if cell in self.left and not self._run(cell):
@@ -211,10 +215,13 @@ class Reproduction:
             if left == self.left:
                 time.sleep(WAIT)
             self.records = read_records(self.args.records)
+        # one process at a time, since both would slow each other
+        with contextlib.suppress(InUseError), self._lock('steps'):
+            self._time_steps()
 
-    def _lock(self, cell: Cell) -> contextlib.AbstractContextManager[int]:
+    def _lock(self, name: str) -> contextlib.AbstractContextManager[int]:
         """Return a lock of a pair, which one process can hold at a time."""
-        file = self.args.out / f'.{cell.pair}.lock'
+        file = self.args.out / f'.{name}.lock'
         self.args.out.mkdir(parents=True, exist_ok=True)
         file.touch()
         return locked(file)
@@ -303,45 +310,29 @@ class Reproduction:
             twin,
             lambda: trace_step(training.cfg, read_workload(training.cfg)),
         )
-        if twin:
-            self._time_steps(cell, training)
         CLAIM_RUN.write(record_file(self.args.records, cell), record)
-        if not (self.args.keep or self._is_awaited(cell)):
-            for folder in filter(None, (training.work_dir, twin)):
-                for file in folder.glob('*.pth'):
-                    file.unlink()
+        if not self.args.keep:
+            for file in training.work_dir.glob('*.pth'):
+                file.unlink()
         return record
 
-    def _time_steps(self, cell: Cell, finetuned: Training) -> None:
-        """Time steps of a pair in turn, once for each capacity."""
-        if not self._lacks_times(cell):
-            return
-        runs = [self._training(replace(cell, state='frozen')), finetuned]
-        found = [last_checkpoint(run.work_dir) for run in runs]
-        checkpoints = [path for path in found if path and path.is_file()]
-        if len(checkpoints) == len(runs):
+    def _time_steps(self) -> None:
+        """Time steps of the pairs of claim 2 in turn, unless recorded."""
+        wanted = {cell.variant for cell in cells_of(2)}
+        for variant in sorted(wanted):
+            file = steps_file(self.args.records, variant)
+            cells = [Cell(variant, state) for state in PAIR]
+            if file.exists() or not set(cells) <= set(self.cells):
+                continue
+            print(f'steps of {variant} in turn', file=sys.stderr, flush=True)
+            write_weights(VARIANTS[variant].weights)
             times = measure_in_turn(
-                [run.cfg for run in runs],
-                checkpoints,
+                [self._training(cell).cfg for cell in cells],
+                [None, None],
                 num_pairs=NUM_PAIRS,
                 engine=False,
             )
-            file = steps_file(self.args.records, cell.variant)
             STEPS_IN_TURN.write(file, times)
-
-    def _lacks_times(self, cell: Cell) -> bool:
-        file = steps_file(self.args.records, cell.variant)
-        return cell.variant in CAPACITIES and not file.exists()
-
-    def _is_awaited(self, cell: Cell) -> bool:
-        """Return whether a run's checkpoint is needed to time its steps beside
-        those of the fine-tuned run, which is still to be trained."""
-        return (
-            cell.state == 'frozen'
-            and not cell.tuned
-            and self._lacks_times(cell)
-            and replace(cell, state='finetuned') in self.left
-        )
 
     def _twin(self, cell: Cell) -> Path | None:
         """Return the work dir of a fine-tuned run's frozen twin; None if the

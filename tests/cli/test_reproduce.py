@@ -21,7 +21,7 @@ from mmfrozen.reports.claims.record import (
 )
 from mmfrozen.run_files import STEPS_IN_TURN
 from mmfrozen_cli import reproduce
-from tests.reports.claims.records import tuning
+from tests.reports.claims.records import make, tuning
 
 #: The second is not reached with the budget that the test gives.
 CELLS = [
@@ -113,22 +113,27 @@ def test_killed_run_goes_on_and_is_recorded_once(main, tmp_path, capfd):
 
 
 @pytest.mark.usefixtures('few_steps')
-def test_pair_takes_steps_in_turn_before_its_checkpoints_are_removed(
+def test_steps_of_a_pair_are_timed_in_turn_and_recorded_once(
     main, monkeypatch, tmp_path
 ):
-    pair = [Cell('nas-fpn', state, steps=5) for state in PAIR]
+    pair = [Cell('nas-fpn', state) for state in PAIR]
     rates = dict.fromkeys(PAIR, 1e-3)
     for module in (reproduce, record):
         monkeypatch.setattr(module, 'all_cells', lambda *_: pair)
         monkeypatch.setattr(module, 'choose_rates', lambda _: rates)
     monkeypatch.setattr(reproduce, 'NUM_PAIRS', 2)
-    assert main() == 0
     results = tmp_path / 'docs/results'
-    times = STEPS_IN_TURN.read(steps_file(results, 'nas-fpn'))
+    results.mkdir(parents=True)
+    for cell in pair:
+        CLAIM_RUN.write(record_file(results, cell), make(cell, rate=1e-3))
+    assert main() == 0
+    file = steps_file(results, 'nas-fpn')
+    times = STEPS_IN_TURN.read(file)
     assert times.ratio.num == 2 and times.images == 1
     assert min(times.run.lower, times.control.lower) > 0
-    assert all(CLAIM_RUN.read(record_file(results, cell)) for cell in pair)
-    assert not list((tmp_path / 'work_dirs').rglob('*.pth'))
+    assert len(list(results.iterdir())) == 3
+    before = file.stat().st_mtime_ns
+    assert main() == 0 and file.stat().st_mtime_ns == before
 
 
 def test_work_dir_is_of_a_rate_and_a_twin_of_the_same_seed(
