@@ -76,7 +76,10 @@ def test_tool_prints_the_state_of_every_part_of_a_config(run):
     'args, word',
     [
         (['no/such.py'], 'no/such.py'),
-        (['configs/frozen/_base_/runtime.py'], 'must define model'),
+        (
+            ['configs/frozen/_base_/runtime.py'],
+            'must have a model, got configs/frozen/_base_/runtime.py without',
+        ),
         (
             [
                 'configs/frozen/mask_rcnn_lite0_mini-lvis.py',

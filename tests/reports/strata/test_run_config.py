@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.fileio import dump
 
-from mmfrozen.freeze_config import ZOO
+from mmfrozen.config_file import ZOO
 from mmfrozen.reports.config_text import read_plain_config
 from mmfrozen.reports.strata.comparison import Request, compare
 from tests.tiny import ROOT
