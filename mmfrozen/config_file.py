@@ -74,7 +74,6 @@ def load_config(
 
 def _merge(cfg: Config, options: Mapping[str, Any]) -> None:
     """Merge options into a config, and refuse faults that they bring in."""
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
     known = set(map(str, faults(cfg)))
     try:
         cfg.merge_from_dict(dict(options))

@@ -25,13 +25,13 @@ from mmfrozen.lock import InUseError, locked
 from mmfrozen.mini_lvis.held_out import hold_out
 from mmfrozen.mini_lvis.weights import LITES, add_noise, export_lite
 from mmfrozen.reports.claims.cells import (
+    CAPACITIES,
     CLAIMS,
     PAIR,
     STEPS,
     VARIANTS,
     Cell,
     all_cells,
-    cells_of,
 )
 from mmfrozen.reports.claims.document import write_document
 from mmfrozen.reports.claims.record import (
@@ -220,7 +220,7 @@ class Reproduction:
             self._time_steps()
 
     def _lock(self, name: str) -> contextlib.AbstractContextManager[int]:
-        """Return a lock of a pair, which one process can hold at a time."""
+        """Return a lock on a pair or a task, for one process at a time."""
         file = self.args.out / f'.{name}.lock'
         self.args.out.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -317,9 +317,8 @@ class Reproduction:
         return record
 
     def _time_steps(self) -> None:
-        """Time steps of the pairs of claim 2 in turn, unless recorded."""
-        wanted = {cell.variant for cell in cells_of(2)}
-        for variant in sorted(wanted):
+        """Time steps of the pair of each capacity in turn, unless recorded."""
+        for variant in CAPACITIES:
             file = steps_file(self.args.records, variant)
             cells = [Cell(variant, state) for state in PAIR]
             if file.exists() or not set(cells) <= set(self.cells):
